@@ -1,0 +1,8 @@
+//! Turnstile: every key, single file. One actor per entity key, a durable journal, declared merges.
+//!
+//! The layers, lowest first, are `model`, `metrics` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
+//! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
+
+pub mod journal;
+pub mod model;
+pub mod store;

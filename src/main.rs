@@ -1,0 +1,3 @@
+//! The `turnstile` binary.
+
+fn main() {}

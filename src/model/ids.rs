@@ -1,0 +1,129 @@
+//! Names and positions: what identifies an entity, a record, a decision. All newtypes, so that no two can be mixed up.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+
+/// Partitions that keys hash to. Fixed for ever: stored data and other nodes rely on it.
+pub const PARTITIONS: u16 = 1024;
+
+/// Position of a record in the journal. The first record has LSN 1; 0 means "before all records".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// Before every record.
+    pub const ZERO: Lsn = Lsn(0);
+    /// The first record's position.
+    pub const FIRST: Lsn = Lsn(1);
+
+    /// The position `count` records later.
+    pub fn plus(self, count: u64) -> Lsn {
+        Lsn(self.0 + count)
+    }
+
+    /// The position right after this one.
+    pub fn next(self) -> Lsn {
+        self.plus(1)
+    }
+}
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How many records an entity has; the version a record makes is its entity's version after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The version the entity's next record makes.
+    pub fn next(self) -> Version {
+        Version(self.0 + 1)
+    }
+}
+
+/// Entity type and key: which thing an input is about. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct EntityKey {
+    /// Name of the entity type, as declared in the rules.
+    pub kind: Arc<str>,
+    /// The key, any UTF-8 text (also with NUL), at most `limits.key_bytes_max` bytes.
+    pub key: Arc<str>,
+}
+
+impl EntityKey {
+    /// The entity `key` of type `kind`.
+    pub fn new(kind: impl Into<Arc<str>>, key: impl Into<Arc<str>>) -> Self {
+        EntityKey { kind: kind.into(), key: key.into() }
+    }
+
+    /// The fixed partition this entity belongs to: the first 10 bits of the BLAKE3 hash of type, NUL, key.
+    pub fn partition(&self) -> Partition {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.kind.as_bytes()).update(&[0]).update(self.key.as_bytes());
+        let hash = hasher.finalize();
+        let bytes = hash.as_bytes();
+        Partition(u16::from_be_bytes([bytes[0], bytes[1]]) % PARTITIONS)
+    }
+}
+
+impl fmt::Display for EntityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.kind, &*self.key)
+    }
+}
+
+/// One of the [`PARTITIONS`] hash ranges of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(pub u16);
+
+impl Partition {
+    /// The shard that owns this partition when there are `shards` of them.
+    pub fn shard(self, shards: usize) -> usize {
+        usize::from(self.0) % shards
+    }
+}
+
+/// An event's identity within an entity: 128 bits of the BLAKE3 hash of source, NUL, id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct IdentityHash(pub [u8; 16]);
+
+impl IdentityHash {
+    /// The identity of event `id` of `source`. The source's length goes in too, so that no two pairs run together.
+    pub fn of(source: &str, id: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(source.len() as u64).to_le_bytes()).update(source.as_bytes()).update(id.as_bytes());
+        let mut short = [0; 16];
+        short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        IdentityHash(short)
+    }
+}
+
+/// 64 bits of the BLAKE3 hash of an event's payload; tells a duplicate from a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct PayloadHash(pub u64);
+
+/// Revision of a decision, counted from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Revision(pub u32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Partitions and identities are part of the stored format: a change would lose old data.
+    #[test]
+    fn hashes_are_frozen() {
+        assert_eq!(EntityKey::new("order", "order-123").partition(), Partition(323));
+        assert_eq!(IdentityHash::of("s", "1").0[..4], [213, 165, 67, 14]);
+    }
+
+    #[test]
+    fn source_and_id_do_not_run_together() {
+        assert_ne!(IdentityHash::of("a", "bc"), IdentityHash::of("ab", "c"));
+    }
+}
