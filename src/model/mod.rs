@@ -1,6 +1,16 @@
-//! The words of Turnstile as types: plain data without I/O, clocks or threads.
+//! The words of Turnstile as types: plain data without I/O or threads.
 //!
-//! Nothing in this folder reads a file, a socket or the time; nothing depends on a layer above.
+//! Nothing in this folder reads a file or a socket; nothing depends on a layer above.
 
 pub mod codec;
+pub mod event;
+pub mod identities;
 pub mod ids;
+pub mod json;
+pub mod number;
+pub mod record;
+pub mod refusal;
+pub mod sort_key;
+pub mod state;
+pub mod time;
+pub mod value;

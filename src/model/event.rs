@@ -1,0 +1,96 @@
+//! An event: what a source says happened, with CloudEvents 1.0 attributes.
+
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+
+use super::ids::PayloadHash;
+use super::json;
+use super::time::Timestamp;
+use super::value::{Map, Packed, Value};
+
+/// A decoded event, before any entity took it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Who says it; with `id` its identity.
+    pub source: Arc<str>,
+    pub id: Box<str>,
+    /// The event type, such as `OrderCreated`.
+    pub kind: Arc<str>,
+    /// When it happened; the receipt time where the sender gave none.
+    pub time: Timestamp,
+    pub time_given: TimeGiven,
+    pub subject: Option<Box<str>>,
+    /// Any JSON value; null where there is none.
+    pub data: Value,
+    /// All other members, CloudEvents extensions among them.
+    pub extensions: Map,
+}
+
+/// Whether the sender gave the event's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum TimeGiven {
+    BySender,
+    AtReceipt,
+}
+
+impl Event {
+    /// Hash of the payload: type, subject, canonical data, and the time if the sender gave one; never extensions.
+    pub fn payload_hash(&self) -> PayloadHash {
+        let mut bytes = Vec::with_capacity(256);
+        json::write_string(&mut bytes, &self.kind);
+        if let Some(subject) = &self.subject {
+            json::write_string(&mut bytes, subject);
+        }
+        bytes.push(b'\n');
+        if self.time_given == TimeGiven::BySender {
+            bytes.extend(self.time.nanos().to_le_bytes());
+        }
+        bytes.push(b'\n');
+        json::write_canonical(&mut bytes, &self.data);
+        let mut short = [0; 8];
+        short.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
+        PayloadHash(u64::from_le_bytes(short))
+    }
+
+    /// The event as records hold it.
+    pub fn packed(&self) -> PackedEvent {
+        PackedEvent {
+            source: self.source.clone(),
+            id: self.id.clone(),
+            kind: self.kind.clone(),
+            time: self.time,
+            time_given: self.time_given,
+            subject: self.subject.clone(),
+            data: Packed::new(&self.data),
+            extensions: (!self.extensions.is_empty()).then(|| Packed::new(&Value::Map(self.extensions.clone()))),
+        }
+    }
+
+    /// The attribute `name` as rules see it in `event.<name>`.
+    pub fn attribute(&self, name: &str) -> Option<Value> {
+        match name {
+            "id" => Some(Value::String(self.id.clone())),
+            "source" => Some(Value::string(&*self.source)),
+            "type" => Some(Value::string(&*self.kind)),
+            "time" => Some(Value::Timestamp(self.time)),
+            "subject" => self.subject.clone().map(Value::String),
+            "data" => (!matches!(self.data, Value::Null)).then(|| self.data.clone()),
+            name => self.extensions.get(name).cloned(),
+        }
+    }
+}
+
+/// An event as it is journaled.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct PackedEvent {
+    pub source: Arc<str>,
+    pub id: Box<str>,
+    pub kind: Arc<str>,
+    pub time: Timestamp,
+    pub time_given: TimeGiven,
+    pub subject: Option<Box<str>>,
+    pub data: Packed,
+    /// A map; `None` where there are no other members.
+    pub extensions: Option<Packed>,
+}

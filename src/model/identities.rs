@@ -1,0 +1,136 @@
+//! Which event identities counted for an entity. The youngest are in its state; older ones move to rows of the store.
+
+use std::collections::HashMap;
+
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
+use bincode::{Decode, Encode};
+
+use super::ids::{IdentityHash, PayloadHash};
+
+/// So many identities stay in the state's own row; older ones move to rows of their own at a checkpoint.
+pub const IDENTITIES_IN_STATE_MAX: usize = 64;
+
+/// An identity that counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Seen {
+    pub id: IdentityHash,
+    pub payload: PayloadHash,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// The identities that counted.
+#[derive(Clone, Debug, Default)]
+pub struct Identities {
+    /// Oldest first.
+    recent: Vec<Seen>,
+    /// How many moved to rows of their own.
+    spilled: u64,
+    /// Where in `recent` an identity is, once there are too many to look through. Not stored.
+    index: Option<Box<HashMap<IdentityHash, Seen>>>,
+}
+
+impl Identities {
+    /// The identity, if it is among those in the state.
+    pub fn get(&self, id: IdentityHash) -> Option<Seen> {
+        match &self.index {
+            Some(index) => index.get(&id).copied(),
+            None => self.recent.iter().rev().find(|seen| seen.id == id).copied(),
+        }
+    }
+
+    /// Counts an identity.
+    pub fn push(&mut self, seen: Seen) {
+        self.recent.push(seen);
+        match &mut self.index {
+            Some(index) => {
+                index.insert(seen.id, seen);
+            }
+            None => self.reindex(),
+        }
+    }
+
+    /// Forgets those seen before `at_ms`.
+    pub fn forget_before(&mut self, at_ms: i64) {
+        self.recent.retain(|seen| seen.at_ms >= at_ms);
+        self.reindex();
+    }
+
+    /// The oldest ones that have no place in the state's row; the row is stored without them.
+    pub fn overflow(&self) -> &[Seen] {
+        &self.recent[..self.recent.len().saturating_sub(IDENTITIES_IN_STATE_MAX)]
+    }
+
+    /// Drops the oldest `count`, which are rows of the store now.
+    pub fn spill(&mut self, count: usize) {
+        self.recent.drain(..count);
+        self.recent.shrink_to(2 * IDENTITIES_IN_STATE_MAX);
+        self.spilled += count as u64;
+        self.reindex();
+    }
+
+    /// The oldest in the state.
+    pub fn oldest(&self) -> Option<Seen> {
+        self.recent.first().copied()
+    }
+
+    /// Whether the store may know more.
+    pub fn has_spilled(&self) -> bool {
+        self.spilled > 0
+    }
+
+    fn reindex(&mut self) {
+        self.index = (self.recent.len() > 2 * IDENTITIES_IN_STATE_MAX)
+            .then(|| Box::new(self.recent.iter().map(|seen| (seen.id, *seen)).collect()));
+    }
+}
+
+impl PartialEq for Identities {
+    fn eq(&self, other: &Self) -> bool {
+        self.recent == other.recent && self.spilled == other.spilled
+    }
+}
+
+impl Encode for Identities {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.recent.encode(encoder)?;
+        self.spilled.encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Identities {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let mut identities = Identities { recent: Vec::decode(decoder)?, spilled: u64::decode(decoder)?, index: None };
+        identities.reindex();
+        Ok(identities)
+    }
+}
+
+bincode::impl_borrow_decode!(Identities);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(n: u64) -> Seen {
+        Seen { id: IdentityHash::of("s", &n.to_string()), payload: PayloadHash(n), at_ms: n as i64 }
+    }
+
+    #[test]
+    fn all_are_found_whether_few_or_many_and_what_spilled_is_left_out() {
+        let mut identities = Identities::default();
+        for n in 0..1000 {
+            identities.push(seen(n));
+            assert_eq!(identities.get(seen(n / 2).id), Some(seen(n / 2)));
+        }
+        assert_eq!(identities.overflow().len(), 1000 - IDENTITIES_IN_STATE_MAX);
+        identities.spill(1000 - IDENTITIES_IN_STATE_MAX);
+        assert_eq!(identities.get(seen(0).id), None);
+        assert_eq!(identities.get(seen(999).id), Some(seen(999)));
+        assert!(identities.overflow().is_empty() && identities.has_spilled());
+        identities.forget_before(990);
+        assert_eq!(identities.oldest(), Some(seen(990)));
+    }
+}
