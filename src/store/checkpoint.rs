@@ -72,7 +72,10 @@ impl CheckpointWriter {
         let mut rest = writes.as_slice();
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(batch_len(rest));
-            self.write_batch(batch, highest)?;
+            self.store.update(|transaction| {
+                write_rows(transaction, batch)?;
+                raise_highest(&mut transaction.open_table(META)?, highest)
+            })?;
             stats.transactions += 1;
             for write in batch {
                 stats.entities += 1;
@@ -86,25 +89,15 @@ impl CheckpointWriter {
 
     /// Ends a checkpoint: every record up to `watermark` is stored. Durable when it returns.
     pub fn finish(&mut self, watermark: Lsn) -> Result<(), StoreError> {
-        let transaction = self.store.begin_write()?;
-        {
+        self.store.update(|transaction| {
             let mut meta = transaction.open_table(META)?;
             let stored = tables::lsn_mark(&meta, WATERMARK)?;
             if watermark < stored {
                 return Err(StoreError::WatermarkRegression { stored, offered: watermark });
             }
             tables::put_mark(&mut meta, WATERMARK, &watermark)?;
-            raise_highest(&mut meta, watermark)?;
-        }
-        Ok(transaction.commit()?)
-    }
-
-    /// One transaction; left uncommitted, and so undone, on an error.
-    fn write_batch(&self, batch: &[EntityWrite], highest: Lsn) -> Result<(), StoreError> {
-        let transaction = self.store.begin_write()?;
-        write_rows(&transaction, batch)?;
-        raise_highest(&mut transaction.open_table(META)?, highest)?;
-        Ok(transaction.commit()?)
+            raise_highest(&mut meta, watermark)
+        })
     }
 }
 

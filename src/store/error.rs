@@ -1,7 +1,9 @@
 //! What can go wrong with the store. Nothing here is worth a second try within the process: I/O errors are final, and
 //! a refused write is a bug of the caller.
 
+use std::any::Any;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use crate::model::ids::{EntityKey, Lsn, Version};
@@ -83,6 +85,21 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Runs what calls redb. redb trusts its pages, so damaged ones can make it panic where it should return an error; to
+/// the caller that is damage like any other, and not a bug in whatever was being handled.
+pub(super) fn guarded<T>(operation: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    // Nothing half-changed is seen again: the store is final after an error, and its file holds whole commits.
+    catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|panic| {
+        let what = format!("redb cannot make sense of a page: {}", panic_text(panic.as_ref()));
+        Err(StoreError::corrupt_file(what))
+    })
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked")
+}
+
 impl From<redb::Error> for StoreError {
     fn from(error: redb::Error) -> Self {
         match error {
@@ -120,6 +137,15 @@ from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseErro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A panic that gets out would be pinned on the event being handled, or end a thread unseen.
+    #[test]
+    fn a_panic_of_redb_is_damage() {
+        for panicking in [|| panic!("page {}", 7), || panic!("page 7")] as [fn() -> Result<(), StoreError>; 2] {
+            let error = guarded(panicking).expect_err("it panicked");
+            assert!(matches!(&error, StoreError::Corrupt { what, .. } if what.ends_with(": page 7")), "{error}");
+        }
+    }
 
     /// A message that does not say what to do leaves whoever is on call alone with it.
     #[test]

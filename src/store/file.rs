@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, WriteTransaction};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 use uuid::Uuid;
 
-use super::error::StoreError;
+use super::error::{StoreError, guarded};
 use super::row;
 use super::tables::{self, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
 use crate::model::ids::Lsn;
@@ -60,15 +60,11 @@ impl Store {
         if !path.try_exists().map_err(|source| StoreError::Io { action: "look for", source })? {
             create(dir, options)?;
         }
-        let database = builder(options).open(&path).map_err(|error| opening(error, &path))?;
-        let reading = database.begin_read()?;
-        let format: u64 = tables::read_mark(&reading, FORMAT)?;
-        if format > FILE_FORMAT {
-            return Err(StoreError::NewerFormat { what: "file", found: format, expected: FILE_FORMAT });
-        }
-        let uuid = Uuid::from_bytes(tables::read_mark(&reading, UUID)?);
-        drop(reading);
-        Ok(Store { inner: Arc::new(Inner { database, uuid, path }) })
+        guarded(|| {
+            let database = builder(options).open(&path).map_err(|error| opening(error, &path))?;
+            let uuid = check_marks(&database.begin_read()?)?;
+            Ok(Store { inner: Arc::new(Inner { database, uuid, path }) })
+        })
     }
 
     /// The identity that this store shares with its journal.
@@ -78,38 +74,30 @@ impl Store {
 
     /// The LSN up to which all records are in the store; [`Lsn::ZERO`] in a new one.
     pub fn watermark(&self) -> Result<Lsn, StoreError> {
-        tables::read_mark(&self.begin_read()?, WATERMARK)
+        self.read(|transaction| tables::read_mark(transaction, WATERMARK))
     }
 
     /// No row holds a record above this LSN. If the journal ends before it, the two do not belong together.
     pub fn highest_lsn(&self) -> Result<Lsn, StoreError> {
-        tables::read_mark(&self.begin_read()?, HIGHEST_LSN)
+        self.read(|transaction| tables::read_mark(transaction, HIGHEST_LSN))
     }
 
     /// The marks of all types, by name of the type.
     pub fn fingerprints(&self) -> Result<BTreeMap<String, TypeMark>, StoreError> {
-        let types = self.begin_read()?.open_table(TYPES)?;
-        let mut marks = BTreeMap::new();
-        for entry in types.iter()? {
-            let (key, value) = entry?;
-            let kind = tables::parse_kind("types", key.value())?;
-            marks.insert(kind.to_string(), row::decode_record("types", key.value(), value.value())?);
-        }
-        Ok(marks)
+        self.read(|transaction| tables::all_records(transaction, TYPES, "types"))
     }
 
     /// Replaces the marks of all types by `marks`, durably.
     pub fn set_fingerprints(&self, marks: &BTreeMap<String, TypeMark>) -> Result<(), StoreError> {
-        let transaction = self.begin_write()?;
-        {
+        self.update(|transaction| {
             let mut types = transaction.open_table(TYPES)?;
             types.retain(|_, _| false)?;
             for (kind, mark) in marks {
                 let key = kind.as_bytes();
                 types.insert(key, row::encode_record("types", key, mark).as_slice())?;
             }
-        }
-        Ok(transaction.commit()?)
+            Ok(())
+        })
     }
 
     /// Size of the file in bytes, 0 if it cannot be told.
@@ -117,23 +105,43 @@ impl Store {
         std::fs::metadata(&self.inner.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// A snapshot: what is committed now. Pages that it sees are not reused while it lives, so keep it short.
-    pub(super) fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
-        Ok(self.inner.database.begin_read()?)
+    /// Runs `look` on a snapshot of what is committed. Pages that it sees are not reused meanwhile, so keep it short.
+    pub(super) fn read<T>(
+        &self,
+        look: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        guarded(|| look(&self.inner.database.begin_read()?))
     }
 
-    pub(super) fn begin_write(&self) -> Result<WriteTransaction, StoreError> {
-        begin_write(&self.inner.database)
+    /// Runs `change` in a transaction: durable if it succeeds, undone if not.
+    pub(super) fn update(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        guarded(|| update(&self.inner.database, change))
     }
 }
 
-/// Blocks while another write transaction is open; returns one that is durable and quickly repaired.
-fn begin_write(database: &Database) -> Result<WriteTransaction, StoreError> {
+/// Blocks while another write transaction is open.
+fn update(
+    database: &Database,
+    change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
-    Ok(transaction)
+    change(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+/// Refuses what a newer version made; returns the store's uuid.
+fn check_marks(reading: &ReadTransaction) -> Result<Uuid, StoreError> {
+    let format: u64 = tables::read_mark(reading, FORMAT)?;
+    if format > FILE_FORMAT {
+        return Err(StoreError::NewerFormat { what: "file", found: format, expected: FILE_FORMAT });
+    }
+    Ok(Uuid::from_bytes(tables::read_mark(reading, UUID)?))
 }
 
 fn builder(options: StoreOptions) -> redb::Builder {
@@ -162,24 +170,20 @@ fn create(dir: &Path, options: StoreOptions) -> Result<(), StoreError> {
         _ => {}
     }
     let database = builder(options).create(&unfinished).map_err(|error| opening(error, &path))?;
-    write_first(&database)?;
+    update(&database, write_first)?;
     drop(database);
     std::fs::rename(&unfinished, &path).map_err(io)?;
     directory.sync_all().map_err(io)
 }
 
 /// The tables and marks of an empty store.
-fn write_first(database: &Database) -> Result<(), StoreError> {
-    let transaction = begin_write(database)?;
-    tables::create_all(&transaction)?;
-    {
-        let mut meta = transaction.open_table(META)?;
-        tables::put_mark(&mut meta, FORMAT, &FILE_FORMAT)?;
-        tables::put_mark(&mut meta, UUID, Uuid::new_v4().as_bytes())?;
-        tables::put_mark(&mut meta, WATERMARK, &Lsn::ZERO)?;
-        tables::put_mark(&mut meta, HIGHEST_LSN, &Lsn::ZERO)?;
-    }
-    Ok(transaction.commit()?)
+fn write_first(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    tables::create_all(transaction)?;
+    let mut meta = transaction.open_table(META)?;
+    tables::put_mark(&mut meta, FORMAT, &FILE_FORMAT)?;
+    tables::put_mark(&mut meta, UUID, Uuid::new_v4().as_bytes())?;
+    tables::put_mark(&mut meta, WATERMARK, &Lsn::ZERO)?;
+    tables::put_mark(&mut meta, HIGHEST_LSN, &Lsn::ZERO)
 }
 
 fn opening(error: redb::DatabaseError, path: &Path) -> StoreError {

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::ReadableTable;
-
 use super::error::StoreError;
 use super::file::Store;
 use super::gauges::TypeGauges;
@@ -21,22 +19,20 @@ impl Store {
     /// The stored state of `entity`.
     pub fn get(&self, entity: &EntityKey) -> Result<Option<StoredRow>, StoreError> {
         let Some(key) = tables::entity_key(&entity.kind, &entity.key) else { return Ok(None) };
-        let entities = self.begin_read()?.open_table(ENTITIES)?;
-        match entities.get(key.as_slice())? {
+        self.read(|transaction| match transaction.open_table(ENTITIES)?.get(key.as_slice())? {
             Some(found) => Ok(Some(row::view_state(&key, found.value())?.to_owned())),
             None => Ok(None),
-        }
+        })
     }
 
     /// Identity `id` of `entity`, if it is one of those that spilled out of the state row.
     pub fn identity(&self, entity: &EntityKey, id: IdentityHash) -> Result<Option<StoredIdentity>, StoreError> {
         let Some(key) = tables::entity_key(&entity.kind, &entity.key) else { return Ok(None) };
         let key = tables::identity_key(tables::identity_owner(&key), id);
-        let identities = self.begin_read()?.open_table(IDENTITIES)?;
-        match identities.get(&key)? {
+        self.read(|transaction| match transaction.open_table(IDENTITIES)?.get(&key)? {
             Some(found) => Ok(Some(row::decode_identity(&key, found.value())?)),
             None => Ok(None),
-        }
+        })
     }
 
     /// Keys of type `kind` in byte order: those that begin with `prefix` and come after `after`, at most `limit`.
@@ -53,40 +49,36 @@ impl Store {
             Some(after) => Bound::Excluded(after.as_slice()),
             None => Bound::Included(first.as_slice()),
         };
-        let entities = self.begin_read()?.open_table(ENTITIES)?;
-        let mut keys = Vec::new();
-        for entry in entities.range::<&[u8]>((start, Bound::Unbounded))? {
-            let (key, value) = entry?;
-            if keys.len() == limit || !key.value().starts_with(&first) {
-                break;
+        self.read(|transaction| {
+            let entities = transaction.open_table(ENTITIES)?;
+            let mut keys = Vec::new();
+            for entry in entities.range::<&[u8]>((start, Bound::Unbounded))? {
+                let (key, value) = entry?;
+                if keys.len() == limit || !key.value().starts_with(&first) {
+                    break;
+                }
+                row::view_state(key.value(), value.value())?;
+                keys.push(tables::parse_entity_key(key.value())?.key);
             }
-            row::view_state(key.value(), value.value())?;
-            keys.push(tables::parse_entity_key(key.value())?.key);
-        }
-        Ok(keys)
+            Ok(keys)
+        })
     }
 
     /// Counts of all types that have stored entities, the system's own (`$…`) among them.
     pub fn gauges(&self) -> Result<BTreeMap<String, TypeGauges>, StoreError> {
-        let table = self.begin_read()?.open_table(GAUGES)?;
-        let mut gauges = BTreeMap::new();
-        for entry in table.iter()? {
-            let (key, value) = entry?;
-            let kind = tables::parse_kind("gauges", key.value())?;
-            gauges.insert(kind.to_string(), row::decode_record("gauges", key.value(), value.value())?);
-        }
-        Ok(gauges)
+        self.read(|transaction| tables::all_records(transaction, GAUGES, "gauges"))
     }
 
     /// The system's own entities (kinds that begin with `$`): progress of sinks, cursors of sources. A handful.
     pub fn all_of_system(&self) -> Result<Vec<(EntityKey, StoredRow)>, StoreError> {
-        let entities = self.begin_read()?.open_table(ENTITIES)?;
-        let mut rows = Vec::new();
-        for entry in entities.range(SYSTEM_START..SYSTEM_END)? {
-            let (key, value) = entry?;
-            let found = row::view_state(key.value(), value.value())?.to_owned();
-            rows.push((tables::parse_entity_key(key.value())?, found));
-        }
-        Ok(rows)
+        self.read(|transaction| {
+            let mut rows = Vec::new();
+            for entry in transaction.open_table(ENTITIES)?.range(SYSTEM_START..SYSTEM_END)? {
+                let (key, value) = entry?;
+                let found = row::view_state(key.value(), value.value())?.to_owned();
+                rows.push((tables::parse_entity_key(key.value())?, found));
+            }
+            Ok(rows)
+        })
     }
 }

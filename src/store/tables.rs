@@ -3,7 +3,7 @@
 //! Keys are raw bytes everywhere: redb panics on a text key that is not text, and bad bytes must end as an error.
 //! Changing anything here changes the file format: count up [`FILE_FORMAT`].
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
@@ -60,10 +60,21 @@ pub(super) fn parse_entity_key(bytes: &[u8]) -> Result<EntityKey, StoreError> {
     Ok(EntityKey::new(kind, key))
 }
 
-/// The kind that is the key of a row of `table`.
-pub(super) fn parse_kind(table: &'static str, bytes: &[u8]) -> Result<Arc<str>, StoreError> {
-    let kind = std::str::from_utf8(bytes).map_err(|_| StoreError::corrupt(table, bytes, "its key is not text"))?;
-    Ok(kind.into())
+/// All rows of one of the small tables, whose keys are kinds.
+pub(super) fn all_records<T: bincode::Decode<()>>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<&'static [u8], &'static [u8]>,
+    name: &'static str,
+) -> Result<BTreeMap<String, T>, StoreError> {
+    let mut records = BTreeMap::new();
+    for entry in transaction.open_table(table)?.iter()? {
+        let (key, value) = entry?;
+        let record = row::decode_record(name, key.value(), value.value())?;
+        let kind = std::str::from_utf8(key.value())
+            .map_err(|_| StoreError::corrupt(name, key.value(), "its key is not text"))?;
+        records.insert(kind.to_owned(), record);
+    }
+    Ok(records)
 }
 
 /// The part of an [`IdentityRowKey`] that says whose identity it is.

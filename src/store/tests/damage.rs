@@ -10,16 +10,16 @@ type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// Replaces the only value of `table` under `key` by `change` of it, past all checks.
 fn change(store: &Store, table: Bytes, key: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let transaction = store.begin_write().unwrap();
-    let before = {
-        let mut table = transaction.open_table(table).unwrap();
-        let before = table.get(key).unwrap().expect("the row to damage").value().to_vec();
+    let mut before = Vec::new();
+    let changing = store.update(|transaction| {
+        let mut table = transaction.open_table(table)?;
+        before = table.get(key)?.expect("the row to damage").value().to_vec();
         let mut damaged = before.clone();
         change(&mut damaged);
-        table.insert(key, damaged.as_slice()).unwrap();
-        before
-    };
-    transaction.commit().unwrap();
+        table.insert(key, damaged.as_slice())?;
+        Ok(())
+    });
+    changing.unwrap();
     before
 }
 
@@ -74,17 +74,17 @@ fn a_flipped_byte_of_an_identity_is_found() {
     let entity = write.entity.clone();
     store_all(&store, vec![write]);
     let flip = |at: usize| {
-        let transaction = store.begin_write().unwrap();
-        {
-            let mut table = transaction.open_table(IDENTITIES).unwrap();
+        let flipping = store.update(|transaction| {
+            let mut table = transaction.open_table(IDENTITIES)?;
             let (key, mut bytes) = {
-                let (key, value) = table.first().unwrap().expect("the one identity");
+                let (key, value) = table.first()?.expect("the one identity");
                 (*key.value(), *value.value())
             };
             bytes[at] ^= 1;
-            table.insert(&key, &bytes).unwrap();
-        }
-        transaction.commit().unwrap();
+            table.insert(&key, &bytes)?;
+            Ok(())
+        });
+        flipping.unwrap();
     };
     for at in 0..crate::store::row::IDENTITY_ROW_BYTES {
         flip(at);
@@ -111,9 +111,7 @@ fn a_row_under_a_wrong_key_is_found() {
 fn gauges_that_lost_rows_are_found() {
     let (_dir, store) = scratch();
     store_all(&store, vec![write_of("order", "a", row(1, 1, b""))]);
-    let transaction = store.begin_write().unwrap();
-    transaction.open_table(GAUGES).unwrap().remove(b"order".as_slice()).unwrap();
-    transaction.commit().unwrap();
+    store.update(|transaction| Ok(drop(transaction.open_table(GAUGES)?.remove(b"order".as_slice())?))).unwrap();
     let writes = vec![write_of("order", "a", row(2, 0, b""))];
     let error = CheckpointWriter::new(store.clone()).write(writes, Lsn(9)).unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { table: "gauges", .. }), "{error}");

@@ -93,9 +93,7 @@ fn a_second_opener_is_told_that_it_is_locked() {
 #[test]
 fn a_newer_file_is_refused() {
     let (dir, store) = scratch();
-    let transaction = store.begin_write().unwrap();
-    tables::put_mark(&mut transaction.open_table(META).unwrap(), tables::FORMAT, &2_u64).unwrap();
-    transaction.commit().unwrap();
+    store.update(|tx| tables::put_mark(&mut tx.open_table(META)?, tables::FORMAT, &2_u64)).unwrap();
     drop(store);
     let error = Store::open(dir.path(), OPTIONS).err().expect("a newer format is refused");
     assert!(matches!(error, StoreError::NewerFormat { what: "file", found: 2, expected: 1 }), "{error}");
