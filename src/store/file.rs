@@ -60,6 +60,9 @@ impl Store {
         if !path.try_exists().map_err(|source| StoreError::Io { action: "look for", source })? {
             create(dir, options)?;
         }
+        // At each opening: whoever made the file may have died between renaming it and this.
+        let synced = File::open(dir).and_then(|directory| directory.sync_all());
+        synced.map_err(|source| StoreError::Io { action: "sync the directory of", source })?;
         guarded(|| {
             let database = builder(options).open(&path).map_err(|error| opening(error, &path))?;
             let uuid = check_marks(&database.begin_read()?)?;
@@ -172,8 +175,7 @@ fn create(dir: &Path, options: StoreOptions) -> Result<(), StoreError> {
     let database = builder(options).create(&unfinished).map_err(|error| opening(error, &path))?;
     update(&database, write_first)?;
     drop(database);
-    std::fs::rename(&unfinished, &path).map_err(io)?;
-    directory.sync_all().map_err(io)
+    std::fs::rename(&unfinished, &path).map_err(io)
 }
 
 /// The tables and marks of an empty store.

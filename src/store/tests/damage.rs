@@ -111,7 +111,11 @@ fn a_row_under_a_wrong_key_is_found() {
 fn gauges_that_lost_rows_are_found() {
     let (_dir, store) = scratch();
     store_all(&store, vec![write_of("order", "a", row(1, 1, b""))]);
-    store.update(|transaction| Ok(drop(transaction.open_table(GAUGES)?.remove(b"order".as_slice())?))).unwrap();
+    let losing = store.update(|transaction| {
+        transaction.open_table(GAUGES)?.remove(b"order".as_slice())?;
+        Ok(())
+    });
+    losing.unwrap();
     let writes = vec![write_of("order", "a", row(2, 0, b""))];
     let error = CheckpointWriter::new(store.clone()).write(writes, Lsn(9)).unwrap_err();
     assert!(matches!(error, StoreError::Corrupt { table: "gauges", .. }), "{error}");
