@@ -1,0 +1,196 @@
+//! Opening and making `state.redb`, and its marks: uuid, format, watermark, the fingerprints of the rules.
+//!
+//! A store is made under another name and renamed when it is whole, so that a `state.redb` that exists always opens.
+//! Every transaction, from the first on, is two-phase with quick repair and durable when it returns: a file whose
+//! last commit lacked one of them would have to be read from end to end after a crash.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
+use uuid::Uuid;
+
+use super::error::{StoreError, guarded};
+use super::row;
+use super::tables::{self, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
+use crate::model::ids::Lsn;
+
+const FILE_NAME: &str = "state.redb";
+const UNFINISHED_NAME: &str = "state.redb.tmp";
+
+/// How to open the store.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreOptions {
+    /// Memory for cached pages, in bytes; redb's own default would be 1 GiB.
+    pub cache_bytes: usize,
+}
+
+/// By which rules a type's states were made.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TypeMark {
+    /// Hash of all in the rules that gives stored data its meaning.
+    pub fingerprint: [u8; 32],
+    /// Slot names, so that a refusal can say what changed.
+    pub names: Vec<String>,
+}
+
+/// The open store. Clones share it; it closes when the last one, and the last [`super::CheckpointWriter`], is gone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Database,
+    uuid: Uuid,
+    path: PathBuf,
+}
+
+impl Store {
+    /// Opens `state.redb` in the existing directory `dir`, or makes it there with a new uuid.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while another process has it, `NewerFormat`, `Corrupt`, `Io`.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, StoreError> {
+        let path = dir.join(FILE_NAME);
+        if !path.try_exists().map_err(|source| StoreError::Io { action: "look for", source })? {
+            create(dir, options)?;
+        }
+        // At each opening: whoever made the file may have died between renaming it and this.
+        let synced = File::open(dir).and_then(|directory| directory.sync_all());
+        synced.map_err(|source| StoreError::Io { action: "sync the directory of", source })?;
+        guarded(|| {
+            let database = builder(options).open(&path).map_err(|error| opening(error, &path))?;
+            let uuid = check_marks(&database.begin_read()?)?;
+            Ok(Store { inner: Arc::new(Inner { database, uuid, path }) })
+        })
+    }
+
+    /// The identity that this store shares with its journal.
+    pub fn uuid(&self) -> Uuid {
+        self.inner.uuid
+    }
+
+    /// The LSN up to which all records are in the store; [`Lsn::ZERO`] in a new one.
+    pub fn watermark(&self) -> Result<Lsn, StoreError> {
+        self.read(|transaction| tables::read_mark(transaction, WATERMARK))
+    }
+
+    /// No row holds a record above this LSN. If the journal ends before it, the two do not belong together.
+    pub fn highest_lsn(&self) -> Result<Lsn, StoreError> {
+        self.read(|transaction| tables::read_mark(transaction, HIGHEST_LSN))
+    }
+
+    /// The marks of all types, by name of the type.
+    pub fn fingerprints(&self) -> Result<BTreeMap<String, TypeMark>, StoreError> {
+        self.read(|transaction| tables::all_records(transaction, TYPES, "types"))
+    }
+
+    /// Replaces the marks of all types by `marks`, durably.
+    pub fn set_fingerprints(&self, marks: &BTreeMap<String, TypeMark>) -> Result<(), StoreError> {
+        self.update(|transaction| {
+            let mut types = transaction.open_table(TYPES)?;
+            types.retain(|_, _| false)?;
+            for (kind, mark) in marks {
+                let key = kind.as_bytes();
+                types.insert(key, row::encode_record("types", key, mark).as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Size of the file in bytes, 0 if it cannot be told.
+    pub fn file_bytes(&self) -> u64 {
+        std::fs::metadata(&self.inner.path).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Runs `look` on a snapshot of what is committed. Pages that it sees are not reused meanwhile, so keep it short.
+    pub(super) fn read<T>(
+        &self,
+        look: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        guarded(|| look(&self.inner.database.begin_read()?))
+    }
+
+    /// Runs `change` in a transaction: durable if it succeeds, undone if not.
+    pub(super) fn update(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        guarded(|| update(&self.inner.database, change))
+    }
+}
+
+/// Blocks while another write transaction is open.
+fn update(
+    database: &Database,
+    change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    transaction.set_two_phase_commit(true);
+    transaction.set_quick_repair(true);
+    change(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+/// Refuses what a newer version made; returns the store's uuid.
+fn check_marks(reading: &ReadTransaction) -> Result<Uuid, StoreError> {
+    let format: u64 = tables::read_mark(reading, FORMAT)?;
+    if format > FILE_FORMAT {
+        return Err(StoreError::NewerFormat { what: "file", found: format, expected: FILE_FORMAT });
+    }
+    Ok(Uuid::from_bytes(tables::read_mark(reading, UUID)?))
+}
+
+fn builder(options: StoreOptions) -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(options.cache_bytes);
+    builder
+}
+
+/// Makes the store, unless another process was faster. The lock on the directory keeps two that start at once from
+/// replacing each other's file; only one of them then gets the lock on the file itself.
+fn create(dir: &Path, options: StoreOptions) -> Result<(), StoreError> {
+    let io = |source| StoreError::Io { action: "create", source };
+    let path = dir.join(FILE_NAME);
+    let directory = File::open(dir).map_err(io)?;
+    match directory.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path }),
+        Err(TryLockError::Error(source)) => return Err(io(source)),
+    }
+    if path.try_exists().map_err(io)? {
+        return Ok(());
+    }
+    let unfinished = dir.join(UNFINISHED_NAME);
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    let database = builder(options).create(&unfinished).map_err(|error| opening(error, &path))?;
+    update(&database, write_first)?;
+    drop(database);
+    std::fs::rename(&unfinished, &path).map_err(io)
+}
+
+/// The tables and marks of an empty store.
+fn write_first(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    tables::create_all(transaction)?;
+    let mut meta = transaction.open_table(META)?;
+    tables::put_mark(&mut meta, FORMAT, &FILE_FORMAT)?;
+    tables::put_mark(&mut meta, UUID, Uuid::new_v4().as_bytes())?;
+    tables::put_mark(&mut meta, WATERMARK, &Lsn::ZERO)?;
+    tables::put_mark(&mut meta, HIGHEST_LSN, &Lsn::ZERO)
+}
+
+fn opening(error: redb::DatabaseError, path: &Path) -> StoreError {
+    match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_path_buf() },
+        other => other.into(),
+    }
+}

@@ -1,0 +1,84 @@
+//! Look-ups. Each call sees one snapshot of what is committed; every row is verified before any of it is returned.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::error::StoreError;
+use super::file::Store;
+use super::gauges::TypeGauges;
+use super::row::{self, StoredIdentity, StoredRow};
+use super::tables::{self, ENTITIES, GAUGES, IDENTITIES};
+use crate::model::ids::{EntityKey, IdentityHash};
+
+/// Kinds from here up to, not including, [`SYSTEM_END`] are the system's own: they begin with `$`.
+const SYSTEM_START: &[u8] = b"$";
+const SYSTEM_END: &[u8] = b"%";
+
+impl Store {
+    /// The stored state of `entity`.
+    pub fn get(&self, entity: &EntityKey) -> Result<Option<StoredRow>, StoreError> {
+        let Some(key) = tables::entity_key(&entity.kind, &entity.key) else { return Ok(None) };
+        self.read(|transaction| match transaction.open_table(ENTITIES)?.get(key.as_slice())? {
+            Some(found) => Ok(Some(row::view_state(&key, found.value())?.to_owned())),
+            None => Ok(None),
+        })
+    }
+
+    /// Identity `id` of `entity`, if it is one of those that spilled out of the state row.
+    pub fn identity(&self, entity: &EntityKey, id: IdentityHash) -> Result<Option<StoredIdentity>, StoreError> {
+        let Some(key) = tables::entity_key(&entity.kind, &entity.key) else { return Ok(None) };
+        let key = tables::identity_key(tables::identity_owner(&key), id);
+        self.read(|transaction| match transaction.open_table(IDENTITIES)?.get(&key)? {
+            Some(found) => Ok(Some(row::decode_identity(&key, found.value())?)),
+            None => Ok(None),
+        })
+    }
+
+    /// Keys of type `kind` in byte order: those that begin with `prefix` and come after `after`, at most `limit`.
+    pub fn keys(
+        &self,
+        kind: &str,
+        after: Option<&str>,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<Arc<str>>, StoreError> {
+        let Some(first) = tables::entity_key(kind, prefix) else { return Ok(Vec::new()) };
+        let after = after.and_then(|after| tables::entity_key(kind, after)).filter(|after| *after >= first);
+        let start = match &after {
+            Some(after) => Bound::Excluded(after.as_slice()),
+            None => Bound::Included(first.as_slice()),
+        };
+        self.read(|transaction| {
+            let entities = transaction.open_table(ENTITIES)?;
+            let mut keys = Vec::new();
+            for entry in entities.range::<&[u8]>((start, Bound::Unbounded))? {
+                let (key, value) = entry?;
+                if keys.len() == limit || !key.value().starts_with(&first) {
+                    break;
+                }
+                row::view_state(key.value(), value.value())?;
+                keys.push(tables::parse_entity_key(key.value())?.key);
+            }
+            Ok(keys)
+        })
+    }
+
+    /// Counts of all types that have stored entities, the system's own (`$…`) among them.
+    pub fn gauges(&self) -> Result<BTreeMap<String, TypeGauges>, StoreError> {
+        self.read(|transaction| tables::all_records(transaction, GAUGES, "gauges"))
+    }
+
+    /// The system's own entities (kinds that begin with `$`): progress of sinks, cursors of sources. A handful.
+    pub fn all_of_system(&self) -> Result<Vec<(EntityKey, StoredRow)>, StoreError> {
+        self.read(|transaction| {
+            let mut rows = Vec::new();
+            for entry in transaction.open_table(ENTITIES)?.range(SYSTEM_START..SYSTEM_END)? {
+                let (key, value) = entry?;
+                let found = row::view_state(key.value(), value.value())?.to_owned();
+                rows.push((tables::parse_entity_key(key.value())?, found));
+            }
+            Ok(rows)
+        })
+    }
+}
