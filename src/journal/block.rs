@@ -231,8 +231,8 @@ mod tests {
         let mut builder = build(&[(b"ab".to_vec(), false), (b"".to_vec(), true)]);
         let (bytes, crc) = builder.finish(Lsn(0x0102), 7);
         let golden = [
-            1, 1, 0, 0, 2, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 177, 176, 206, 184, 121, 140, 151, 164, 2, 0,
-            0, 0, b'a', b'b', 0, 0, 0, 0,
+            1, 1, 0, 0, 2, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 14, 87, 134, 72, 60, 162, 91, 241, 2, 0, 0, 0,
+            b'a', b'b', 0, 0, 0, 0,
         ];
         assert_eq!(bytes, golden);
         assert_eq!(crc.to_le_bytes(), golden[24..28]);

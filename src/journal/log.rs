@@ -57,10 +57,9 @@ impl Journal {
         let Recovered { dir, lock, sealed, active, end } = recover::recover(data_dir, uuid, &options)?;
         let header = active.header.clone();
         let database = active.database.clone();
-        let active_bytes = match end.last_lsn < header.first_lsn {
-            true => 0,
-            false => fs::metadata(segment::path(&dir, header.number)).map_or(0, |file| file.len()),
-        };
+        let is_empty = end.last_lsn < header.first_lsn;
+        let file_bytes = || fs::metadata(segment::path(&dir, header.number)).map_or(0, |file| file.len());
+        let active_bytes = if is_empty { 0 } else { file_bytes() };
         let segments = Arc::new(Segments::new(dir, sealed, active, end.last_lsn));
         Ok(Journal { segments, active: database, header, options, end, active_bytes, _lock: lock })
     }
@@ -149,4 +148,36 @@ impl Journal {
 /// redb keeps a value in a power-of-two number of pages.
 fn page_bytes(value_bytes: usize) -> u64 {
     (value_bytes + PAGE_OVERHEAD_BYTES).next_power_of_two().max(PAGE_BYTES) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    /// If redb kept more beside a value than is assumed, a full block would take twice its size.
+    #[test]
+    fn pages_are_what_redb_uses() {
+        fn check(value_bytes: usize, expected: u64) {
+            assert_eq!(page_bytes(value_bytes), expected);
+            let allocated = |values: u64| {
+                let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+                let transaction = database.begin_write().unwrap();
+                let mut table = transaction.open_table(BLOCKS).unwrap();
+                (0..values).for_each(|key| drop(table.insert(key, vec![1; value_bytes].as_slice()).unwrap()));
+                drop(table);
+                let stats = transaction.stats().unwrap();
+                stats.allocated_pages() * stats.page_size() as u64
+            };
+            let used = allocated(16) - allocated(8);
+            assert!(used.abs_diff(8 * expected) <= 2 * PAGE_BYTES as u64, "{value_bytes}: {used}, not 8 × {expected}");
+        }
+        check(65_300, 65_536);
+        check(130_800, 131_072);
+        check(261_900, 262_144);
+        check(524_000, 524_288);
+        check(1_048_000, 1_048_576);
+        check(700_000, 1_048_576);
+    }
 }

@@ -17,6 +17,8 @@ mod reader;
 mod recover;
 mod segment;
 mod segments;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX};

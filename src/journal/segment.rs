@@ -26,8 +26,8 @@ const HEADER: &str = "header";
 const SEAL: &str = "seal";
 const FORMAT: u8 = 1;
 
-/// Blocks of a sealed segment are read once and in order, so little of it is worth keeping.
-const SEALED_CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// For segments that are not appended to: their blocks are read once and in order, so little is worth keeping.
+const SMALL_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Written when the file is made; where it belongs in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -75,7 +75,7 @@ pub(super) fn create(dir: &Path, header: &SegmentHeader) -> Result<(), JournalEr
     let path = path(dir, header.number);
     let unfinished = path.with_extension("redb.tmp");
     let database =
-        Builder::new().set_cache_size(SEALED_CACHE_BYTES).create(&unfinished).map_err(at(&unfinished, "create"))?;
+        Builder::new().set_cache_size(SMALL_CACHE_BYTES).create(&unfinished).map_err(at(&unfinished, "create"))?;
     commit(&database, &unfinished, |transaction| {
         transaction.open_table(BLOCKS)?;
         transaction.open_table(ABOUT)?.insert(HEADER, with_crc(header).as_slice())?;
@@ -93,10 +93,10 @@ pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, JournalE
 
 /// Opens a segment that nobody appends to. If the last process did not come to close it, it is closed properly first.
 pub(super) fn open_read_only(path: &Path) -> Result<ReadOnlyDatabase, JournalError> {
-    let open_read_only = || Builder::new().set_cache_size(SEALED_CACHE_BYTES).open_read_only(path);
+    let open_read_only = || Builder::new().set_cache_size(SMALL_CACHE_BYTES).open_read_only(path);
     match open_read_only() {
         Err(DatabaseError::RepairAborted) => {
-            drop(open(path, SEALED_CACHE_BYTES)?);
+            drop(open(path, SMALL_CACHE_BYTES)?);
             open_read_only().map_err(at(path, "open"))
         }
         other => other.map_err(at(path, "open")),
@@ -179,12 +179,11 @@ fn check_block(path: &Path, key: u64, value: Vec<u8>) -> Result<BlockHeader, Jou
 /// Reads and checks the header of the block stored under `key` in `path`.
 pub(super) fn decode_header(path: &Path, key: Lsn, value: &[u8]) -> Result<BlockHeader, JournalError> {
     let header = BlockHeader::decode(value).map_err(|error| block_error(path, key, &error))?;
-    match header.first_lsn == key {
-        true => Ok(header),
-        false => {
-            Err(JournalError::corrupt(path, format!("the block of LSN {key} says it starts at {}", header.first_lsn)))
-        }
+    if header.first_lsn != key {
+        let what = format!("the block of LSN {key} says it starts at {}", header.first_lsn);
+        return Err(JournalError::corrupt(path, what));
     }
+    Ok(header)
 }
 
 /// Says which block of which file is wrong.
@@ -231,9 +230,9 @@ mod tests {
     fn stored_forms_are_frozen() {
         let mut golden = vec![1];
         golden.extend([7; 16]);
-        golden.extend([3, 251, 44, 1, 252, 4, 3, 2, 1, 0, 0, 0, 0]);
+        golden.extend([3, 251, 44, 1, 252, 4, 3, 2, 1, 170, 54, 83, 155]);
         assert_eq!(with_crc(&header()), golden);
-        assert_eq!(with_crc(&Seal { last_lsn: Lsn(9), chain: 5 }), [1, 9, 5, 0, 0, 0, 0]);
+        assert_eq!(with_crc(&Seal { last_lsn: Lsn(9), chain: 5 }), [1, 9, 5, 215, 126, 98, 126]);
     }
 
     #[test]
@@ -257,9 +256,9 @@ mod tests {
     #[test]
     fn foreign_files_are_damage() {
         let folder = tempfile::tempdir().unwrap();
-        for content in [&b""[..], b"hello", &[0; 100_000]] {
+        for content in [Vec::new(), b"hello".to_vec(), vec![0; 100_000]] {
             let path = path(folder.path(), 1);
-            fs::write(&path, content).unwrap();
+            fs::write(&path, &content).unwrap();
             for error in [open(&path, 0).err(), open_read_only(&path).err()] {
                 let error = error.unwrap();
                 assert!(matches!(error, JournalError::Corrupt { .. }), "{} bytes: {error:?}", content.len());

@@ -153,3 +153,108 @@ impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::{Arc, Mutex};
+
+    use super::super::tests::{ONE_APPEND_A_SEGMENT, files, lsns, open, record};
+    use super::*;
+
+    fn entry(lsn: u64) -> Entry<String> {
+        Entry::Record { bytes: record(lsn), has_decision: false, tag: format!("record {lsn}") }
+    }
+
+    fn barrier(name: &str) -> Entry<String> {
+        Entry::Barrier(name.to_owned())
+    }
+
+    /// Tags must come back once, in order, with the positions their records got, and barriers between the right ones.
+    #[test]
+    fn tags_come_back_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), 1 << 30);
+        let reader = journal.reader();
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let on_commit = move |committed: Committed<String>| {
+            assert_eq!(committed.bytes == 0, committed.last_lsn < committed.first_lsn);
+            assert!(reader.last_lsn() >= committed.last_lsn, "what was committed can be read");
+            sender.send(committed.tags).unwrap();
+        };
+        let (writer, thread) = spawn_writer(journal, 2, on_commit, |error| panic!("{error}")).unwrap();
+        writer.append(vec![barrier("before all")]).unwrap();
+        let mut expected = vec![(None, "before all".to_owned())];
+        for lsn in 1..=200 {
+            writer.append(vec![entry(lsn), barrier("after")]).unwrap();
+            expected.extend([(Some(Lsn(lsn)), format!("record {lsn}")), (None, "after".to_owned())]);
+        }
+        drop(writer);
+        let journal = thread.join().unwrap().expect("the journal is handed back");
+        assert_eq!(receiver.iter().flatten().collect::<Vec<_>>(), expected);
+        assert_eq!(journal.last_lsn(), Lsn(200));
+        let read = lsns(journal.reader().read_from(Lsn(1)).unwrap()).unwrap();
+        assert_eq!(read, (1..=200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn trims_between_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, committed) = crossbeam_channel::unbounded();
+        let on_commit = move |commit: Committed<String>| sender.send(commit.last_lsn).unwrap();
+        let journal = open(folder.path(), ONE_APPEND_A_SEGMENT);
+        let (writer, thread) = spawn_writer(journal, 8, on_commit, |error| panic!("{error}")).unwrap();
+        for lsn in 1..=3 {
+            writer.append(vec![entry(lsn)]).unwrap();
+            assert_eq!(committed.recv().unwrap(), Lsn(lsn));
+        }
+        writer.trim(Lsn(3)).unwrap();
+        writer.trim(Lsn(2)).unwrap();
+        drop(writer);
+        assert_eq!(thread.join().unwrap().unwrap().first_lsn(), Lsn(3));
+        assert_eq!(files(folder.path()).0, [3]);
+    }
+
+    /// A tag that tells when it is dropped without having been handed back.
+    struct Promise(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Drop for Promise {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push("dropped");
+        }
+    }
+
+    /// After the first error nothing is acknowledged, and the node hears of it before any tag is let go.
+    #[test]
+    fn an_error_is_final() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (on_commit_said, on_fatal_said) = (said.clone(), said.clone());
+        let on_commit = move |committed: Committed<Promise>| {
+            on_commit_said.lock().unwrap().push("committed");
+            committed.tags.into_iter().for_each(|(_, tag)| std::mem::forget(tag));
+        };
+        let on_fatal = move |error: JournalError| {
+            assert!(matches!(error, JournalError::Io { .. }), "{error:?}");
+            on_fatal_said.lock().unwrap().push("fatal");
+        };
+        let mut journal = open(folder.path(), ONE_APPEND_A_SEGMENT);
+        super::super::tests::append(&mut journal, &[1]);
+        // The next append rolls over and finds no folder to make the file in.
+        fs::remove_dir_all(folder.path().join("journal")).unwrap();
+        let (writer, thread) = spawn_writer(journal, 8, on_commit, on_fatal).unwrap();
+        let promise = || Promise(said.clone());
+        writer.append(vec![Entry::Barrier(promise())]).unwrap();
+        let record = Entry::Record { bytes: record(2), has_decision: false, tag: promise() };
+        // The writer may be done with the barrier or not; the record never commits.
+        writer.append(vec![record]).unwrap();
+        assert!(thread.join().unwrap().is_none());
+        assert_eq!(writer.append(vec![Entry::Barrier(promise())]), Err(WriterGone));
+        let said = said.lock().unwrap().clone();
+        let fatal = said.iter().position(|word| *word == "fatal").expect("the error is told");
+        assert_eq!(said.iter().filter(|word| **word == "fatal").count(), 1);
+        assert!(said[..fatal].iter().all(|word| *word == "committed"), "{said:?}");
+        assert!(said[fatal + 1..].iter().all(|word| *word == "dropped"), "{said:?}");
+        assert!(said[fatal + 1..].len() >= 2, "{said:?}");
+    }
+}
