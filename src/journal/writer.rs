@@ -110,9 +110,13 @@ impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
         while let Ok(message) = self.receiver.recv() {
             self.take(message);
             loop {
-                while !self.group.is_full()
-                    && let Ok(message) = self.receiver.try_recv()
-                {
+                // No more than was there to begin with: barriers take no room, and a stream of them must not hold up
+                // the records before them.
+                for _ in 0..self.receiver.len() {
+                    if self.group.is_full() {
+                        break;
+                    }
+                    let Ok(message) = self.receiver.try_recv() else { break };
                     self.take(message);
                 }
                 if let Some(keep_from) = self.keep_from.take() {
