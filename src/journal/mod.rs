@@ -1,1 +1,29 @@
-//! Journal.
+//! The journal: every record in the order the writer took it, durable before anything of it is seen outside.
+//!
+//! Records are opaque bytes here; entities, rules and the store are unknown to this folder. `append` and `read from LSN`
+//! are all that the rest knows of it, so that another log can stand in. One thread owns the [`Journal`] and is the only
+//! one that writes; any number of [`JournalReader`]s read what is committed. Nothing is ever changed in place: blocks
+//! are added to the active segment, segments are sealed, and whole sealed files are deleted, oldest first.
+//!
+//! `block` is the stored form of records, `segment` that of a file, `recover` what happens at start, `segments` the set
+//! of files that appender and readers share, `log` the appender, `reader` the iterators, `group` the grouping of entries
+//! into commits and `writer` the thread around it.
+
+mod block;
+mod error;
+mod group;
+mod log;
+mod reader;
+mod recover;
+mod segment;
+mod segments;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX};
+pub use error::JournalError;
+pub use group::{Entry, Group, GroupCommit};
+pub use log::{Journal, JournalOptions};
+pub use reader::{Blocks, JournalReader};
+pub use writer::{Committed, JournalWriter, WriterGone, spawn_writer};

@@ -1,0 +1,264 @@
+//! The writer's thread: takes what is in its queue, commits it, says so, in order; trims between commits.
+//!
+//! It waits for nobody but the disk: `on_commit` must not block. The first error is the last thing it says.
+
+use std::fmt;
+use std::io;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::error::JournalError;
+use super::group::{Entry, Group, GroupCommit};
+use super::log::Journal;
+use crate::model::ids::Lsn;
+
+/// What a commit released.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// Position of its first record; right after `last_lsn` if it has none.
+    pub first_lsn: Lsn,
+    /// Everything up to here is durable.
+    pub last_lsn: Lsn,
+    /// What was handed in, in order; with the positions of those that came with a record.
+    pub tags: Vec<(Option<Lsn>, T)>,
+    /// Stored size of its blocks; 0 if only barriers were released and nothing was written.
+    pub bytes: usize,
+    /// How long the write took.
+    pub took: Duration,
+}
+
+enum Message<T> {
+    Append(Vec<Entry<T>>),
+    Trim(Lsn),
+}
+
+/// The writer has ended, after an error that `on_fatal` was told.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the journal's writer has ended; nothing more is written")]
+pub struct WriterGone;
+
+/// Sends to the writer. When the last one is dropped, the writer commits what it has and ends.
+pub struct JournalWriter<T> {
+    sender: Sender<Message<T>>,
+}
+
+impl<T> Clone for JournalWriter<T> {
+    fn clone(&self) -> Self {
+        JournalWriter { sender: self.sender.clone() }
+    }
+}
+
+impl<T> fmt::Debug for JournalWriter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalWriter").field("queued", &self.sender.len()).finish()
+    }
+}
+
+impl<T> JournalWriter<T> {
+    /// Queues `entries`, behind all that this thread queued before. Waits while the queue is full.
+    pub fn append(&self, entries: Vec<Entry<T>>) -> Result<(), WriterGone> {
+        self.sender.send(Message::Append(entries)).map_err(|_| WriterGone)
+    }
+
+    /// Asks that whole segments before `keep_from` be deleted, between commits.
+    pub fn trim(&self, keep_from: Lsn) -> Result<(), WriterGone> {
+        self.sender.send(Message::Trim(keep_from)).map_err(|_| WriterGone)
+    }
+}
+
+/// Starts the thread that owns `journal`. At most `queued_max` batches wait for it. `on_commit` is called on it after
+/// each commit, `on_fatal` once if the journal fails; what was not handed to `on_commit` before was never promised, and
+/// is dropped after. The thread returns the journal, or nothing after an error.
+///
+/// # Errors
+/// If the system starts no thread.
+pub fn spawn_writer<T: Send + 'static>(
+    journal: Journal,
+    queued_max: usize,
+    on_commit: impl FnMut(Committed<T>) + Send + 'static,
+    on_fatal: impl FnOnce(JournalError) + Send + 'static,
+) -> io::Result<(JournalWriter<T>, JoinHandle<Option<Journal>>)> {
+    let (sender, receiver) = bounded(queued_max);
+    let group = GroupCommit::new(journal.commit_bytes_max());
+    let mut writer = Writer { journal, receiver, group, current: None, keep_from: None, on_commit };
+    let thread = thread::Builder::new().name("journal".into()).spawn(move || match writer.run() {
+        Ok(()) => Some(writer.journal),
+        Err(error) => {
+            // Told before the tags are dropped with the writer, so that nobody takes their end for anything else.
+            on_fatal(error);
+            None
+        }
+    })?;
+    Ok((JournalWriter { sender }, thread))
+}
+
+struct Writer<T, F> {
+    journal: Journal,
+    receiver: Receiver<Message<T>>,
+    group: GroupCommit<T>,
+    /// The commit under way.
+    current: Option<Group<T>>,
+    keep_from: Option<Lsn>,
+    on_commit: F,
+}
+
+impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
+    /// Until all senders are gone and all they sent is committed.
+    fn run(&mut self) -> Result<(), JournalError> {
+        while let Ok(message) = self.receiver.recv() {
+            self.take(message);
+            loop {
+                // No more than was there to begin with: barriers take no room, and a stream of them must not hold up
+                // the records before them.
+                for _ in 0..self.receiver.len() {
+                    if self.group.is_full() {
+                        break;
+                    }
+                    let Ok(message) = self.receiver.try_recv() else { break };
+                    self.take(message);
+                }
+                if let Some(keep_from) = self.keep_from.take() {
+                    let files = self.journal.trim(keep_from)?;
+                    tracing::debug!(%keep_from, files, "journal trimmed");
+                }
+                self.current = self.group.next_group();
+                if self.current.is_none() {
+                    break;
+                }
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message<T>) {
+        match message {
+            Message::Append(entries) => self.group.push(entries),
+            Message::Trim(keep_from) => self.keep_from = self.keep_from.max(Some(keep_from)),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), JournalError> {
+        let started = Instant::now();
+        if let Some(group) = &mut self.current
+            && !group.blocks.is_empty()
+        {
+            self.journal.append(&mut group.blocks)?;
+        }
+        if let Some(group) = self.current.take() {
+            let bytes = group.stored_bytes();
+            let last_lsn = self.journal.last_lsn();
+            let first_lsn = Lsn(last_lsn.0 + 1 - group.records());
+            let tags = group.into_tags(first_lsn);
+            (self.on_commit)(Committed { first_lsn, last_lsn, tags, bytes, took: started.elapsed() });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::{Arc, Mutex};
+
+    use super::super::tests::{ONE_APPEND_A_SEGMENT, files, lsns, open, record};
+    use super::*;
+
+    fn entry(lsn: u64) -> Entry<String> {
+        Entry::Record { bytes: record(lsn), has_decision: false, tag: format!("record {lsn}") }
+    }
+
+    fn barrier(name: &str) -> Entry<String> {
+        Entry::Barrier(name.to_owned())
+    }
+
+    /// Tags must come back once, in order, with the positions their records got, and barriers between the right ones.
+    #[test]
+    fn tags_come_back_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = open(folder.path(), 1 << 30);
+        let reader = journal.reader();
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let on_commit = move |committed: Committed<String>| {
+            assert_eq!(committed.bytes == 0, committed.last_lsn < committed.first_lsn);
+            assert!(reader.last_lsn() >= committed.last_lsn, "what was committed can be read");
+            sender.send(committed.tags).unwrap();
+        };
+        let (writer, thread) = spawn_writer(journal, 2, on_commit, |error| panic!("{error}")).unwrap();
+        writer.append(vec![barrier("before all")]).unwrap();
+        let mut expected = vec![(None, "before all".to_owned())];
+        for lsn in 1..=200 {
+            writer.append(vec![entry(lsn), barrier("after")]).unwrap();
+            expected.extend([(Some(Lsn(lsn)), format!("record {lsn}")), (None, "after".to_owned())]);
+        }
+        drop(writer);
+        let journal = thread.join().unwrap().expect("the journal is handed back");
+        assert_eq!(receiver.iter().flatten().collect::<Vec<_>>(), expected);
+        assert_eq!(journal.last_lsn(), Lsn(200));
+        let read = lsns(journal.reader().read_from(Lsn(1)).unwrap()).unwrap();
+        assert_eq!(read, (1..=200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn trims_between_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sender, committed) = crossbeam_channel::unbounded();
+        let on_commit = move |commit: Committed<String>| sender.send(commit.last_lsn).unwrap();
+        let journal = open(folder.path(), ONE_APPEND_A_SEGMENT);
+        let (writer, thread) = spawn_writer(journal, 8, on_commit, |error| panic!("{error}")).unwrap();
+        for lsn in 1..=3 {
+            writer.append(vec![entry(lsn)]).unwrap();
+            assert_eq!(committed.recv().unwrap(), Lsn(lsn));
+        }
+        writer.trim(Lsn(3)).unwrap();
+        writer.trim(Lsn(2)).unwrap();
+        drop(writer);
+        assert_eq!(thread.join().unwrap().unwrap().first_lsn(), Lsn(3));
+        assert_eq!(files(folder.path()).0, [3]);
+    }
+
+    /// A tag that tells when it is dropped without having been handed back.
+    struct Promise(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Drop for Promise {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push("dropped");
+        }
+    }
+
+    /// After the first error nothing is acknowledged, and the node hears of it before any tag is let go.
+    #[test]
+    fn an_error_is_final() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (on_commit_said, on_fatal_said) = (said.clone(), said.clone());
+        let on_commit = move |committed: Committed<Promise>| {
+            on_commit_said.lock().unwrap().push("committed");
+            committed.tags.into_iter().for_each(|(_, tag)| std::mem::forget(tag));
+        };
+        let on_fatal = move |error: JournalError| {
+            assert!(matches!(error, JournalError::Io { .. }), "{error:?}");
+            on_fatal_said.lock().unwrap().push("fatal");
+        };
+        let mut journal = open(folder.path(), ONE_APPEND_A_SEGMENT);
+        super::super::tests::append(&mut journal, &[1]);
+        // The next append rolls over and finds no folder to make the file in.
+        fs::remove_dir_all(folder.path().join("journal")).unwrap();
+        let (writer, thread) = spawn_writer(journal, 8, on_commit, on_fatal).unwrap();
+        let promise = || Promise(said.clone());
+        writer.append(vec![Entry::Barrier(promise())]).unwrap();
+        let record = Entry::Record { bytes: record(2), has_decision: false, tag: promise() };
+        // The writer may be done with the barrier or not; the record never commits.
+        writer.append(vec![record]).unwrap();
+        assert!(thread.join().unwrap().is_none());
+        assert_eq!(writer.append(vec![Entry::Barrier(promise())]), Err(WriterGone));
+        let said = said.lock().unwrap().clone();
+        let fatal = said.iter().position(|word| *word == "fatal").expect("the error is told");
+        assert_eq!(said.iter().filter(|word| **word == "fatal").count(), 1);
+        assert!(said[..fatal].iter().all(|word| *word == "committed"), "{said:?}");
+        assert!(said[fatal + 1..].iter().all(|word| *word == "dropped"), "{said:?}");
+        assert!(said[fatal + 1..].len() >= 2, "{said:?}");
+    }
+}
