@@ -62,6 +62,7 @@ fn survive(tuning: &str, seed: u64) {
                 while !part.is_empty() && !over.load(Ordering::SeqCst) {
                     let address = *address.lock().unwrap_or_else(PoisonError::into_inner);
                     deliver_some(address, part, WINDOWS[n % WINDOWS.len()], acked);
+                    std::thread::sleep(common::POLL); // a server that is down is not asked all the time
                 }
             });
         }

@@ -51,6 +51,11 @@ impl Client {
         self.stream.write_all(bytes).expect("the server takes what is sent");
     }
 
+    /// Sends one line to a server that may have closed.
+    pub fn try_send(&mut self, line: &str) -> std::io::Result<()> {
+        self.stream.write_all(format!("{line}\n").as_bytes())
+    }
+
     /// Writes as much as the other side takes without anything being read here, at most `bytes`; tells how much.
     pub fn stuff(&mut self, bytes: &[u8], patience: std::time::Duration) -> usize {
         self.stream.set_write_timeout(Some(patience)).expect("a timeout");
