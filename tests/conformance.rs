@@ -21,15 +21,15 @@ require_time = true
 [entity.visit.fields]
 last = { on = "Visited", take = "max", value = "event.time" }
 "#;
-const LIMITS: &str = "[limits]\nevent_bytes_max = \"64KiB\"\nhttp_body_bytes_max = \"256KiB\"\nkey_bytes_max = \"100B\"";
+const LIMITS: &str =
+    "[limits]\nevent_bytes_max = \"64KiB\"\nhttp_body_bytes_max = \"256KiB\"\nkey_bytes_max = \"100B\"";
 
 /// Name of the case, the line, the code, the status over HTTP.
 type Case = (&'static str, String, &'static str, u16);
 
 fn cases() -> Vec<Case> {
-    let event = |id: &str, data: &str| {
-        format!(r#"{{"id":"{id}","type":"Paid","time":"2026-11-20T10:00:00Z","data":{data}}}"#)
-    };
+    let event =
+        |id: &str, data: &str| format!(r#"{{"id":"{id}","type":"Paid","time":"2026-11-20T10:00:00Z","data":{data}}}"#);
     let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
     let long = "x".repeat(101);
     vec![
@@ -40,8 +40,18 @@ fn cases() -> Vec<Case> {
         ("no id", r#"{"type":"Paid","data":{"orderId":"a"}}"#.into(), "missing_id", 400),
         ("an empty id", event("", r#"{"orderId":"a"}"#), "missing_id", 400),
         ("no type", r#"{"id":"4","data":{"orderId":"a"}}"#.into(), "missing_type", 400),
-        ("no time at all", r#"{"id":"5","type":"Paid","time":"today","data":{"orderId":"a"}}"#.into(), "invalid_time", 400),
-        ("February 30", r#"{"id":"6","type":"Paid","time":"2026-02-30T10:00:00Z","data":{"orderId":"a"}}"#.into(), "invalid_time", 400),
+        (
+            "no time at all",
+            r#"{"id":"5","type":"Paid","time":"today","data":{"orderId":"a"}}"#.into(),
+            "invalid_time",
+            400,
+        ),
+        (
+            "February 30",
+            r#"{"id":"6","type":"Paid","time":"2026-02-30T10:00:00Z","data":{"orderId":"a"}}"#.into(),
+            "invalid_time",
+            400,
+        ),
         ("time is required", r#"{"id":"7","type":"Visited","subject":"eva"}"#.into(), "missing_time", 400),
         ("no key", event("8", r#"{"status":"ok"}"#), "missing_key", 400),
         ("no data, so no key", r#"{"id":"9","type":"Paid"}"#.into(), "missing_key", 400),
@@ -54,7 +64,8 @@ fn cases() -> Vec<Case> {
 }
 
 fn taken() -> String {
-    r#"{"id":"taken","type":"Paid","time":"2026-11-20T10:00:00Z","data":{"orderId":"a","status":"ok","amount":1}}"#.into()
+    r#"{"id":"taken","type":"Paid","time":"2026-11-20T10:00:00Z","data":{"orderId":"a","status":"ok","amount":1}}"#
+        .into()
 }
 
 /// Only what was accepted may be there.

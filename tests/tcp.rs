@@ -17,9 +17,7 @@ total = { on = "Paid", take = "sum", value = "event.data.amount" }
 "#;
 
 fn paid(id: usize, order: &str) -> String {
-    format!(
-        r#"{{"id":"{id}","type":"Paid","time":"2026-11-20T10:00:00Z","data":{{"orderId":"{order}","amount":1}}}}"#
-    )
+    format!(r#"{{"id":"{id}","type":"Paid","time":"2026-11-20T10:00:00Z","data":{{"orderId":"{order}","amount":1}}}}"#)
 }
 
 fn payments(server: &Server, order: &str) -> u64 {
@@ -237,7 +235,8 @@ fn a_second_process_on_the_same_data_is_refused() {
 /// States that were merged by other rules would be silently wrong.
 #[test]
 fn other_rules_on_old_data_are_refused_by_name() {
-    let other = "[entity.visit]\nkey = \"event.subject\"\n[entity.visit.fields]\nlast = { on = \"V\", take = \"latest\" }\n";
+    let other =
+        "[entity.visit]\nkey = \"event.subject\"\n[entity.visit.fields]\nlast = { on = \"V\", take = \"latest\" }\n";
     let both = format!("{RULES}{other}");
     let mut server = Setup::new(&both).start();
     assert_eq!(deliver(server.tcp(), &[paid(1, "a")]).acked, 1);

@@ -47,6 +47,7 @@ delivered = { on = "delivered", take = "max", value = "date(event.time)" }
 recorded = { on = "delivered", take = "max", value = "event.data.recorded" }
 orders = { on = ["po_sent", "quote_sent"], take = "set", value = "event.data.po" }
 [entity.shipment.derived]
+freight = "shipment.freight_usd"
 freight_known = "shipment.priced > 0"
 punctuality = "shipment.delivered > shipment.due ? 'LATE' : shipment.delivered < shipment.due ? 'EARLY' : 'ON_TIME'"
 [entity.shipment.complete]
@@ -58,7 +59,7 @@ data = { outcome = "shipment.punctuality", value = "shipment.value_usd", freight
     columns: &[
         ("lines", "/fields/lines", As::Number),
         ("value_usd", "/fields/value_usd", As::Number),
-        ("freight_usd", "/fields/freight_usd", As::Number),
+        ("freight_usd", "/derived/freight", As::Number),
         ("freight_known", "/derived/freight_known", As::Bool),
         ("due", "/fields/due", As::Text),
         ("delivered", "/fields/delivered", As::Text),
@@ -82,6 +83,7 @@ approved = { on = "A_APPROVED", take = "count" }
 declined = { on = "A_DECLINED", take = "count" }
 cancelled = { on = "A_CANCELLED", take = "count" }
 [entity.application.derived]
+offers = "application.offers_sent"
 outcome = """application.approved > 0 ? 'APPROVED' : application.declined > 0 ? 'DECLINED'
   : application.cancelled > 0 ? 'CANCELLED' : 'UNDECIDED'"""
 [entity.application.decision.Outcome]
@@ -90,7 +92,7 @@ data = { outcome = "application.outcome", amount = "application.amount" }
     columns: &[
         ("amount", "/fields/amount", As::Number),
         ("events", "/fields/events", As::Number),
-        ("offers_sent", "/fields/offers_sent", As::Number),
+        ("offers_sent", "/derived/offers", As::Number),
         ("last_event", "/fields/last_event", As::Instant),
         ("decision", "/derived/outcome", As::Text),
         ("decision", "/decisions/Outcome/data/outcome", As::Text),

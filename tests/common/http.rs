@@ -53,7 +53,8 @@ impl Http {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line.split_once(':').ok_or_else(|| std::io::Error::other(format!("header {line:?}")))?;
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| std::io::Error::other(format!("header {line:?}")))?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         let mut response = Response { status, headers, body: Vec::new() };

@@ -4,6 +4,7 @@
 
 pub mod dataset;
 pub mod http;
+pub mod orders;
 pub mod server;
 pub mod tcp;
 

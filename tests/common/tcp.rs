@@ -169,7 +169,8 @@ pub fn deliver_some(address: SocketAddr, lines: &mut VecDeque<String>, window: u
     let mut answers = Client { stream: stream.try_clone().expect("a handle"), replies };
     let (mut settled, mut sent) = (0, 0);
     while !lines.is_empty() {
-        let batch: String = lines.range(sent - settled..lines.len().min(window)).flat_map(|line| [line, "\n"]).collect();
+        let batch: String =
+            lines.range(sent - settled..lines.len().min(window)).flat_map(|line| [line, "\n"]).collect();
         // If this fails, what was acknowledged before the end can still be read below.
         let _ = stream.write_all(batch.as_bytes());
         sent = settled + lines.len().min(window);
