@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::orders::{RULES, STRUCTURED, created, event, feed, paid, reserved, shipped};
+use common::orders::{RULES, created, event, feed, paid, reserved, shipped};
 use common::{Server, Setup, percent, wait_for};
 use serde_json::json;
 
