@@ -33,13 +33,12 @@ impl Address {
         Some(Address { host: host.to_ascii_lowercase(), port })
     }
 
-    /// Reads an address, or reports what is wrong with it.
-    pub(super) fn read(cx: &mut Context, text: &Located<String>, key: &str) -> Option<Address> {
-        let address = Address::parse(text);
-        if address.is_none() {
+    /// Reads an address. What is none is reported; an address with which nothing else is wrong stands in for it.
+    pub(super) fn read(cx: &mut Context, text: &Located<String>, key: &str) -> Address {
+        Address::parse(text).unwrap_or_else(|| {
             cx.out.error(text.at, format!("`{}` is not an address for `{key}`", text.value)).help(HELP);
-        }
-        address
+            Address { host: "localhost".into(), port: 0 }
+        })
     }
 
     /// Whether only this machine can connect.

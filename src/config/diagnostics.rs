@@ -3,11 +3,12 @@
 //! Everything that can be said about a configuration goes through [`Diagnostics`], so that all problems come at once and
 //! in one form. Later layers add theirs (errors inside expressions) with the locations that [`Located`] values carry.
 
+use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 /// The texts of all loaded files, in the order in which they were read; the first is the main file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Files {
     files: Vec<(PathBuf, String)>,
 }
@@ -95,6 +96,13 @@ impl Files {
 
     pub(super) fn slice(&self, at: Location) -> &str {
         self.text(at.file).get(at.start as usize..at.end as usize).unwrap_or("")
+    }
+}
+
+impl fmt::Debug for Files {
+    /// Paths only: the texts may hold secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.files.iter().map(|(path, _)| path)).finish()
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) enum Value {
     Datetime,
     List(Vec<Node>),
     Table(Table),
+    /// What is wrong with it is reported already.
+    Broken,
 }
 
 /// The entries of a table in the order in which they are written.
@@ -45,6 +47,7 @@ impl Value {
             Value::Datetime => "a date",
             Value::List(_) => "a list",
             Value::Table(_) => "a table",
+            Value::Broken => "nothing",
         }
     }
 }
@@ -52,19 +55,50 @@ impl Value {
 /// The tree of a file, or none if its syntax is wrong in a way that would make up further problems.
 pub(super) fn parse(file: FileId, files: &Files, env: Env, out: &mut Diagnostics) -> Option<Table> {
     let (root, errors) = DeTable::parse_recoverable(files.text(file));
-    let mut usable = true;
-    for error in &errors {
+    let (twice, broken): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.message() == "duplicate key");
+    let location = |error: &toml::de::Error| {
         let span = error.span().unwrap_or(0..0);
-        let at = Location { file, start: span.start as u32, end: span.end as u32 };
-        if error.message() == "duplicate key" {
-            out.error(at, format!("`{}` is given twice", files.slice(at)))
-                .help("a table holds each key once; remove one of the two");
-        } else {
-            usable = false;
-            out.error(at, format!("this is not TOML: {}", error.message()));
+        Location { file, start: span.start as u32, end: span.end as u32 }
+    };
+    for error in &broken {
+        out.error(location(error), format!("this is not TOML: {}", error.message()));
+    }
+    let root = Converter { file, files, env, out: &mut *out }.table(root.get_ref());
+    for at in twice.into_iter().map(location) {
+        out.error(at, format!("`{}` is given twice", files.slice(at)))
+            .help("a table holds each key once; remove one of the two")
+            .also = first_of(&root, at, files);
+    }
+    broken.is_empty().then_some(root)
+}
+
+/// Where the key that is given again at `again` was given first: for a header, in the same header above; for a key in a
+/// table's body, at the nearest of this name above.
+fn first_of(root: &Table, again: Location, files: &Files) -> Option<Location> {
+    let text = files.text(again.file);
+    let line_start = text[..again.start as usize].rfind('\n').map_or(0, |newline| newline + 1);
+    let header = &text[line_start..again.end as usize];
+    if header.trim_start().starts_with('[') {
+        // The parser gives a table that is opened again the place of the later header, so the text is asked.
+        let whole = format!("\n{header}]");
+        let before = format!("\n{}", &text[..line_start]);
+        let start = before.find(&whole)? as u32 + (again.start - line_start as u32);
+        return Some(Location { file: again.file, start, end: start + (again.end - again.start) });
+    }
+    let mut open: Vec<&Table> = vec![root];
+    let mut nearest: Option<Location> = None;
+    while let Some(table) = open.pop() {
+        for Entry { name: key, node } in table {
+            let is_nearer = key.at.start < again.start && nearest.is_none_or(|nearest| nearest.start < key.at.start);
+            if is_nearer && files.slice(key.at) == files.slice(again) {
+                nearest = Some(key.at);
+            }
+            if let Value::Table(inner) = &node.value {
+                open.push(inner);
+            }
         }
     }
-    usable.then(|| Converter { file, files, env, out }.table(root.get_ref()))
+    nearest
 }
 
 struct Converter<'a> {
@@ -90,7 +124,7 @@ impl Converter<'_> {
     fn node(&mut self, value: &Spanned<DeValue>) -> Node {
         let at = self.location(value.span());
         let value = match value.get_ref() {
-            DeValue::String(text) => Value::String(self.string(text, at)),
+            DeValue::String(text) => self.string(text, at),
             DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
                 Ok(integer) => Value::Integer(integer),
                 Err(_) => Value::Float,
@@ -104,13 +138,14 @@ impl Converter<'_> {
         Node { value, at }
     }
 
-    fn string(&mut self, text: &str, at: Location) -> String {
+    fn string(&mut self, text: &str, at: Location) -> Value {
         let (text, problems) = interpolate(text, self.env);
+        let value = if problems.is_empty() { Value::String(text) } else { Value::Broken };
         for problem in problems {
             let at = at.within_written(self.files, problem.range.start, problem.range.end);
             self.out.error(at, problem.message).help(problem.help);
         }
-        text
+        value
     }
 
     fn location(&self, span: std::ops::Range<usize>) -> Location {

@@ -134,25 +134,25 @@ fn read_derived(section: Section, namespace: &mut Namespace) -> Vec<(Located<Str
 
 fn read_complete(mut section: Section, namespace: &Namespace) -> Vec<Located<String>> {
     section.require("fields", "add fields = [\"…\"]: names of fields and derived values");
-    let at = section.at;
-    let names = section.strings("fields");
-    let count = names.as_ref().map(Vec::len);
+    let names = section.some_strings("fields", "leave `complete` out if nothing is awaited").unwrap_or_default();
     let mut seen: HashMap<String, Location> = HashMap::new();
-    let names = names.unwrap_or_default();
     for name in &names {
         if !namespace.contains_key(&name.value) {
             let help = suggest(name, namespace.keys().map(String::as_str));
             let message = format!("`{}` is neither a field nor a derived value", name.value);
             section.cx.out.error(name.at, message).help = help;
         } else if let Some(first) = seen.insert(name.value.clone(), name.at) {
-            section.cx.out.error(name.at, format!("`{}` is listed twice", name.value)).also(first);
+            section
+                .cx
+                .out
+                .error(name.at, format!("`{}` is listed twice", name.value))
+                .help("remove one of the two")
+                .also(first);
         }
     }
-    if count == Some(0) {
-        section.cx.out.error(at, "`fields` is empty").help("leave [complete] out if nothing is awaited");
-    } else if names.len() > COMPLETE_FIELDS_MAX {
+    if names.len() > COMPLETE_FIELDS_MAX {
         let message = format!("`fields` has {} names, at most {COMPLETE_FIELDS_MAX} are possible", names.len());
-        section.cx.out.error(names[COMPLETE_FIELDS_MAX].at, message);
+        section.cx.out.error(names[COMPLETE_FIELDS_MAX].at, message).help("leave out what is awaited least");
     }
     section.finish();
     names
@@ -186,11 +186,11 @@ fn read_data(cx: &mut Context, node: Node) -> Option<Data> {
 }
 
 fn read_to(section: &mut Section, sinks: &[String]) -> Option<Vec<String>> {
-    let names = section.strings("to")?;
+    let names = section.some_strings("to", "leave `to` out for all sinks")?;
     let Context { out, partial, .. } = &mut *section.cx;
     for (index, name) in names.iter().enumerate() {
         if name.value == "self" {
-            out.error(name.at, "`to` = \"self\" is not yet supported by this version");
+            out.error(name.at, "`to` = \"self\" is not yet supported by this version").help("remove it for now");
         } else if !sinks.contains(&name.value) {
             if *partial {
                 continue;
@@ -198,7 +198,9 @@ fn read_to(section: &mut Section, sinks: &[String]) -> Option<Vec<String>> {
             let help = suggest(name, sinks.iter().map(String::as_str)).unwrap_or("no sink is configured".into());
             out.error(name.at, format!("there is no sink `{}`", name.value)).help(help);
         } else if let Some(first) = names[..index].iter().find(|first| first.value == name.value) {
-            out.error(name.at, format!("`{}` is listed twice", name.value)).also(first.at);
+            out.error(name.at, format!("`{}` is listed twice", name.value))
+                .help("remove one of the two")
+                .also(first.at);
         }
     }
     Some(names.into_iter().map(|name| name.value).collect())

@@ -17,21 +17,19 @@ impl Field {
             let help = "without fields it takes no events; add name = { on = \"EventType\", take = \"latest\" }";
             cx.out.error(at, format!("[{title}] is empty")).help(help);
         }
-        entries.into_iter().filter_map(|entry| Field::read(cx, &title, entry)).collect()
+        entries.into_iter().map(|entry| Field::read(cx, &title, entry)).collect()
     }
 
-    fn read(cx: &mut Context, title: &str, entry: Entry) -> Option<Field> {
+    fn read(cx: &mut Context, title: &str, entry: Entry) -> Field {
         let name = entry.name.clone();
         check_name(&name, NameOf::Field, &mut cx.out);
         let mut section = Section::open(cx, &format!("{title}.{}", name.value), Some(entry));
         section.require("on", ON_HELP);
-        let on_at = section.peek("on");
-        let on = section.strings("on");
-        if let (Some(at), Some(0)) = (on_at, on.as_ref().map(Vec::len)) {
-            section.cx.out.error(at, "`on` is empty").help("name at least one event type, or \"*\" for every type");
+        let empty_help = "name at least one event type, or \"*\" for every type";
+        let on = section.some_strings("on", empty_help).unwrap_or_default();
+        for glob in &on {
+            check_glob(glob, &mut section.cx.out);
         }
-        let on = on.unwrap_or_default();
-        on.iter().for_each(|glob| check_glob(glob, &mut section.cx.out));
         let take = section.required_choice("take", &TAKES, TAKE_HELP);
         if let Some(take) = &take {
             check_fits(&mut section, take.value);
@@ -47,7 +45,7 @@ impl Field {
             keep: section.integer("keep", 1..=KEEP_MAX).map(|keep| keep as u32),
         };
         section.finish();
-        Some(field)
+        field
     }
 }
 

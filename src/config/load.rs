@@ -43,8 +43,8 @@ struct Loader<'e> {
     out: Diagnostics,
     /// What all files together say.
     root: Table,
-    /// The files that are being included, outermost first.
-    open: Vec<PathBuf>,
+    /// The files that are being included, outermost first: which file each is, and how it was named.
+    open: Vec<(PathBuf, PathBuf)>,
     /// The files that were read.
     done: HashSet<PathBuf>,
     /// A file is missing or not TOML.
@@ -67,11 +67,12 @@ impl<'e> Loader<'e> {
     /// Reads a file; `named_at` is the include that names it. A file that is included by two others is read once.
     fn file(&mut self, path: &Path, named_at: Option<Location>) {
         let identity = path.canonicalize().unwrap_or(path.to_owned());
-        if self.open.contains(&identity) {
+        if let Some(first) = self.open.iter().position(|(open, _)| *open == identity) {
             self.partial = true;
-            self.out
-                .error(named_at, format!("{} includes itself", path.display()))
-                .help("remove this include: files cannot include each other in a circle");
+            let circle: Vec<String> = self.open[first..].iter().map(|(_, path)| path.display().to_string()).collect();
+            let message = format!("{} includes itself", circle[0]);
+            let help = format!("remove this include; the circle is {} → {}", circle.join(" → "), circle[0]);
+            self.out.error(named_at, message).help(help);
             return;
         }
         if !self.done.insert(identity.clone()) {
@@ -79,7 +80,7 @@ impl<'e> Loader<'e> {
         }
         match read(path) {
             Ok(text) => {
-                self.open.push(identity);
+                self.open.push((identity, path.to_owned()));
                 self.text(path, &text);
                 self.open.pop();
             }
@@ -115,8 +116,9 @@ impl<'e> Loader<'e> {
         for Node { value, at: item_at } in nodes {
             match value {
                 Value::String(path) if !path.is_empty() => paths.push(Located::new(path, item_at)),
+                Value::Broken => self.partial = true,
                 Value::String(_) => {
-                    self.out.error(item_at, "`include` has an empty path");
+                    self.out.error(item_at, "`include` has an empty path").help("remove it");
                 }
                 other => {
                     let message = format!("`include` must be a list of paths, not {}", other.describe());

@@ -70,7 +70,8 @@ pub(super) fn check_name(name: &Located<String>, of: NameOf, out: &mut Diagnosti
         out.error(name.at, format!("`{}` cannot be the name of {what}", name.value))
             .help("names are made of letters, digits and `_`, and do not start with a digit");
     } else if name.len() > NAME_CHARS_MAX {
-        out.error(name.at, format!("the name of {what} is longer than {NAME_CHARS_MAX} characters"));
+        out.error(name.at, format!("the name of {what} has {} characters", name.len()))
+            .help(format!("it may have up to {NAME_CHARS_MAX}"));
     } else if of.is_read_in_expressions() && CEL_RESERVED.contains(&name.as_str()) {
         out.error(name.at, format!("`{}` cannot be the name of {what}", name.value))
             .help("the expression language (CEL) reserves this word; choose another name");
@@ -116,13 +117,17 @@ pub(super) fn suggest<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str
     match near.filter(|(distance, _)| *distance <= far).min() {
         Some((distance, name)) if distance < name.chars().count() => Some(format!("did you mean `{name}`?")),
         _ if known.is_empty() => None,
-        _ => Some(format!("known are {}", list(&known))),
+        _ => Some(format!("it may be {}", either(&known))),
     }
 }
 
-/// "`a`, `b`, `c`".
-pub(super) fn list(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+/// "`a`, `b` or `c`".
+fn either(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match names.as_slice() {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +164,7 @@ mod tests {
         assert_eq!(suggest("lisen", known).as_deref(), Some("did you mean `listen`?"));
         assert_eq!(suggest("tokenfile", known).as_deref(), Some("did you mean `token_file`?"));
         assert_eq!(suggest("Kind", known).as_deref(), Some("did you mean `kind`?"));
-        assert!(suggest("bananas", known).is_some_and(|help| help.starts_with("known are")));
-        assert!(suggest("xy", known).is_some_and(|help| help.starts_with("known are")));
+        assert!(suggest("bananas", known).is_some_and(|help| help.starts_with("it may be `listen`, `token`")));
+        assert!(suggest("xy", known).is_some_and(|help| help.starts_with("it may be `listen`, `token`")));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::diagnostics::{Diagnostics, Expr, Files, Located, Location};
 use super::document::{Entry, Node, Table, Value};
-use super::names::{list, suggest};
+use super::names::suggest;
 use super::units::{DURATION_HELP, SIZE_HELP, format_duration, format_size, parse_duration, parse_size};
 
 /// What all readers share: the files, for relative paths, and the list of problems.
@@ -35,10 +35,14 @@ impl<'c> Section<'c> {
     pub fn open(cx: &'c mut Context, title: &str, entry: Option<Entry>) -> Self {
         let at = entry.as_ref().map_or(Location::START, |entry| entry.name.at);
         let (entries, present) = match entry {
-            None => (Vec::new(), false),
+            None | Some(Entry { node: Node { value: Value::Broken, .. }, .. }) => (Vec::new(), false),
             Some(Entry { node: Node { value: Value::Table(entries), .. }, .. }) => (entries, true),
-            Some(Entry { node, .. }) => {
-                cx.out.error(node.at, format!("[{title}] must be a table, not {}", node.value.describe()));
+            Some(Entry { name, node }) => {
+                let name = name.value;
+                let message = format!("[{title}] must be a table, not {}", node.value.describe());
+                cx.out
+                    .error(node.at, message)
+                    .help(format!("write {name} = {{ … }}, or [{title}] with its keys below it"));
                 (Vec::new(), false)
             }
         };
@@ -99,22 +103,33 @@ impl<'c> Section<'c> {
         self.cx.expr(node, key)
     }
 
-    /// A list of strings; a single string stands for a list of one. Empty if it is wrong.
+    /// A list of strings; a single string stands for a list of one. Empty only if it is written so.
     pub fn strings(&mut self, key: &'static str) -> Option<Vec<Located<String>>> {
         let node = self.entry(key)?.node;
-        Some(match node.value {
-            Value::List(items) => items.into_iter().filter_map(|item| self.cx.string(item, key)).collect(),
-            _ => self.cx.string(node, key).into_iter().collect(),
-        })
+        let Value::List(items) = node.value else { return Some(vec![self.cx.string(node, key)?]) };
+        let count = items.len();
+        let strings: Vec<_> = items.into_iter().filter_map(|item| self.cx.string(item, key)).collect();
+        (count == 0 || !strings.is_empty()).then_some(strings)
+    }
+
+    /// As [`Section::strings`], with at least one.
+    pub fn some_strings(&mut self, key: &'static str, help: &str) -> Option<Vec<Located<String>>> {
+        let at = self.peek(key);
+        let strings = self.strings(key)?;
+        if strings.is_empty() {
+            self.cx.out.error(at, format!("`{key}` is empty")).help(help);
+            return None;
+        }
+        Some(strings)
     }
 
     pub fn boolean(&mut self, key: &'static str, default: bool) -> bool {
         match self.entry(key).map(|entry| entry.node) {
-            None => default,
+            None | Some(Node { value: Value::Broken, .. }) => default,
             Some(Node { value: Value::Boolean(value), .. }) => value,
             Some(node) => {
                 let message = format!("`{key}` must be true or false, not {}", node.value.describe());
-                self.cx.out.error(node.at, message);
+                self.cx.out.error(node.at, message).help(format!("write {key} = true, without quotes"));
                 default
             }
         }
@@ -130,7 +145,10 @@ impl<'c> Section<'c> {
     pub fn path(&mut self, key: &'static str) -> Option<Located<String>> {
         let path = self.string(key)?;
         if path.is_empty() {
-            self.cx.out.error(path.at, format!("`{key}` is an empty path"));
+            self.cx
+                .out
+                .error(path.at, format!("`{key}` is an empty path"))
+                .help("use \".\" for the folder of this file");
             return None;
         }
         Some(path)
@@ -159,26 +177,26 @@ impl<'c> Section<'c> {
         if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text.value) {
             return Some(Located::new(*value, text.at));
         }
-        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let help = suggest(&text, names.iter().copied()).unwrap_or_else(|| list(&names));
-        self.cx.out.error(text.at, format!("`{}` is not a value of `{key}`", text.value)).help(help);
+        let help = suggest(&text, choices.iter().map(|(name, _)| *name));
+        self.cx.out.error(text.at, format!("`{}` is not a value of `{key}`", text.value)).help = help;
         None
     }
 
     /// A whole number in a range, if it is given.
     pub fn integer(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let node = self.entry(key)?.node;
-        let Value::Integer(value) = node.value else {
-            let message = format!("`{key}` must be a whole number, not {}", describe_number(&node.value));
-            self.cx.out.error(node.at, message);
-            return None;
+        let message = match node.value {
+            Value::Integer(value) => match u64::try_from(value) {
+                Ok(value) if range.contains(&value) => return Some(value),
+                _ => format!("`{key}` cannot be {value}"),
+            },
+            Value::Broken => return None,
+            Value::Float => format!("`{key}` must be a whole number, written with digits only"),
+            other => format!("`{key}` must be a whole number, not {}", other.describe()),
         };
-        let valid = u64::try_from(value).ok().filter(|value| range.contains(value));
-        if valid.is_none() {
-            let help = format!("it may be from {} to {}", range.start(), range.end());
-            self.cx.out.error(node.at, format!("`{key}` cannot be {value}")).help(help);
-        }
-        valid
+        let help = format!("it may be from {} to {}", range.start(), range.end());
+        self.cx.out.error(node.at, message).help(help);
+        None
     }
 
     /// A number of bytes in a range, if it is given.
@@ -208,6 +226,7 @@ impl<'c> Section<'c> {
                 Some(value) => return Some(Located::new((value, text), node.at)),
                 None => format!("`{text}` is not {what}"),
             },
+            Value::Broken => return None,
             other => format!("`{key}` must be {what} in a string, not {}", other.describe()),
         };
         self.cx.out.error(node.at, message).help(help);
@@ -263,8 +282,14 @@ impl Context {
     pub fn string(&mut self, node: Node, key: &str) -> Option<Located<String>> {
         match node.value {
             Value::String(text) => Some(Located::new(text, node.at)),
+            Value::Broken => None,
             other => {
-                self.out.error(node.at, format!("`{key}` must be a string, not {}", other.describe()));
+                let message = format!("`{key}` must be a string, not {}", other.describe());
+                let written = self.files.slice(node.at).to_owned();
+                let problem = self.out.error(node.at, message);
+                if matches!(other, Value::Integer(_) | Value::Float | Value::Boolean(_)) {
+                    problem.help(format!("write it in quotes: \"{written}\""));
+                }
                 None
             }
         }
@@ -274,10 +299,11 @@ impl Context {
         let written = self.files.slice(node.at).to_owned();
         match node.value {
             Value::String(text) if text.trim().is_empty() => {
-                self.out.error(node.at, format!("`{key}` is an empty expression")).help("leave the key out instead");
+                self.out.error(node.at, format!("`{key}` is an empty expression")).help("write a CEL expression");
                 None
             }
             Value::String(text) => Some(Located::new(text, node.at)),
+            Value::Broken => None,
             other => {
                 let message = format!("`{key}` must be an expression, not {}", other.describe());
                 let help = match other {
@@ -296,10 +322,6 @@ impl Context {
 
     /// Reports something that the design has and this version has not.
     pub fn not_yet(&mut self, at: Location, what: &str) {
-        self.out.error(at, format!("{what} is not yet supported by this version"));
+        self.out.error(at, format!("{what} is not yet supported by this version")).help("remove it for now");
     }
-}
-
-fn describe_number(value: &Value) -> &'static str {
-    if matches!(value, Value::Float) { "a fraction or a number out of range" } else { value.describe() }
 }

@@ -44,9 +44,11 @@ impl Server {
         let data_dir = section.path("data_dir").unwrap_or(Located::new(DATA_DIR_DEFAULT.into(), Location::START));
         let data_dir = section.cx.files.resolve(data_dir.at.file, &data_dir);
         let ignore = section.strings("ignore").unwrap_or_default();
-        ignore.iter().for_each(|glob| check_glob(glob, &mut section.cx.out));
+        for glob in &ignore {
+            check_glob(glob, &mut section.cx.out);
+        }
         let http = section.string("http").unwrap_or(Located::new(HTTP_DEFAULT.into(), section.at));
-        let address = if *http == HTTP_OFF { None } else { Address::read(section.cx, &http, "http") };
+        let address = (*http != HTTP_OFF).then(|| Address::read(section.cx, &http, "http"));
         let token = read_token(&mut section);
         if let Some(address) = address.clone() {
             warn_if_open(section.cx, &Located::new(address, http.at), token.as_ref(), "[server]");

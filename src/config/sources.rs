@@ -1,7 +1,7 @@
 //! `[source.*]`: where events come from, and how JSON that is no CloudEvent becomes an event.
 
 use super::address::{Address, warn_if_open};
-use super::diagnostics::{Expr, Located};
+use super::diagnostics::{Expr, Located, Location};
 use super::document::Entry;
 use super::names::{NameOf, check_name};
 use super::reader::{Context, Section};
@@ -99,7 +99,12 @@ fn read_http(section: &mut Section, name: &Located<String>, server: &Server) {
         let message = format!("the source of kind \"http\" must be named `{HTTP_SOURCE}`, not `{}`", name.value);
         section.cx.out.error(name.at, message).help("write [source.http]; where it listens is set by [server] http");
     } else if server.http.is_none() {
-        section.cx.out.error(name.at, "there is no HTTP source: [server] http is off").also(server.http.at);
+        section
+            .cx
+            .out
+            .error(name.at, "there is no HTTP source: [server] http is off")
+            .help("remove one of the two")
+            .also(server.http.at);
     }
     section.unsupported(&["path", "format", "each", "respond", "listen", "token", "tls", "tls_cert", "tls_key"]);
 }
@@ -113,7 +118,7 @@ fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Optio
     let token = read_token(section);
     section.unsupported(&["tls", "tls_cert", "tls_key"]);
     let listen = listen?;
-    let listen = Located::new(Address::read(section.cx, &listen, "listen")?, listen.at);
+    let listen = Located::new(Address::read(section.cx, &listen, "listen"), listen.at);
     warn_if_open(section.cx, &listen, token.as_ref(), &format!("[{title}]"));
     Some(SourceKind::Tcp { listen, token })
 }
@@ -158,7 +163,13 @@ fn check_collisions(cx: &mut Context, sources: &[Source], server: &Server) {
         let SourceKind::Tcp { listen, .. } = &source.kind else { continue };
         if let Some(other) = seen.iter().find(|other| other.collides_with(listen)) {
             let message = format!("{} is listened on twice", listen.value);
-            cx.out.error(listen.at, message).help("choose another port").also(other.at);
+            let help = if other.at == server.http.at {
+                "choose another port; [server] http has this one"
+            } else {
+                "choose another port"
+            };
+            let problem = cx.out.error(listen.at, message).help(help);
+            problem.also = Some(other.at).filter(|at| *at != Location::START);
         }
         seen.push(listen.clone());
     }

@@ -11,10 +11,10 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 /// The longest duration that any setting takes: ten years.
-pub const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub const DURATION_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// How long sealed segments are kept although nothing needs them any more, for history and replay.
-pub const RETENTION_DEFAULT: Duration = Duration::from_secs(86_400);
+pub const RETENTION_DEFAULT: Duration = Duration::from_hours(24);
 /// Size at which a journal segment is sealed; a commit's cost grows with the file.
 pub const SEGMENT_BYTES_DEFAULT: u64 = GIB;
 /// Most bytes of records in one group commit.
@@ -22,7 +22,7 @@ pub const COMMIT_BYTES_MAX_DEFAULT: u64 = MIB;
 /// Most entity actors that are live at once, over all shards.
 pub const MAX_LIVE_DEFAULT: u64 = 200_000;
 /// Time without input after which an entity actor is passivated.
-pub const IDLE_DEFAULT: Duration = Duration::from_secs(300);
+pub const IDLE_DEFAULT: Duration = Duration::from_mins(5);
 /// Journal written since the last checkpoint at which the next one starts.
 pub const CHECKPOINT_JOURNAL_BYTES_DEFAULT: u64 = GIB;
 /// Most bytes of states that are newer than the store has them; over it, nothing is admitted.
@@ -158,31 +158,27 @@ pub(super) struct TuningEntries {
 
 impl Tuning {
     pub(super) fn read(cx: &mut Context, entries: TuningEntries) -> Tuning {
-        let tuning = Tuning {
+        Tuning {
             journal: Journal::read(Section::open(cx, "journal", entries.journal)),
             actors: Actors::read(Section::open(cx, "actors", entries.actors)),
             checkpoint: Checkpoint::read(Section::open(cx, "checkpoint", entries.checkpoint)),
             limits: Limits::read(Section::open(cx, "limits", entries.limits)),
             log: Log::read(Section::open(cx, "log", entries.log)),
-        };
-        tuning
+        }
     }
 }
 
 impl Journal {
     fn read(mut section: Section) -> Journal {
-        let at = section.at;
+        let at = section.peek("commit_bytes_max").unwrap_or(section.at);
         let journal = Journal {
             retention: section.duration("retention", Duration::ZERO..=DURATION_MAX).unwrap_or(RETENTION_DEFAULT),
             segment_bytes: section.size("segment_bytes", MIB..=TIB).unwrap_or(SEGMENT_BYTES_DEFAULT),
             commit_bytes_max: section.size("commit_bytes_max", 64 * KIB..=32 * MIB).unwrap_or(COMMIT_BYTES_MAX_DEFAULT),
         };
         if journal.commit_bytes_max > journal.segment_bytes {
-            section
-                .cx
-                .out
-                .error(at, "`commit_bytes_max` is larger than `segment_bytes`")
-                .help("a commit goes into one segment");
+            let message = "`commit_bytes_max` is larger than `segment_bytes`";
+            section.cx.out.error(at, message).help("a commit goes into one segment; raise the one or lower the other");
         }
         section.finish();
         journal
@@ -215,7 +211,9 @@ impl Checkpoint {
 
 impl Limits {
     fn read(mut section: Section) -> Limits {
-        let at = section.at;
+        let larger = ["entity_bytes_max", "in_flight_bytes_max", "http_body_bytes_max"];
+        let event_at = section.peek("event_bytes_max").unwrap_or(section.at);
+        let places = larger.map(|name| section.peek(name).unwrap_or(event_at));
         let limits = Limits {
             event_bytes_max: section.size("event_bytes_max", KIB..=16 * MIB).unwrap_or(EVENT_BYTES_MAX_DEFAULT),
             key_bytes_max: section.size("key_bytes_max", 16..=16 * KIB).unwrap_or(KEY_BYTES_MAX_DEFAULT),
@@ -229,15 +227,11 @@ impl Limits {
             disk_free_min: section.size("disk_free_min", 0..=TIB).unwrap_or(DISK_FREE_MIN_DEFAULT),
             http_body_bytes_max: section.size("http_body_bytes_max", KIB..=GIB).unwrap_or(HTTP_BODY_BYTES_MAX_DEFAULT),
             drain: section
-                .duration("drain", Duration::from_millis(100)..=Duration::from_secs(3600))
+                .duration("drain", Duration::from_millis(100)..=Duration::from_hours(1))
                 .unwrap_or(DRAIN_DEFAULT),
         };
-        let larger = [
-            ("entity_bytes_max", limits.entity_bytes_max),
-            ("in_flight_bytes_max", limits.in_flight_bytes_max),
-            ("http_body_bytes_max", limits.http_body_bytes_max),
-        ];
-        for (name, value) in larger {
+        let values = [limits.entity_bytes_max, limits.in_flight_bytes_max, limits.http_body_bytes_max];
+        for ((name, at), value) in larger.into_iter().zip(places).zip(values) {
             if value < limits.event_bytes_max {
                 let message = format!("`{name}` is smaller than `event_bytes_max`");
                 section.cx.out.error(at, message).help("the largest event must fit; raise the one or lower the other");

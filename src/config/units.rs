@@ -1,5 +1,6 @@
 //! Sizes ("64MiB") and times ("1h30m") as people write them.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 const SIZE_UNITS: [(&str, u64); 9] = [
@@ -69,7 +70,7 @@ pub(super) fn format_duration(duration: Duration) -> String {
     let mut text = String::new();
     for (name, factor) in TIME_UNITS_MS {
         if rest_ms >= factor {
-            text += &format!("{}{name}", rest_ms / factor);
+            let _ = write!(text, "{}{name}", rest_ms / factor);
             rest_ms %= factor;
         }
     }
