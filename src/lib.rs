@@ -6,4 +6,5 @@
 pub mod config;
 pub mod journal;
 pub mod model;
+pub mod rules;
 pub mod store;
