@@ -116,7 +116,7 @@ fn steps(page: &str) -> Vec<Step> {
             continued = command.ends_with('\\');
         } else if let Some(step) = steps.last_mut() {
             if continued {
-                step.command += &format!("\n{line}");
+                step.command.extend(["\n", line]);
                 continued = line.ends_with('\\');
             } else {
                 step.output.push(line.into());

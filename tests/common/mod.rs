@@ -8,6 +8,7 @@ pub mod orders;
 pub mod server;
 pub mod tcp;
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 pub use http::{Http, Response};
@@ -15,7 +16,7 @@ pub use server::{Server, Setup};
 pub use tcp::{Client, Outcome, deliver};
 
 /// How long anything may take before a test gives up. Generous, since nothing here is about speed.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// Pause between two looks at a condition.
 pub const POLL: Duration = Duration::from_millis(10);
 
@@ -38,7 +39,7 @@ pub fn percent(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"_~-".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

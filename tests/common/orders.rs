@@ -62,7 +62,7 @@ pub fn shipped(order: &str) -> Value {
 }
 
 pub fn lines(events: &[Value]) -> String {
-    events.iter().map(|event| format!("{event}\n")).collect()
+    events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect()
 }
 
 /// Posts NDJSON that must be taken whole.

@@ -36,7 +36,7 @@ impl Setup {
 
     /// A line of `[server]`.
     pub fn server(mut self, line: &str) -> Setup {
-        self.server += &format!("{line}\n");
+        self.server.extend([line, "\n"]);
         self
     }
 
@@ -48,13 +48,13 @@ impl Setup {
 
     /// A line of `[source.tcp]`.
     pub fn tcp(mut self, line: &str) -> Setup {
-        self.source += &format!("{line}\n");
+        self.source.extend([line, "\n"]);
         self
     }
 
     /// Further tables, such as `[limits]`.
     pub fn tables(mut self, toml: &str) -> Setup {
-        self.tables += &format!("{toml}\n");
+        self.tables.extend([toml, "\n"]);
         self
     }
 
