@@ -6,7 +6,7 @@ use super::number::Decimal;
 use super::refusal::{Code, Refusal};
 use super::value::{Map, Value};
 
-/// Doubles hold every decimal number of up to this many digits.
+/// Normal doubles hold every decimal number of up to this many digits (subnormal ones hold fewer).
 const DIGITS_EXACT_IN_DOUBLE: usize = 15;
 
 /// Parses one JSON document.
@@ -128,7 +128,7 @@ pub fn number(text: &str) -> Option<Value> {
     }
     let double: f64 = text.parse().ok()?;
     let digits = text.bytes().take_while(|b| !matches!(b, b'e' | b'E')).filter(u8::is_ascii_digit).count();
-    if double.is_finite() && !integral && digits <= DIGITS_EXACT_IN_DOUBLE && (double != 0.0 || is_zero(text)) {
+    if !integral && digits <= DIGITS_EXACT_IN_DOUBLE && (double.is_normal() || is_zero(text)) {
         return Some(Value::Double(if double == 0.0 { 0.0 } else { double }));
     }
     let exact = Decimal::parse(text)?.ok()?;
@@ -274,6 +274,7 @@ mod tests {
             ("0.12345678901234567890123", "0.12345678901234567890123"),
             ("3.141592653589793", "3.141592653589793"),
             ("1e-400", &format!("0.{}1", "0".repeat(399))),
+            ("4.9e-324", &format!("0.{}49", "0".repeat(323))),
         ] {
             assert_eq!(round_trip(text), written);
         }
