@@ -154,7 +154,10 @@ pub(super) fn standing(decision: &DecisionRules, bindings: &dyn Bindings) -> Res
         Some(Err(Fault::Missing(_))) => false,
         Some(Err(Fault::Wrong(why))) => return Err(why),
     };
-    if !holds && bindings.missing().is_none() {
+    if !holds {
+        if bindings.missing().is_some() {
+            note_data(decision, bindings);
+        }
         return Ok(Standing::Pending);
     }
     let mut all_known = true;
@@ -183,10 +186,26 @@ pub(super) fn standing(decision: &DecisionRules, bindings: &dyn Bindings) -> Res
             Value::Map(members)
         }
     };
-    if !holds || (decision.policy == Policy::Once && !all_known) {
+    if decision.policy == Policy::Once && !all_known {
         return Ok(Standing::Pending);
     }
     Ok(Standing::Holds(data))
+}
+
+/// Has the bindings note what the data misses, if the decision would wait for it. What is wrong there is not wrong until
+/// the decision holds.
+fn note_data(decision: &DecisionRules, bindings: &dyn Bindings) {
+    match &decision.data {
+        DataRules::Value(expr) => {
+            let _ = expr.evaluate(bindings);
+        }
+        DataRules::Table(entries) if decision.policy == Policy::Once => {
+            for (_, expr) in entries {
+                let _ = expr.evaluate(bindings);
+            }
+        }
+        DataRules::None | DataRules::Table(_) => {}
+    }
 }
 
 /// The revision that follows, if one does.

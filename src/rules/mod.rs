@@ -10,6 +10,8 @@ mod document;
 mod evolve;
 mod expr;
 mod merge;
+#[cfg(test)]
+mod tests;
 
 pub use admit::{Ruleset, Taken};
 pub use bindings::BodyBindings;

@@ -8,6 +8,7 @@ mod compile;
 mod eval;
 mod functions;
 mod library;
+mod needs;
 mod operators;
 mod optional;
 

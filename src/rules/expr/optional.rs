@@ -42,6 +42,11 @@ impl OptionalCall {
         })
     }
 
+    /// Whether it goes on with something else where its first argument is none.
+    pub(super) fn has_other(self) -> bool {
+        matches!(self, OptionalCall::Or | OptionalCall::OrValue)
+    }
+
     /// Applies the call; `argument(n)` evaluates the n-th argument.
     pub(super) fn apply<'e>(self, mut argument: impl FnMut(usize) -> Outcome<'e>) -> Outcome<'e> {
         let opened = |item: Item<'e>| match item {
