@@ -6,6 +6,7 @@ use super::compile::{DataRules, DecisionRules, EntityRules};
 use super::expr::{Bindings, Expr, Fault};
 use super::merge;
 use crate::config::{Duplicates, Policy};
+use crate::model::identities::Seen;
 use crate::model::ids::{EntityKey, PayloadHash, Revision};
 use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record, SinkProgress};
 use crate::model::state::{FieldState, LedgerEntry, State};
@@ -43,13 +44,16 @@ pub enum Outcome {
 /// Decides an event. `prior` is the payload under which its identity counted before, if it did.
 pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
     let rules = taken.rules;
-    match prior {
+    let now = now.max(state.now);
+    let forget_before = lapsed(&rules, state, now);
+    // An identity whose window is over is forgotten with the record that counts it again.
+    let is_over = |seen: Seen| forget_before.is_some_and(|before| seen.at_ms < before.millis());
+    match prior.filter(|_| !state.identities.get(taken.identity).is_some_and(is_over)) {
         Some(payload) if payload == taken.input.payload => return Verdict::Duplicate,
         Some(_) if rules.duplicates == Duplicates::Lenient => return Verdict::Duplicate,
         Some(_) => return Verdict::Conflict,
         None => {}
     }
-    let now = now.max(state.now);
     let is_first = state.version.0 == 0;
     let (merges, changed) = effective(&rules, state, taken.merges, &taken.input);
     let outcome = if merges.is_empty() { Outcome::Stale } else { Outcome::Merged };
@@ -66,11 +70,6 @@ pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Time
     }
     decisions.sort_by_key(|decision| decision.state != DecisionState::Withdrawn);
     let missing = if touched(&rules.complete_reads) { missing(&rules, &bindings) } else { state.missing };
-    let forget_before = rules.dedupe.and_then(|window| {
-        let oldest_ms = state.identities.oldest()?.at_ms;
-        let before = Timestamp::from_nanos(now.nanos() - i128::try_from(window.as_nanos()).ok()?)?;
-        (oldest_ms < before.millis()).then_some(before)
-    });
     let record = Record {
         entity: taken.entity,
         version: state.version.next(),
@@ -85,6 +84,14 @@ pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Time
         forget_before,
     };
     Verdict::Record(Box::new(Decided { record, outcome, errors }))
+}
+
+/// Before when identities are forgotten; none if there are none as old as that.
+fn lapsed(rules: &EntityRules, state: &State, now: Timestamp) -> Option<Timestamp> {
+    let window = rules.dedupe?;
+    let oldest_ms = state.identities.oldest()?.at_ms;
+    let before = Timestamp::from_nanos(now.nanos() - i128::try_from(window.as_nanos()).ok()?)?;
+    (oldest_ms < before.millis()).then_some(before)
 }
 
 /// Decides a sink's progress, the only input of the system's own entities.
