@@ -22,9 +22,7 @@ fn check(rest: &str, events: &[&str], expected: &[&str]) -> Machine {
     let mut machine = Machine::new(ruleset(&rules(rest)));
     for (n, text) in (0..).zip(events) {
         let (kind, data) = text.split_once(' ').unwrap();
-        let text = format!(
-            r#"{{"id":"{n}","type":"{kind}","time":"2026-11-20T08:00:{n:02}Z","data":{data}}}"#
-        );
+        let text = format!(r#"{{"id":"{n}","type":"{kind}","time":"2026-11-20T08:00:{n:02}Z","data":{data}}}"#);
         machine.handle(&event(&text), second(n)).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
     }
     assert_eq!(machine.decision_lines(), expected, "{rest} {events:?}");
