@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
-use super::compile::{Collect, Fold, Node, Presence};
 use super::needs::path;
+use super::node::{Collect, Fold, Node, Presence};
 use super::operators::{self, member_name};
 use super::{Bindings, EVALUATION_STEPS_MAX, Fault, Root};
 use crate::model::json;
@@ -82,7 +82,7 @@ impl<'e> Evaluator<'e> {
     {
         match &*self.value(node, locals)? {
             Value::Bool(truth) => Ok(*truth),
-            other => Err(Fault::Wrong(format!("a bool is needed, this is a {}", other.type_name()))),
+            other => Err(Fault::Wrong(format!("a bool is needed, this is {}", other.described()))),
         }
     }
 
@@ -267,7 +267,7 @@ impl<'e> Evaluator<'e> {
                 Ok(items.into_iter().enumerate().map(|(n, item)| (Value::Int(n as i64), item)).collect())
             }
             Value::Map(members) => Ok(members.into_iter().map(|(name, value)| (Value::String(name), value)).collect()),
-            other => Err(Fault::Wrong(format!("a list or map is needed, this is a {}", other.type_name()))),
+            other => Err(Fault::Wrong(format!("a list or map is needed, this is {}", other.described()))),
         }
     }
 
@@ -354,7 +354,7 @@ fn select<'l>(of: Item<'l>, member: &str) -> Result<Option<Item<'l>>, Fault> {
         Cow::Borrowed(Value::Map(members)) => members.get(member).map(Cow::Borrowed),
         Cow::Owned(Value::Map(mut members)) => members.remove(member).map(Cow::Owned),
         other if matches!(*other, Value::Null) => None,
-        other => return Err(Fault::Wrong(format!("a {} has no members, so not `{member}`", other.type_name()))),
+        other => return Err(Fault::Wrong(format!("{} has no members, so not `{member}`", other.described()))),
     };
     Ok(if optional { Some(Item::Optional(found)) } else { found.map(Item::Value) })
 }
@@ -384,6 +384,6 @@ fn index<'l>(of: Cow<'l, Value>, at: &Value) -> Result<Option<Cow<'l, Value>>, F
         Cow::Borrowed(Value::Map(members)) => members.get(&named()?).map(Cow::Borrowed),
         Cow::Owned(Value::Map(mut members)) => members.remove(&named()?).map(Cow::Owned),
         other if matches!(*other, Value::Null) => None,
-        other => return Err(Fault::Wrong(format!("a {} has no elements", other.type_name()))),
+        other => return Err(Fault::Wrong(format!("{} has no elements", other.described()))),
     })
 }

@@ -289,7 +289,7 @@ fn elements<'v>(arguments: &'v [Cow<'_, Value>]) -> Result<Vec<&'v Value>, Fault
     match &*arguments[0] {
         Value::List(items) => Ok(items.iter().collect()),
         Value::Map(members) => Ok(members.iter().map(|(_, value)| value).collect()),
-        other => Err(Fault::Wrong(format!("a list or map is needed, this is a {}", other.type_name()))),
+        other => Err(Fault::Wrong(format!("a list or map is needed, this is {}", other.described()))),
     }
 }
 

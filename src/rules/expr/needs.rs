@@ -1,8 +1,8 @@
 //! What an evaluation finds missing, and of that what waiting for would help. Kept only by bindings that want to explain.
 
 use super::Fault;
-use super::compile::Node;
 use super::eval::{Evaluator, Item, Outcome};
+use super::node::Node;
 use super::optional::OptionalCall;
 
 impl Evaluator<'_> {

@@ -52,7 +52,7 @@ impl OptionalCall {
         let opened = |item: Item<'e>| match item {
             Item::Optional(optional) => Ok(optional),
             Item::Value(value) => {
-                Err(Fault::Wrong(format!("an optional (`.?`) is needed here, this is a {}", value.type_name())))
+                Err(Fault::Wrong(format!("an optional (`.?`) is needed here, this is {}", value.described())))
             }
         };
         Ok(match self {

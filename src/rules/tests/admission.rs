@@ -120,7 +120,7 @@ fn every_refusal_says_what_to_mend() {
         (
             r#"{"id":"1","type":"Booked","data":{"account":"a","entry":"e","booked":5}}"#,
             Code::InvalidTime,
-            "`time` of entity type `account`: a int is no time",
+            "`time` of entity type `account`: an int is no time",
         ),
         (
             r#"{"id":"1","type":"Booked","data":{"account":"a","booked":"2026-01-01T00:00:00Z"}}"#,

@@ -45,9 +45,9 @@ data = { a = "e.a", b = "e.?b.orValue(0)" }
             // 2 and 2.0 are equal, but people see another number.
             r#"D 3 revised {"a":2.0,"b":7}"#,
             r#"D 4 revised {"a":2.0,"b":8}"#,
-            r#"D 5 withdrawn null"#,
+            "D 5 withdrawn null",
             r#"D 6 made {"a":3,"b":9}"#,
-            r#"D 7 withdrawn null"#,
+            "D 7 withdrawn null",
         ],
     );
 }
@@ -97,7 +97,7 @@ data = { ratio = "e.ratio" }
 [entity.e.decision.Other]
 when = "has(e.a)"
 "#;
-    let made = [r#"Other 1 made {}"#, r#"D 1 made {"ratio":5}"#];
+    let made = ["Other 1 made {}", r#"D 1 made {"ratio":5}"#];
     let machine = check(rest, &["A 2", "B 10", "A 0", "N 0"], &made);
     let why = r#""division by zero""#;
     assert_eq!(machine.shown("e", "k", "errors"), format!(r#"{{"D":{why},"ratio":{why}}}"#));
@@ -112,7 +112,7 @@ when = "has(e.a)"
         &[made[0], made[1], r#"D 2 revised {"ratio":2}"#, r#"D 3 revised {"ratio":4}"#],
     );
     assert_eq!(mended.shown("e", "k", "errors"), "{}");
-    check(rest, &["A 0", "B 10"], &[r#"Other 1 made {}"#]);
+    check(rest, &["A 0", "B 10"], &["Other 1 made {}"]);
 }
 
 /// If this failed, documents of entities would show errors of decisions that nobody asks for yet.

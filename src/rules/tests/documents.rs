@@ -63,11 +63,11 @@ fn what_a_pending_decision_needs_is_what_would_help() {
         (r#"when = "has(e.b)""#, r#"["b"]"#),
         (r#"when = "e.b == 1 && e.c == 1""#, r#"["b","c"]"#),
         (r#"when = "e.a == 2 && e.b == 1""#, r#"["b"]"#),
-        (r#"when = "e.a.x == 1""#, r#"[]"#),
+        (r#"when = "e.a.x == 1""#, "[]"),
         (r#"when = "e.m.x.y == 1""#, r#"["m.x"]"#),
         (r#"when = "has(e.m.x)""#, r#"["m.x"]"#),
         (r#"when = "e.m.?x.value() == 1""#, r#"["m.x"]"#),
-        (r#"when = "e.?b.orValue(0) == 1""#, r#"[]"#),
+        (r#"when = "e.?b.orValue(0) == 1""#, "[]"),
         (r#"when = "!has(e.b) && has(e.c)""#, r#"["c"]"#),
         (r#"when = "!e.b.flag""#, r#"["b"]"#),
         (r#"when = "(has(e.a) || has(e.b)) && has(e.c)""#, r#"["c"]"#),
@@ -82,7 +82,7 @@ fn what_a_pending_decision_needs_is_what_would_help() {
         ("data = \"e.c\"", r#"["c"]"#),
         ("policy = \"once\"\ndata = { a = \"e.a\", b = \"e.b\", c = \"e.?c.orValue(1)\" }", r#"["b"]"#),
         ("when = \"has(e.b)\"\npolicy = \"once\"\ndata = { c = \"e.c\", n = \"1 / (e.a - 1)\" }", r#"["b","c"]"#),
-        (r#"when = "key == 'other'""#, r#"[]"#),
+        (r#"when = "key == 'other'""#, "[]"),
     ] {
         let text = format!(
             r#"
