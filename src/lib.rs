@@ -5,6 +5,7 @@
 
 pub mod actors;
 pub mod config;
+pub mod egress;
 pub mod ingress;
 pub mod journal;
 pub mod metrics;

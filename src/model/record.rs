@@ -131,6 +131,8 @@ pub struct DecisionRevision {
     pub data: Packed,
     /// Later than the previous revision's.
     pub time: Timestamp,
+    /// The causing event's `correlationid`, else the id of the entity's first event.
+    pub correlation: Box<str>,
 }
 
 /// What a revision says.
@@ -224,6 +226,7 @@ mod tests {
                 state: DecisionState::Revised,
                 data: Packed::new(&Value::Null),
                 time,
+                correlation: "c".into(),
             }],
             messages: vec![Message { to: EntityKey::new("a", "b"), content: Packed::new(&Value::Null) }],
             effects: vec![EffectRequest { name: "call".into(), request: Packed::new(&Value::Null) }],
