@@ -34,7 +34,6 @@ enum Command {
     Run(run::RunArgs),
     /// Check the configuration and all the rules it includes
     Check(check::CheckArgs),
-    /// Send events, one JSON document a line, and see each of them settled
     Send(send::SendArgs),
     /// Show one entity
     Get(get::GetArgs),

@@ -4,6 +4,9 @@ use std::io::{self, Write};
 
 use super::screen::Paint;
 
+/// Between two columns.
+const GAP: &str = "  ";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -43,13 +46,10 @@ impl Table {
     fn line(&self, cells: &[String]) -> String {
         let mut line = String::new();
         for ((cell, (_, align)), &width) in cells.iter().zip(&self.columns).zip(&self.widths) {
-            let gap = if line.is_empty() { "" } else { "  " };
-            line += &match align {
-                Align::Left => format!("{gap}{cell:width$}"),
-                Align::Right => format!("{gap}{cell:>width$}"),
-            };
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let (before, after) = if *align == Align::Right { (&*padding, "") } else { ("", &*padding) };
+            line.extend([GAP, before, cell, after]);
         }
-        line.truncate(line.trim_end().len());
-        line
+        line.strip_prefix(GAP).unwrap_or_default().trim_end().to_owned()
     }
 }

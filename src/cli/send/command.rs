@@ -20,7 +20,9 @@ const UNDER_WAY_BYTES_MAX: usize = 256 << 20;
 const CONNECTIONS_MAX: u16 = 1_024;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Sends events over TCP, one JSON document a line, and ends when every line is settled.
+/// Send events, one JSON document a line, and see each of them settled
+///
+/// They go to a TCP source of the server; the command ends when every line has its answer.
 ///
 /// With one connection the order of the file is kept. With more, events with the same `source` and `subject` (or,
 /// without a subject, the same top-level `key`) go over one connection and keep their order; others go round. Lines that

@@ -37,7 +37,7 @@ pub struct Options {
 /// Why sending was given up.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    #[error("{address}: {why}; given up after {} s without progress, {unsettled} lines of this connection are unanswered",
+    #[error("{address}: {why}; given up after {} s without progress; unanswered lines of this connection: {unsettled}",
             retry_for.as_secs_f64())]
     NoProgress { address: String, why: String, retry_for: Duration, unsettled: usize },
     #[error("{address}: {code}: {message}")]
@@ -124,13 +124,10 @@ impl Connection {
 
     /// Pauses before the next attempt.
     async fn rest(&mut self, why: String) -> Result<(), SendError> {
-        if Instant::now() >= self.give_up_at() {
-            return Err(self.no_progress(why));
-        }
         self.report.interrupted(&self.options.address, &why);
         sleep_until((Instant::now() + self.pause).min(self.give_up_at())).await;
         self.pause = (self.pause * 2).min(self.options.backoff.1);
-        Ok(())
+        if Instant::now() >= self.give_up_at() { Err(self.no_progress(why)) } else { Ok(()) }
     }
 
     async fn exchange(&mut self, stream: TcpStream) -> End {

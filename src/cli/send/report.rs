@@ -130,7 +130,8 @@ fn grouped(count: u64) -> String {
 }
 
 fn rate(lines: u64, elapsed: Duration) -> u64 {
-    (lines as f64 / elapsed.as_secs_f64().max(1e-3)).round() as u64
+    let millis = elapsed.as_millis().max(1);
+    u64::try_from((u128::from(lines) * 1_000 + millis / 2) / millis).unwrap_or(u64::MAX)
 }
 
 /// The end of it, as `--json` prints it.
@@ -211,9 +212,7 @@ mod tests {
   sent again      3  (what had arrived before counts as duplicate)
 "
         .to_owned();
-        for line in 1..=10 {
-            expected += &format!("line {line}: conflict: m{line}\\u{{1b}}\n");
-        }
+        expected.extend((1..=10).map(|line| format!("line {line}: conflict: m{line}\\u{{1b}}\n")));
         expected += "and 2 more\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

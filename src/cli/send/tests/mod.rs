@@ -18,7 +18,7 @@ use super::report::{Progress, Report, Tally};
 use super::transmit::{TransmitError, transmit};
 
 /// Long enough that no test ever waits for it.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn options() -> Options {
     Options {
