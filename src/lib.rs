@@ -3,6 +3,8 @@
 //! The layers, lowest first, are `model`, `metrics` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
 //! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
 
+pub mod config;
 pub mod journal;
 pub mod model;
+pub mod rules;
 pub mod store;

@@ -21,8 +21,8 @@ pub struct Event {
     pub time: Timestamp,
     pub time_given: TimeGiven,
     pub subject: Option<Box<str>>,
-    /// Any JSON value; null where there is none.
-    pub data: Value,
+    /// Any JSON value; `None` where the event has no `data` at all.
+    pub data: Option<Value>,
     /// All other members, CloudEvents extensions among them.
     pub extensions: Map,
 }
@@ -47,7 +47,9 @@ impl Event {
             bytes.extend(self.time.nanos().to_le_bytes());
         }
         bytes.push(b'\n');
-        json::write_canonical(&mut bytes, &self.data);
+        if let Some(data) = &self.data {
+            json::write_canonical(&mut bytes, data);
+        }
         let mut short = [0; 8];
         short.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
         PayloadHash(u64::from_le_bytes(short))
@@ -62,7 +64,7 @@ impl Event {
             time: self.time,
             time_given: self.time_given,
             subject: self.subject.clone(),
-            data: Packed::new(&self.data),
+            data: self.data.as_ref().map(Packed::new),
             extensions: (!self.extensions.is_empty()).then(|| Packed::new(&Value::Map(self.extensions.clone()))),
         }
     }
@@ -75,7 +77,7 @@ impl Event {
             "type" => Some(Value::string(&*self.kind)),
             "time" => Some(Value::Timestamp(self.time)),
             "subject" => self.subject.clone().map(Value::String),
-            "data" => (!matches!(self.data, Value::Null)).then(|| self.data.clone()),
+            "data" => self.data.clone(),
             name => self.extensions.get(name).cloned(),
         }
     }
@@ -90,7 +92,7 @@ pub struct PackedEvent {
     pub time: Timestamp,
     pub time_given: TimeGiven,
     pub subject: Option<Box<str>>,
-    pub data: Packed,
+    pub data: Option<Packed>,
     /// A map; `None` where there are no other members.
     pub extensions: Option<Packed>,
 }

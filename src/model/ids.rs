@@ -19,11 +19,13 @@ impl Lsn {
     pub const FIRST: Lsn = Lsn(1);
 
     /// The position `count` records later.
+    #[must_use]
     pub fn plus(self, count: u64) -> Lsn {
         Lsn(self.0 + count)
     }
 
     /// The position right after this one.
+    #[must_use]
     pub fn next(self) -> Lsn {
         self.plus(1)
     }
@@ -41,6 +43,7 @@ pub struct Version(pub u64);
 
 impl Version {
     /// The version the entity's next record makes.
+    #[must_use]
     pub fn next(self) -> Version {
         Version(self.0 + 1)
     }

@@ -95,6 +95,12 @@ impl Decimal {
         Some(Self::checked(&self.0 % &other.0))
     }
 
+    /// Whether it needs at most `digits` digits before the point and as many after it.
+    pub fn fits(&self, digits: i64) -> bool {
+        let (_, exponent, text) = self.scientific();
+        exponent <= digits && text.len() as i64 - exponent <= digits
+    }
+
     /// The number with its sign changed.
     pub fn negated(&self) -> Self {
         Decimal(-&self.0)

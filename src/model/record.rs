@@ -203,7 +203,7 @@ mod tests {
                     time,
                     time_given: TimeGiven::BySender,
                     subject: Some("s".into()),
-                    data: Packed::new(&Value::Int(5)),
+                    data: Some(Packed::new(&Value::Int(5))),
                     extensions: Some(Packed::new(&Value::Null)),
                 },
                 payload: PayloadHash(7),
@@ -240,7 +240,7 @@ mod tests {
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(
             hex,
-            "01056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d6000001017302020a0101000701016901fc403400d6000102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d60001016101620100010463616c6c010001046c61746501fc403400d6000501fc403400d600"
+            "01056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d6000102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d60001016101620100010463616c6c010001046c61746501fc403400d6000501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
         let progress = Record {

@@ -79,6 +79,17 @@ impl FieldState {
     }
 }
 
+impl FieldState {
+    /// Whether there is a value: something was merged and has not been taken away since.
+    pub fn is_present(&self) -> bool {
+        match self {
+            FieldState::Register { value, .. } => !matches!(value.unpack(), Value::Null),
+            FieldState::By(entries) => entries.iter().any(|(_, entry)| entry.is_present()),
+            _ => true,
+        }
+    }
+}
+
 /// The last revision of one decision.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct LedgerEntry {

@@ -1,0 +1,165 @@
+//! `[entity.*]`: the declaration of entity types, which gives stored data its meaning. What is changed here changes what
+//! the stored states would have become; [`EntityType::fingerprint_text`] is how that is noticed.
+
+use std::time::Duration;
+
+use super::diagnostics::{Expr, Located};
+
+/// What a field takes from an event when it does not say.
+pub const VALUE_DEFAULT: &str = "event.data";
+/// What orders the values of `first`, `latest` and `list` when the field does not say.
+pub const ORDER_BY_DEFAULT: &str = "event.time";
+/// When a decision that does not say is made.
+pub const WHEN_DEFAULT: &str = "true";
+/// Most names in `complete.fields`; presence is kept as one bit each.
+pub const COMPLETE_FIELDS_MAX: usize = 64;
+/// Most values that a `list` may be told to keep.
+pub const KEEP_MAX: u64 = 1_000_000;
+
+/// One entity type.
+#[derive(Clone, Debug)]
+pub struct EntityType {
+    pub name: Located<String>,
+    pub key: KeyRule,
+    /// Overrides the identity of events.
+    pub id: Option<Expr>,
+    /// Overrides the time of events.
+    pub time: Option<Expr>,
+    /// `if`: which events it takes at all.
+    pub condition: Option<Expr>,
+    /// How long identities are remembered; none: as long as the entity.
+    pub dedupe: Option<Duration>,
+    pub duplicates: Duplicates,
+    /// Refuses events to which the sender gave no time.
+    pub require_time: bool,
+    pub fields: Vec<Field>,
+    pub derived: Vec<(Located<String>, Expr)>,
+    /// Names of fields and derived values whose presence makes up the completeness.
+    pub complete: Vec<Located<String>>,
+    pub decisions: Vec<Decision>,
+}
+
+/// Which entity an event is about.
+#[derive(Clone, Debug)]
+pub enum KeyRule {
+    Expr(Expr),
+    /// By event type; the most specific glob comes first, so that the first that matches is the one that counts.
+    ByType(Vec<(Located<String>, Expr)>),
+}
+
+/// What an identity with another payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicates {
+    /// A conflict, refused.
+    Strict,
+    /// A plain duplicate.
+    Lenient,
+}
+
+/// A merged value.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: Located<String>,
+    /// Globs of event types; at least one.
+    pub on: Vec<Located<String>>,
+    pub take: Take,
+    pub value: Option<Expr>,
+    pub order_by: Option<Expr>,
+    /// `if`: which of these events it takes.
+    pub condition: Option<Expr>,
+    /// Makes the field a map with one merged value for each value of this.
+    pub by: Option<Expr>,
+    /// How many of the newest values a list keeps.
+    pub keep: Option<u32>,
+}
+
+/// The merge operator of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    First,
+    Latest,
+    Min,
+    Max,
+    Sum,
+    Count,
+    Set,
+    List,
+}
+
+/// Something the rules conclude.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub name: Located<String>,
+    pub when: Option<Expr>,
+    pub data: Data,
+    pub policy: Policy,
+    /// Names of sinks; none: all.
+    pub to: Option<Vec<String>>,
+}
+
+/// What a decision says.
+#[derive(Clone, Debug)]
+pub enum Data {
+    None,
+    Table(Vec<(Located<String>, Expr)>),
+    Value(Expr),
+}
+
+/// What a decision does when better data comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Revise,
+    Once,
+}
+
+pub(super) const TAKES: [(&str, Take); 8] = [
+    ("first", Take::First),
+    ("latest", Take::Latest),
+    ("min", Take::Min),
+    ("max", Take::Max),
+    ("sum", Take::Sum),
+    ("count", Take::Count),
+    ("set", Take::Set),
+    ("list", Take::List),
+];
+pub(super) const DUPLICATES: [(&str, Duplicates); 2] =
+    [("strict", Duplicates::Strict), ("lenient", Duplicates::Lenient)];
+pub(super) const POLICIES: [(&str, Policy); 2] = [("revise", Policy::Revise), ("once", Policy::Once)];
+
+/// The word that stands for a value in the configuration.
+pub(super) fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, candidate)| candidate == value).map_or("", |(word, _)| word)
+}
+
+impl Take {
+    /// The operator's word.
+    pub fn name(self) -> &'static str {
+        word(&TAKES, &self)
+    }
+
+    /// Whether the order of events matters, so that `order_by` means something.
+    pub fn is_ordered(self) -> bool {
+        matches!(self, Take::First | Take::Latest | Take::List)
+    }
+}
+
+impl Field {
+    /// The expression of the value: what is written, else the default; none for `count`.
+    pub fn value_text(&self) -> Option<&str> {
+        let default = (self.take != Take::Count).then_some(VALUE_DEFAULT);
+        self.value.as_ref().map(|expr| expr.as_str()).or(default)
+    }
+
+    /// The expression of the order: what is written, else the default; none for operators that know no order.
+    pub fn order_by_text(&self) -> Option<&str> {
+        let default = self.take.is_ordered().then_some(ORDER_BY_DEFAULT);
+        self.order_by.as_ref().map(|expr| expr.as_str()).or(default)
+    }
+}
+
+impl Decision {
+    /// The expression of the condition: what is written, else `true`.
+    pub fn when_text(&self) -> &str {
+        self.when.as_ref().map_or(WHEN_DEFAULT, |expr| expr.as_str())
+    }
+}

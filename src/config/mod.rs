@@ -1,0 +1,62 @@
+//! What the operator wrote, checked as a whole: TOML in, a [`Config`] or a list of all problems out.
+//!
+//! Expressions stay text here: that they are CEL and fit the event types is for the rules to say, who report through the
+//! same [`Diagnostics`]. Nothing here listens, creates a file or looks at the data; the only I/O is reading the named
+//! files, and the environment is passed in.
+
+mod address;
+mod diagnostics;
+mod document;
+mod entities;
+mod entity_reader;
+mod field_reader;
+mod fingerprint;
+mod interpolate;
+mod load;
+mod names;
+mod print;
+mod reader;
+mod render;
+mod secret;
+mod server;
+mod sinks;
+mod sources;
+mod tuning;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+pub use address::Address;
+pub use diagnostics::{Diagnostic, Diagnostics, Expr, FileId, Files, Located, Location, Severity};
+pub use entities::{
+    COMPLETE_FIELDS_MAX, Data, Decision, Duplicates, EntityType, Field, KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy,
+    Take, VALUE_DEFAULT, WHEN_DEFAULT,
+};
+pub use interpolate::Env;
+pub use load::{FILE_BYTES_MAX, load, load_str, load_with};
+pub use names::{NAME_CHARS_MAX, TYPE_BYTES_MAX, glob_matches};
+pub use print::print;
+pub use secret::Secret;
+pub use server::{DATA_DIR_DEFAULT, HTTP_DEFAULT, SERVER_NAME_DEFAULT, Server};
+pub use sinks::{From, Sink, SinkKind};
+pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};
+pub use tuning::{Actors, Checkpoint, Journal, Limits, Log, LogFormat, LogLevel, Tuning};
+
+/// A configuration without errors.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub server: Server,
+    pub sources: Vec<Source>,
+    pub sinks: Vec<Sink>,
+    pub entities: Vec<EntityType>,
+    pub tuning: Tuning,
+}
+
+/// What came of loading: the files, for showing problems; the problems; and the configuration, if none is an error.
+#[derive(Debug)]
+pub struct Loaded {
+    pub files: Files,
+    pub diagnostics: Diagnostics,
+    pub config: Option<Config>,
+}

@@ -1,0 +1,229 @@
+//! Writes a configuration back as TOML, with every default filled in and secrets hidden, so that people see what is in
+//! force. What is printed can be loaded again.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use super::Config;
+use super::diagnostics::{Expr, Located};
+use super::entities::{DUPLICATES, Data, Decision, EntityType, Field, KeyRule, POLICIES, word};
+use super::secret::Secret;
+use super::server::HTTP_OFF;
+use super::sinks::{FROM, Sink, SinkKind};
+use super::sources::{Source, SourceKind};
+use super::tuning::{LOG_FORMATS, LOG_LEVELS, Tuning};
+use super::units::{format_duration, format_size};
+
+/// The effective configuration as one TOML document. Paths are absolute.
+pub fn print(config: &Config) -> String {
+    let mut out = Printer(String::new());
+    let server = &config.server;
+    out.table("server");
+    out.text("name", &server.name);
+    out.path("data_dir", &server.data_dir);
+    let http = server.http.as_ref().map_or(HTTP_OFF.into(), ToString::to_string);
+    out.text("http", &http);
+    out.secret(server.token.as_ref());
+    out.value("ignore", &list(server.ignore.iter()));
+    config.sources.iter().for_each(|source| out.source(source));
+    config.sinks.iter().for_each(|sink| out.sink(sink));
+    config.entities.iter().for_each(|entity| out.entity(entity));
+    out.tuning(&config.tuning);
+    out.0
+}
+
+struct Printer(String);
+
+impl Printer {
+    fn table(&mut self, title: &str) {
+        let newline = if self.0.is_empty() { "" } else { "\n" };
+        let _ = writeln!(self.0, "{newline}[{title}]");
+    }
+
+    fn value(&mut self, key: &str, value: &str) {
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn text(&mut self, key: &str, text: &str) {
+        self.value(key, &quote(text));
+    }
+
+    fn expr(&mut self, key: &str, expr: Option<&Expr>) {
+        if let Some(expr) = expr {
+            self.text(key, expr);
+        }
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        let absolute = std::path::absolute(path).unwrap_or(path.to_owned());
+        self.text(key, &absolute.to_string_lossy());
+    }
+
+    fn secret(&mut self, secret: Option<&Secret>) {
+        if let Some(secret) = secret {
+            self.text("token", &secret.to_string());
+        }
+    }
+
+    fn size(&mut self, key: &str, bytes: u64) {
+        self.text(key, &format_size(bytes));
+    }
+
+    fn duration(&mut self, key: &str, duration: Duration) {
+        self.text(key, &format_duration(duration));
+    }
+
+    fn source(&mut self, source: &Source) {
+        self.table(&format!("source.{}", source.name.value));
+        match &source.kind {
+            SourceKind::Http => self.text("kind", "http"),
+            SourceKind::Tcp { listen, token } => {
+                self.text("kind", "tcp");
+                self.text("listen", &listen.to_string());
+                self.secret(token.as_ref());
+            }
+        }
+        if let Some(mapping) = &source.event {
+            let parts = mapping.attributes().map(|(name, expr)| format!("{name} = {}", quote(expr)));
+            self.value("event", &inline(parts));
+        }
+    }
+
+    fn sink(&mut self, sink: &Sink) {
+        self.table(&format!("sink.{}", sink.name.value));
+        match &sink.kind {
+            SinkKind::Stdout => self.text("kind", "stdout"),
+            SinkKind::File { path } => {
+                self.text("kind", "file");
+                self.path("path", path);
+            }
+        }
+        self.text("from", word(&FROM, &sink.from));
+    }
+
+    fn entity(&mut self, entity: &EntityType) {
+        let name = &entity.name.value;
+        self.table(&format!("entity.{name}"));
+        match &entity.key {
+            KeyRule::Expr(expr) => self.text("key", expr),
+            KeyRule::ByType(rules) => self.value("key", &inline(rules.iter().map(named))),
+        }
+        self.expr("id", entity.id.as_ref());
+        self.expr("time", entity.time.as_ref());
+        self.expr("if", entity.condition.as_ref());
+        if let Some(window) = entity.dedupe {
+            self.duration("dedupe", window);
+        }
+        self.text("duplicates", word(&DUPLICATES, &entity.duplicates));
+        self.value("require_time", &entity.require_time.to_string());
+        self.table(&format!("entity.{name}.fields"));
+        for item in &entity.fields {
+            self.value(&item.name, &field(item));
+        }
+        if !entity.derived.is_empty() {
+            self.table(&format!("entity.{name}.derived"));
+            entity.derived.iter().for_each(|(name, expr)| self.text(name, expr));
+        }
+        if !entity.complete.is_empty() {
+            self.table(&format!("entity.{name}.complete"));
+            self.value("fields", &list(entity.complete.iter().map(|name| &name.value)));
+        }
+        entity.decisions.iter().for_each(|decision| self.decision(name, decision));
+    }
+
+    fn decision(&mut self, entity: &str, decision: &Decision) {
+        self.table(&format!("entity.{entity}.decision.{}", decision.name.value));
+        self.text("when", decision.when_text());
+        match &decision.data {
+            Data::None => {}
+            Data::Value(expr) => self.text("data", expr),
+            Data::Table(entries) => self.value("data", &inline(entries.iter().map(named))),
+        }
+        self.text("policy", word(&POLICIES, &decision.policy));
+        if let Some(to) = &decision.to {
+            self.value("to", &list(to.iter()));
+        }
+    }
+
+    fn tuning(&mut self, tuning: &Tuning) {
+        self.table("journal");
+        self.duration("retention", tuning.journal.retention);
+        self.size("segment_bytes", tuning.journal.segment_bytes);
+        self.size("commit_bytes_max", tuning.journal.commit_bytes_max);
+        self.table("actors");
+        self.value("shards", &tuning.actors.shards.to_string());
+        self.value("max_live", &tuning.actors.max_live.to_string());
+        self.duration("idle", tuning.actors.idle);
+        self.table("checkpoint");
+        self.size("journal_bytes", tuning.checkpoint.journal_bytes);
+        self.size("dirty_bytes_max", tuning.checkpoint.dirty_bytes_max);
+        let limits = &tuning.limits;
+        self.table("limits");
+        self.size("event_bytes_max", limits.event_bytes_max);
+        self.size("key_bytes_max", limits.key_bytes_max);
+        self.size("entity_bytes_max", limits.entity_bytes_max);
+        self.value("json_depth_max", &limits.json_depth_max.to_string());
+        self.value("connections_max", &limits.connections_max.to_string());
+        self.value("in_flight_records_max", &limits.in_flight_records_max.to_string());
+        self.size("in_flight_bytes_max", limits.in_flight_bytes_max);
+        self.size("disk_free_min", limits.disk_free_min);
+        self.size("http_body_bytes_max", limits.http_body_bytes_max);
+        self.duration("drain", limits.drain);
+        self.table("log");
+        self.text("level", word(&LOG_LEVELS, &tuning.log.level));
+        self.text("format", word(&LOG_FORMATS, &tuning.log.format));
+    }
+}
+
+fn field(field: &Field) -> String {
+    let on = list(field.on.iter().map(|glob| &glob.value));
+    let mut parts = vec![format!("on = {on}"), format!("take = {}", quote(field.take.name()))];
+    let condition = field.condition.as_ref().map(|expr| expr.as_str());
+    let by = field.by.as_ref().map(|expr| expr.as_str());
+    let expressions =
+        [("value", field.value_text()), ("order_by", field.order_by_text()), ("if", condition), ("by", by)];
+    parts.extend(expressions.iter().filter_map(|(name, expr)| Some(format!("{name} = {}", quote((*expr)?)))));
+    parts.extend(field.keep.map(|keep| format!("keep = {keep}")));
+    inline(parts)
+}
+
+/// A quoted name and an expression, as an entry of an inline table.
+fn named((name, expr): &(Located<String>, Expr)) -> String {
+    format!("{} = {}", quote_plain(name), quote(expr))
+}
+
+fn inline(parts: impl IntoIterator<Item = String>) -> String {
+    let parts: Vec<String> = parts.into_iter().collect();
+    if parts.is_empty() { "{}".into() } else { format!("{{ {} }}", parts.join(", ")) }
+}
+
+fn list<'t>(texts: impl Iterator<Item = &'t String>) -> String {
+    let texts: Vec<String> = texts.map(|text| quote(text)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+/// A TOML string value; `$` is doubled, since loading it puts variables in.
+fn quote(text: &str) -> String {
+    quote_plain(&text.replace('$', "$$"))
+}
+
+/// A TOML key in quotes; in keys, `$` means nothing.
+fn quote_plain(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", c as u32);
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

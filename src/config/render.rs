@@ -1,0 +1,109 @@
+//! How problems are shown: to people with the offending line and a caret, to programs as JSON.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::diagnostics::{Diagnostic, Diagnostics, Files, Location, Severity};
+
+impl Severity {
+    fn name(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
+impl Diagnostics {
+    /// All problems as text, sorted by file and position, an empty line between them.
+    pub fn render(&self, files: &Files) -> String {
+        let blocks: Vec<String> = self.sorted().into_iter().map(|diagnostic| block(diagnostic, files)).collect();
+        blocks.join("\n")
+    }
+
+    /// All problems as a list of `{severity, file, line, column, message, help, also}`; what is not known is null.
+    pub fn to_json(&self, files: &Files) -> Value {
+        self.sorted().into_iter().map(|diagnostic| as_json(diagnostic, files)).collect()
+    }
+}
+
+fn as_json(diagnostic: &Diagnostic, files: &Files) -> Value {
+    let position = diagnostic.at.map(|at| files.position(at));
+    json!({
+        "severity": diagnostic.severity.name(),
+        "file": diagnostic.at.map(|at| files.path(at.file).display().to_string()),
+        "line": position.map(|(line, _)| line),
+        "column": position.map(|(_, column)| column),
+        "message": diagnostic.message,
+        "help": diagnostic.help,
+        "also": diagnostic.also.map(|at| files.place(at)),
+    })
+}
+
+fn block(diagnostic: &Diagnostic, files: &Files) -> String {
+    let mut text = format!("{}: {}\n", diagnostic.severity.name(), diagnostic.message);
+    let mut margin = 1;
+    if let Some(at) = diagnostic.at {
+        margin = files.position(at).0.to_string().len();
+        snippet(&mut text, at, files);
+    }
+    if let Some(at) = diagnostic.also {
+        let _ = writeln!(text, "{:margin$} = also: {}", "", files.place(at));
+    }
+    if let Some(help) = &diagnostic.help {
+        let _ = writeln!(text, "{:margin$} = help: {help}", "");
+    }
+    text
+}
+
+/// The place, its line, and carets under the part that is meant (under its first line, if it has several).
+fn snippet(text: &mut String, at: Location, files: &Files) {
+    let (number, column) = files.position(at);
+    let number = number.to_string();
+    let margin = number.len();
+    let line = files.text(at.file).split('\n').nth(number.parse::<usize>().map_or(0, |n| n - 1)).unwrap_or("");
+    let line = line.trim_end_matches('\r').replace('\t', " ");
+    let room = (line.chars().count() + 1).saturating_sub(column);
+    let carets = files.slice(at).chars().count().min(room).max(1);
+    let _ = writeln!(text, "{:margin$}--> {}", "", files.place(at));
+    let _ = writeln!(text, "{:margin$} |", "");
+    let _ = writeln!(text, "{number} | {line}");
+    let _ = writeln!(text, "{:margin$} | {:before$}{}", "", "", "^".repeat(carets), before = column - 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this failed, the message people see first would not look as promised.
+    #[test]
+    fn a_problem_shows_its_line_with_a_caret() {
+        let mut files = Files::default();
+        let file = files.add("config.toml", format!("{}lisen = \"x\"\r\n\tb = 1\n", "\n".repeat(11)));
+        let mut problems = Diagnostics::default();
+        problems.warning(Location { file, start: 25, end: 26 }, "second");
+        problems
+            .error(Location { file, start: 11, end: 16 }, "unknown key `lisen` in [source.tcp]")
+            .help("did you mean `listen`?")
+            .also(Location { file, start: 0, end: 0 });
+        let expected = "\
+error: unknown key `lisen` in [source.tcp]
+  --> config.toml:12:1
+   |
+12 | lisen = \"x\"
+   | ^^^^^
+   = also: config.toml:1:1
+   = help: did you mean `listen`?
+
+warning: second
+  --> config.toml:13:2
+   |
+13 |  b = 1
+   |  ^
+";
+        assert_eq!(problems.render(&files), expected);
+        assert_eq!(problems.to_json(&files)[0]["line"], 12);
+        assert_eq!(problems.to_json(&files)[1]["severity"], "warning");
+    }
+}

@@ -1,0 +1,98 @@
+//! `[server]`: who this node is, where its data is, and where it listens for HTTP.
+
+use std::path::PathBuf;
+
+use super::address::{Address, warn_if_open};
+use super::diagnostics::{Located, Location};
+use super::document::Entry;
+use super::names::check_glob;
+use super::reader::{Context, Section};
+use super::secret::Secret;
+
+/// `[server] name`.
+pub const SERVER_NAME_DEFAULT: &str = "turnstile";
+/// `[server] data_dir`, beside the main file.
+pub const DATA_DIR_DEFAULT: &str = "data";
+/// `[server] http`.
+pub const HTTP_DEFAULT: &str = "127.0.0.1:7480";
+/// What `[server] http` is set to for no HTTP at all.
+pub(super) const HTTP_OFF: &str = "off";
+
+/// `[server]`.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Part of every decision's source.
+    pub name: String,
+    pub data_dir: PathBuf,
+    /// Where HTTP listens; none if it is `"off"`.
+    pub http: Located<Option<Address>>,
+    /// What HTTP requests must show, if anything.
+    pub token: Option<Secret>,
+    /// Globs of event types that are acknowledged and dropped when no entity type takes them.
+    pub ignore: Vec<String>,
+}
+
+impl Server {
+    pub(super) fn read(cx: &mut Context, entry: Option<Entry>) -> Server {
+        let mut section = Section::open(cx, "server", entry);
+        let name = section.string("name").unwrap_or(Located::new(SERVER_NAME_DEFAULT.into(), section.at));
+        let valid = |c: char| c.is_ascii_alphanumeric() || "._~-".contains(c);
+        if name.is_empty() || !name.chars().all(valid) {
+            let help = "it is part of a URI: use letters, digits, `.`, `_`, `~` and `-`";
+            section.cx.out.error(name.at, format!("`{}` cannot be the server's name", name.value)).help(help);
+        }
+        let data_dir = section.path("data_dir").unwrap_or(Located::new(DATA_DIR_DEFAULT.into(), Location::START));
+        let data_dir = section.cx.files.resolve(data_dir.at.file, &data_dir);
+        let ignore = section.strings("ignore").unwrap_or_default();
+        for glob in &ignore {
+            check_glob(glob, &mut section.cx.out);
+        }
+        let http = section.string("http").unwrap_or(Located::new(HTTP_DEFAULT.into(), section.at));
+        let address = (*http != HTTP_OFF).then(|| Address::read(section.cx, &http, "http"));
+        let token = read_token(&mut section);
+        if let Some(address) = address.clone() {
+            warn_if_open(section.cx, &Located::new(address, http.at), token.as_ref(), "[server]");
+        }
+        section.unsupported(&["tls", "tls_cert", "tls_key"]);
+        section.finish();
+        Server {
+            name: name.value,
+            data_dir,
+            http: Located::new(address, http.at),
+            token,
+            ignore: ignore.into_iter().map(|glob| glob.value).collect(),
+        }
+    }
+}
+
+/// Reads `token` or the file that `token_file` names; both is an error.
+pub(super) fn read_token(section: &mut Section) -> Option<Secret> {
+    const BAD: &str = "a token is made of visible ASCII characters, without spaces";
+    let direct = section.string("token");
+    let file = section.path("token_file");
+    let (token, at) = match (direct, file) {
+        (None, None) => return None,
+        (Some(_), Some(file)) => {
+            section.cx.out.error(file.at, "both `token` and `token_file` are given").help("keep one of them");
+            return None;
+        }
+        (Some(token), None) => (token.value, token.at),
+        (None, Some(file)) => {
+            let path = section.cx.files.resolve(file.at.file, &file);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => (text.trim_end_matches(['\r', '\n']).to_owned(), file.at),
+                Err(error) => {
+                    let message =
+                        format!("cannot read the token from {}: {}", path.display(), super::load::why(&error));
+                    section.cx.out.error(file.at, message).help("the path is relative to the file that names it");
+                    return None;
+                }
+            }
+        }
+    };
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        section.cx.out.error(at, "the token is empty or has characters that cannot be sent").help(BAD);
+        return None;
+    }
+    Some(Secret::new(token))
+}

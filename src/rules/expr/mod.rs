@@ -1,0 +1,123 @@
+//! Expressions: CEL text, parsed by the `cel` crate and compiled to a tree that reads Turnstile's values.
+//!
+//! The tree is evaluated here and not by the `cel` interpreter because rules need what CEL leaves open: a missing value is
+//! *unknown* and no error, numbers are exact and mix freely, and what a pending decision needs is reported. Functions of
+//! CEL's extension libraries that say nothing about these are the `cel` crate's own ([`library`]).
+
+mod compile;
+mod eval;
+mod functions;
+mod library;
+mod operators;
+mod optional;
+
+use std::borrow::Cow;
+
+use compile::Node;
+pub use compile::{CompileError, Roots};
+
+use crate::model::value::Value;
+
+/// So many steps (nodes visited, elements looped over) an evaluation may take.
+pub const EVALUATION_STEPS_MAX: u64 = 2_000_000;
+
+/// A compiled expression.
+#[derive(Debug)]
+pub struct Expr {
+    node: Node,
+    reads: Vec<Root>,
+}
+
+/// A name an expression reads from outside itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Root {
+    /// `event.<name>`
+    Attribute(Box<str>),
+    /// The whole `event`.
+    Event,
+    /// A field or derived value of the entity, by its place among the members given to the compiler.
+    Member(usize),
+    /// The whole entity.
+    Entity,
+    /// The entity's `key`.
+    Key,
+    /// The `body` that a source maps to an event.
+    Body,
+}
+
+/// Why an expression has no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Something it reads is not there (yet): which path.
+    Missing(String),
+    /// It cannot be computed: why.
+    Wrong(String),
+}
+
+impl Fault {
+    /// A fault that waiting does not mend.
+    pub fn wrong(message: impl Into<String>) -> Self {
+        Fault::Wrong(message.into())
+    }
+}
+
+/// What names stand for while an expression is evaluated.
+pub trait Bindings {
+    /// The value of a root.
+    ///
+    /// # Errors
+    /// [`Fault::Missing`] where there is none, [`Fault::Wrong`] where a derived value is wrong.
+    fn read(&self, root: &Root) -> Result<Cow<'_, Value>, Fault>;
+
+    /// Whether everything an expression touches is wanted, also what could not change the outcome, and told which member
+    /// it found missing.
+    fn missing(&self) -> Option<&std::cell::RefCell<std::collections::BTreeSet<String>>> {
+        None
+    }
+}
+
+impl Expr {
+    /// Compiles CEL text; names are those of `roots`.
+    pub fn compile(text: &str, roots: &Roots<'_>) -> Result<Self, CompileError> {
+        let node = compile::compile(text, roots)?;
+        let mut reads = Vec::new();
+        node.collect_roots(&mut reads);
+        reads.sort();
+        reads.dedup();
+        Ok(Expr { node, reads })
+    }
+
+    /// The root the expression is, if it is nothing else.
+    pub fn as_root(&self) -> Option<&Root> {
+        match &self.node {
+            Node::Root(root, _) => Some(root),
+            _ => None,
+        }
+    }
+
+    /// What the expression reads, sorted.
+    pub fn reads(&self) -> &[Root] {
+        &self.reads
+    }
+
+    /// Whether the outcome can be a bool, as far as the text tells.
+    pub fn may_be_bool(&self) -> bool {
+        self.node.kind().is_none_or(|kind| kind == "bool")
+    }
+
+    /// The expression's value. An optional without a value is [`Fault::Missing`].
+    pub fn evaluate<'e>(&'e self, bindings: &'e dyn Bindings) -> Result<Cow<'e, Value>, Fault> {
+        eval::evaluate(&self.node, bindings)
+    }
+
+    /// The expression as a condition.
+    pub fn test(&self, bindings: &dyn Bindings) -> Result<bool, Fault> {
+        match &*self.evaluate(bindings)? {
+            Value::Bool(outcome) => Ok(*outcome),
+            other => Err(Fault::Wrong(format!("a condition must be a bool, this is a {}", other.type_name()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,20 @@
+//! The pure core: what rules mean. Values in, values out.
+//!
+//! Nothing in this folder reads a clock, a random number, a socket or a file; nothing imports the journal or the store.
+
+mod admit;
+mod bindings;
+mod compile;
+mod decide;
+mod document;
+mod evolve;
+mod expr;
+mod merge;
+
+pub use admit::{Ruleset, Taken};
+pub use bindings::BodyBindings;
+pub use compile::{EntityRules, compile, compile_text};
+pub use decide::{Decided, Outcome, Verdict, decide, decide_progress};
+pub use document::{Document, completeness, matches};
+pub use evolve::{evolve, given_correlation};
+pub use expr::{Expr, Fault, Roots};

@@ -1,0 +1,37 @@
+//! Every wrong configuration in `tests/config` gives exactly the message beside it. `UPDATE_GOLDEN=1` rewrites them.
+
+use std::path::{Path, PathBuf};
+
+use turnstile::config::load_with;
+
+/// If this failed, people would read another message than the one that was thought about. A case `x.toml` has its
+/// message in `x.txt`; `ok_*` cases have warnings at most.
+#[test]
+fn messages_are_as_written() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut cases: Vec<PathBuf> = std::fs::read_dir("tests/config")
+        .expect("the cases are there")
+        .map(|entry| entry.expect("the folder can be read").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    cases.sort();
+    let mut failures = Vec::new();
+    for case in &cases {
+        let rendered = render(case);
+        let golden = case.with_extension("txt");
+        if update {
+            std::fs::write(&golden, &rendered).expect("the golden file can be written");
+        } else if std::fs::read_to_string(&golden).unwrap_or_default() != rendered {
+            failures.push(format!("{}:\n{rendered}", case.display()));
+        }
+    }
+    assert!(failures.is_empty(), "{} cases differ:\n\n{}", failures.len(), failures.join("\n"));
+    assert!(cases.len() >= 45, "only {} cases were found", cases.len());
+}
+
+fn render(case: &Path) -> String {
+    let loaded = load_with(case, &|name| (name == "PORT").then(|| "7400".to_owned()));
+    let is_ok = case.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ok_"));
+    assert_eq!(loaded.config.is_some(), is_ok, "{}:\n{}", case.display(), loaded.diagnostics.render(&loaded.files));
+    loaded.diagnostics.render(&loaded.files)
+}
