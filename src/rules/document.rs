@@ -16,7 +16,7 @@ pub struct Document(Vec<(&'static str, Value)>);
 impl Document {
     /// The document of `key` with `state`.
     pub fn new(rules: &EntityRules, key: &str, state: &State, lsns: &LsnBook) -> Self {
-        let bindings = EntityBindings::new(rules, key, state, &[]).explaining();
+        let bindings = EntityBindings::new(rules, key, state, &[]);
         let mut errors = Map::default();
         let mut fields = Map::default();
         let mut derived = Map::default();
@@ -33,7 +33,7 @@ impl Document {
                 Err(Fault::Wrong(why)) => errors.insert(name, Value::string(why)),
             }
         }
-        let decisions = decisions(rules, &bindings, state, lsns, &mut errors);
+        let decisions = decisions(rules, key, state, lsns, &mut errors);
         let missing: Vec<Value> = rules.missing_names(state.missing).map(Value::string).collect();
         let lsn = i64::try_from(lsns.last.0).unwrap_or(i64::MAX);
         let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
@@ -90,17 +90,12 @@ pub fn matches(rules: &EntityRules, key: &str, state: &State, filter: &Expr) -> 
     filter.test(&EntityBindings::new(rules, key, state, &[])) == Ok(true)
 }
 
-fn decisions(
-    rules: &EntityRules,
-    bindings: &EntityBindings<'_>,
-    state: &State,
-    lsns: &LsnBook,
-    errors: &mut Map,
-) -> Map {
+fn decisions(rules: &EntityRules, key: &str, state: &State, lsns: &LsnBook, errors: &mut Map) -> Map {
     let mut shown = Map::default();
     for decision in &rules.decisions {
-        let _ = bindings.take_missing();
-        if let Err(why) = standing(decision, bindings) {
+        // Its own bindings: derived values are computed, and what they miss is noted, once in each.
+        let bindings = EntityBindings::new(rules, key, state, &[]).explaining();
+        if let Err(why) = standing(decision, &bindings) {
             errors.insert(&*decision.name, Value::string(why));
         }
         let needs = bindings.take_missing();

@@ -150,7 +150,10 @@ impl<'e> Evaluator<'e> {
         match self.bindings.read(root) {
             Ok(value) => Ok(Item::Value(value)),
             Err(fault) => {
-                if let (Some(missing), Fault::Missing(_)) = (self.bindings.missing(), &fault) {
+                // A derived value is missing because of fields, which are noted themselves.
+                if let (Some(missing), Fault::Missing(path)) = (self.bindings.missing(), &fault)
+                    && path.is_empty()
+                {
                     missing.borrow_mut().insert(label.to_owned());
                 }
                 Err(match fault {
@@ -182,11 +185,21 @@ impl<'e> Evaluator<'e> {
         }
     }
 
+    /// Evaluates what may be missing: what is asked for with `.?` is not needed, so it is not noted.
+    fn unneeded<T>(&self, evaluate: impl FnOnce() -> T) -> T {
+        let noted = self.bindings.missing().map(|missing| missing.borrow().clone());
+        let outcome = evaluate();
+        if let (Some(missing), Some(noted)) = (self.bindings.missing(), noted) {
+            missing.replace(noted);
+        }
+        outcome
+    }
+
     fn opt_select<'l>(&self, of: &'l Node, member: &str, locals: Option<&'l Locals<'l>>) -> Outcome<'l>
     where
         'e: 'l,
     {
-        let of = match self.node(of, locals) {
+        let of = match self.unneeded(|| self.node(of, locals)) {
             Ok(Item::Optional(None)) | Err(Fault::Missing(_)) => return Ok(Item::Optional(None)),
             Ok(Item::Optional(Some(value)) | Item::Value(value)) => value,
             Err(wrong) => return Err(wrong),
@@ -204,7 +217,7 @@ impl<'e> Evaluator<'e> {
         'e: 'l,
     {
         let at = self.value(at, locals)?;
-        match self.node(of, locals) {
+        match self.unneeded(|| self.node(of, locals)) {
             Ok(Item::Optional(None)) | Err(Fault::Missing(_)) => Ok(Item::Optional(None)),
             Ok(Item::Optional(Some(value)) | Item::Value(value)) => Ok(Item::Optional(index(value, &at)?)),
             Err(wrong) => Err(wrong),
