@@ -3,8 +3,13 @@
 //! The layers, lowest first, are `model`, `metrics` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
 //! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
 
+pub mod actors;
+pub mod cli;
 pub mod config;
+pub mod egress;
+pub mod ingress;
 pub mod journal;
+pub mod metrics;
 pub mod model;
 pub mod rules;
 pub mod store;

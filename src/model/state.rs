@@ -169,7 +169,7 @@ mod tests {
         let mut identities = Identities::default();
         identities.push(Seen { id: IdentityHash([1; 16]), payload: PayloadHash(2), at_ms: 3 });
         identities.push(Seen { id: IdentityHash([4; 16]), payload: PayloadHash(u64::MAX), at_ms: -5 });
-        identities.spill(1);
+        identities.spill_through(IdentityHash([1; 16]));
         State {
             version: Version(300),
             now: time,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
     /// The store's content: a change here makes old folders unreadable.

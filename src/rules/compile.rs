@@ -109,6 +109,13 @@ impl EntityRules {
         names.filter(move |(bit, _)| missing & (1 << bit) != 0).filter_map(|(_, at)| self.member_names().nth(*at))
     }
 
+    /// Whether a decision goes to a sink.
+    pub fn goes_to(&self, decision: &str, sink: &str) -> bool {
+        let decision = self.decisions.iter().find(|rules| &*rules.name == decision);
+        let to = decision.and_then(|decision| decision.to.as_ref());
+        to.is_none_or(|sinks| sinks.iter().any(|name| name == sink))
+    }
+
     /// Compiles an expression over this entity type, such as a `where` filter.
     pub fn compile_filter(&self, text: &str) -> Result<Expr, CompileError> {
         let names: Vec<&str> = self.member_names().collect();

@@ -3,9 +3,11 @@
 use super::admit::Taken;
 use super::bindings::EntityBindings;
 use super::compile::{DataRules, DecisionRules, EntityRules};
+use super::evolve::given_correlation;
 use super::expr::{Bindings, Expr, Fault};
 use super::merge;
 use crate::config::{Duplicates, Policy};
+use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::{EntityKey, PayloadHash, Revision};
 use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record, SinkProgress};
@@ -60,11 +62,17 @@ pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Time
     let touched = |reads: &[u16]| is_first || merges.iter().any(|merge| reads.contains(&merge.slot));
 
     let bindings = EntityBindings::new(&rules, &taken.entity.key, state, &changed);
+    let mut correlation = None;
     let mut errors = Vec::new();
     let mut decisions = Vec::new();
     for decision in rules.decisions.iter().filter(|decision| touched(&decision.reads)) {
         match revision(decision, &bindings, state.decision(&decision.name, None), now) {
-            Ok(revision) => decisions.extend(revision),
+            Ok(None) => {}
+            Ok(Some(mut revision)) => {
+                let given = correlation.get_or_insert_with(|| correlation_of(state, &taken.input.event));
+                revision.correlation = given.clone();
+                decisions.push(revision);
+            }
             Err(_) => errors.push(decision.name.clone()),
         }
     }
@@ -108,6 +116,14 @@ pub fn decide_progress(entity: EntityKey, state: &State, progress: SinkProgress,
         deadlines: Vec::new(),
         missing: 0,
         forget_before: None,
+    }
+}
+
+fn correlation_of(state: &State, event: &PackedEvent) -> Box<str> {
+    match given_correlation(event) {
+        Some(given) => given,
+        None if state.events > 0 => state.correlation.clone(),
+        None => event.id.clone(),
     }
 }
 
@@ -245,5 +261,6 @@ fn revision(
         state,
         data,
         time: last.map_or(now, |last| now.max(last.time.just_after())),
+        correlation: Box::default(),
     }))
 }

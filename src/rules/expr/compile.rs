@@ -98,19 +98,18 @@ impl Compiler<'_> {
             Ast::Literal(literal) => self.literal(ast, literal),
             Ast::Ident(name) => self.ident(ast, name),
             Ast::Select(select) => {
-                let node = match self.root_member(&select.operand, &select.field)? {
-                    Some(node) => node,
-                    None => {
-                        let of = self.boxed(&select.operand)?;
-                        if let Some(kind) = of.kind().filter(|kind| !matches!(*kind, "map" | "optional")) {
-                            return Err(self.error(
-                                ast,
-                                format!("{} has no members, so not `{}`", described(kind), select.field),
-                                None,
-                            ));
-                        }
-                        Node::Select(of, select.field.as_str().into())
+                let node = if let Some(node) = self.root_member(&select.operand, &select.field)? {
+                    node
+                } else {
+                    let of = self.boxed(&select.operand)?;
+                    if let Some(kind) = of.kind().filter(|kind| !matches!(*kind, "map" | "optional")) {
+                        return Err(self.error(
+                            ast,
+                            format!("{} has no members, so not `{}`", described(kind), select.field),
+                            None,
+                        ));
                     }
+                    Node::Select(of, select.field.as_str().into())
                 };
                 Ok(if select.test { Node::Has(Box::new(node)) } else { node })
             }
@@ -204,16 +203,15 @@ impl Compiler<'_> {
         let root = match self.roots {
             Roots::Event if name == "event" => Root::Attribute(member.into()),
             Roots::Entity { kind, members } if name == kind => {
-                match members.iter().position(|known| *known == member) {
-                    Some(at) => Root::Member(at),
-                    None => {
-                        let help = match closest(member, members.iter().copied()) {
-                            Some(near) => format!("did you mean `{kind}.{near}`?"),
-                            None => format!("`{kind}` has: {}", members.join(", ")),
-                        };
-                        let message = format!("`{kind}` has no field or derived value `{member}`");
-                        return Err(self.error_at_member(operand, kind, message, help));
-                    }
+                if let Some(at) = members.iter().position(|known| *known == member) {
+                    Root::Member(at)
+                } else {
+                    let help = match closest(member, members.iter().copied()) {
+                        Some(near) => format!("did you mean `{kind}.{near}`?"),
+                        None => format!("`{kind}` has: {}", members.join(", ")),
+                    };
+                    let message = format!("`{kind}` has no field or derived value `{member}`");
+                    return Err(self.error_at_member(operand, kind, message, help));
                 }
             }
             _ => return Ok(None),
@@ -308,14 +306,12 @@ impl Compiler<'_> {
                 }
             }
         }
-        match LibraryCall::new(call, namespace, arguments.len()) {
-            Some(library) => Ok(Node::Library(Box::new(library), arguments)),
-            None => {
-                let help = closest(name, functions::names().chain(library::NAMES.iter().copied()))
-                    .map(|near| format!("did you mean `{near}`?"));
-                Err(self.error(ast, format!("unknown function `{name}`"), help))
-            }
+        if let Some(library) = LibraryCall::new(call, namespace, arguments.len()) {
+            return Ok(Node::Library(Box::new(library), arguments));
         }
+        let help = closest(name, functions::names().chain(library::NAMES.iter().copied()))
+            .map(|near| format!("did you mean `{near}`?"));
+        Err(self.error(ast, format!("unknown function `{name}`"), help))
     }
 
     fn comprehension(&mut self, ast: &ComprehensionExpr) -> Compiled {
@@ -360,13 +356,6 @@ fn collected(ast: &ComprehensionExpr) -> Option<(Option<&IdedExpr>, &IdedExpr)> 
         Ast::Call(call) if call.func_name == operators::ADD && is_accumulator(&call.args[0]) => Some(()),
         _ => None,
     };
-    fn element(node: &IdedExpr) -> Option<&IdedExpr> {
-        let Ast::Call(call) = &node.expr else { return None };
-        match &call.args.get(1)?.expr {
-            Ast::List(list) if list.elements.len() == 1 && list.optional_indices.is_empty() => list.elements.first(),
-            _ => None,
-        }
-    }
     if !is_accumulator(&ast.result) {
         return None;
     }
@@ -379,6 +368,15 @@ fn collected(ast: &ComprehensionExpr) -> Option<(Option<&IdedExpr>, &IdedExpr)> 
             appended(&ast.loop_step)?;
             Some((None, element(&ast.loop_step)?))
         }
+    }
+}
+
+/// The only element of the list that is appended.
+fn element(node: &IdedExpr) -> Option<&IdedExpr> {
+    let Ast::Call(call) = &node.expr else { return None };
+    match &call.args.get(1)?.expr {
+        Ast::List(list) if list.elements.len() == 1 && list.optional_indices.is_empty() => list.elements.first(),
+        _ => None,
     }
 }
 

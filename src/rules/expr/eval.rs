@@ -5,7 +5,7 @@ use std::cell::Cell;
 
 use super::needs::path;
 use super::node::{Collect, Fold, Node, Presence};
-use super::operators::{self, member_name};
+use super::operators::{self, count, member_name};
 use super::{Bindings, EVALUATION_STEPS_MAX, Fault, Root};
 use crate::model::json;
 use crate::model::value::{Map, Value};
@@ -195,9 +195,8 @@ impl<'e> Evaluator<'e> {
             return Ok(own(Value::Bool(decides)));
         }
         match (left, right) {
-            (Err(wrong @ Fault::Wrong(_)), _) | (Ok(_), Err(wrong)) => Err(wrong),
-            (Err(_), Err(wrong @ Fault::Wrong(_))) => Err(wrong),
-            (Err(missing), _) => Err(missing),
+            (Err(wrong @ Fault::Wrong(_)), _) | (_, Err(wrong @ Fault::Wrong(_))) => Err(wrong),
+            (Err(missing), _) | (_, Err(missing)) => Err(missing),
             (Ok(_), Ok(_)) => Ok(own(Value::Bool(!decides))),
         }
     }
@@ -264,7 +263,7 @@ impl<'e> Evaluator<'e> {
     {
         match self.value(node, locals)?.into_owned() {
             Value::List(items) => {
-                Ok(items.into_iter().enumerate().map(|(n, item)| (Value::Int(n as i64), item)).collect())
+                Ok(items.into_iter().enumerate().map(|(n, item)| (Value::Int(count(n)), item)).collect())
             }
             Value::Map(members) => Ok(members.into_iter().map(|(name, value)| (Value::String(name), value)).collect()),
             other => Err(Fault::Wrong(format!("a list or map is needed, this is {}", other.described()))),

@@ -102,7 +102,9 @@ impl Node {
             }
             Node::Fold(fold) => all(&[&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result]),
             Node::Call(_, args) | Node::Optional(_, args) | Node::Library(_, args) => {
-                args.iter().for_each(|arg| arg.collect_roots(roots));
+                for arg in args {
+                    arg.collect_roots(roots);
+                }
             }
         }
     }

@@ -47,9 +47,8 @@ fn refused(text: &str) -> (Code, String) {
 
 /// If this failed, a sender could not tell from the answer what to mend.
 #[test]
-fn every_refusal_says_what_to_mend() {
+fn refusals_for_want_of_a_key_say_what_to_mend() {
     let long = format!(r#"{{"id":"1","type":"OrderX","data":{{"id":"{}"}}}}"#, "é".repeat(257));
-    let big = format!(r#"{{"id":"1","type":"Payment","data":{{"order":{{"id":"a"}},"amount":1{}}}}}"#, "0".repeat(500));
     let cases: &[(&str, Code, &str)] = &[
         (
             r#"{"id":"1","type":"Unknown","data":{}}"#,
@@ -102,6 +101,14 @@ fn every_refusal_says_what_to_mend() {
             "`key` of entity type `order`: a string has no members, so not `id`",
         ),
         (&long, Code::InvalidKey, "`key` of entity type `order`: 514 bytes are more than limits.key_bytes_max = 512"),
+    ];
+    check_refusals(cases);
+}
+
+#[test]
+fn refusals_for_other_attributes_and_values_say_what_to_mend() {
+    let big = format!(r#"{{"id":"1","type":"Payment","data":{{"order":{{"id":"a"}},"amount":1{}}}}}"#, "0".repeat(500));
+    let cases: &[(&str, Code, &str)] = &[
         (
             r#"{"id":"1","type":"Measured"}"#,
             Code::MissingTime,
@@ -158,6 +165,10 @@ fn every_refusal_says_what_to_mend() {
             "`if` of field `late` of entity type `order`: `>` does not work on string and int",
         ),
     ];
+    check_refusals(cases);
+}
+
+fn check_refusals(cases: &[(&str, Code, &str)]) {
     for (text, code, message) in cases {
         assert_eq!(refused(text), (*code, (*message).to_owned()), "{text}");
     }
@@ -322,6 +333,7 @@ fn numbers_written_differently_are_one_payload() {
 /// Receipt times, in seconds, at which the same event comes, and what it is then. Others come between, or not.
 #[test]
 fn an_identity_counts_again_once_its_window_is_over() {
+    use Came::{Counted, Duplicate};
     let rules =
         "[entity.e]\nkey = \"'k'\"\ndedupe = \"60s\"\n[entity.e.fields]\nn = { on = \"*\", take = \"count\" }\n";
     let (same, other) = (event(r#"{"id":"1","type":"A"}"#), event(r#"{"id":"2","type":"A"}"#));
@@ -331,7 +343,6 @@ fn an_identity_counts_again_once_its_window_is_over() {
             assert_eq!(machine.handle(event, second(*at)), Ok(vec![*came]), "{} at {at}", event.id);
         }
     };
-    use Came::{Counted, Duplicate};
     check(&[(&same, 0, Counted), (&same, 60, Duplicate), (&same, 61, Counted), (&same, 100, Duplicate)]);
     check(&[(&same, 0, Counted), (&other, 61, Counted), (&same, 62, Counted), (&other, 62, Duplicate)]);
     check(&[(&same, 0, Counted), (&other, 30, Counted), (&same, 61, Counted), (&other, 62, Duplicate)]);

@@ -111,9 +111,8 @@ impl Machine {
 
     /// Handles events that must all count.
     fn count(&mut self, events: &[&str]) {
-        for (n, text) in events.iter().enumerate() {
-            let came =
-                self.handle(&event(text), second(n as i64)).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
+        for (n, text) in (0..).zip(events) {
+            let came = self.handle(&event(text), second(n)).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
             assert!(came.iter().all(|came| *came == Came::Counted), "{text}: {came:?}");
         }
     }

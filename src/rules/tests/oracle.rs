@@ -95,7 +95,7 @@ fn merged(spec: &FieldSpec, mut items: Vec<Item>) -> Option<Value> {
             let sum: BigDecimal = in_order.iter().map(|v| json::to_string(v).parse::<BigDecimal>().unwrap()).sum();
             Value::decimal(Decimal::parse(&sum.to_plain_string()).unwrap().unwrap())
         }
-        "count" => Value::Int(in_order.len() as i64),
+        "count" => Value::Int(in_order.len().try_into().unwrap()),
         "set" => Value::List(by_value),
         _ => {
             let surplus = spec.keep.map_or(0, |keep| in_order.len().saturating_sub(keep));
