@@ -3,8 +3,6 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use bigdecimal::BigDecimal;
-
 use super::generate::{By, Condition, FieldSpec, Order, RulesSpec, Source};
 use crate::model::event::Event;
 use crate::model::json;
@@ -92,8 +90,8 @@ fn merged(spec: &FieldSpec, mut items: Vec<Item>) -> Option<Value> {
         "min" => by_value.first()?.clone(),
         "max" => by_value.last()?.clone(),
         "sum" => {
-            let sum: BigDecimal = in_order.iter().map(|v| json::to_string(v).parse::<BigDecimal>().unwrap()).sum();
-            Value::decimal(Decimal::parse(&sum.to_plain_string()).unwrap().unwrap())
+            let numbers = in_order.iter().map(|value| Decimal::parse(&json::to_string(value)).unwrap().unwrap());
+            Value::decimal(numbers.fold(Decimal::zero(), |sum, number| sum.plus(&number).unwrap()))
         }
         "count" => Value::Int(in_order.len().try_into().unwrap()),
         "set" => Value::List(by_value),
