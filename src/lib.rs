@@ -11,5 +11,7 @@ pub mod ingress;
 pub mod journal;
 pub mod metrics;
 pub mod model;
+pub mod node;
 pub mod rules;
 pub mod store;
+pub mod telemetry;

@@ -2,6 +2,7 @@
 //! far it got. Runs on a thread of its own, so that a slow sink holds up nobody.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -57,6 +58,8 @@ pub struct Dispatcher {
     pub committed: watch::Receiver<Lsn>,
     pub phase: watch::Receiver<SinkPhase>,
     pub note: NoteProgress,
+    /// The progress that is durable, for the journal's trimming.
+    pub noted: Arc<AtomicU64>,
     pub runtime: Handle,
 }
 
@@ -104,9 +107,12 @@ impl Dispatcher {
             self.progress.delivered = self.progress.delivered.max(gathered.last).max(passed);
             lag.set(i64::try_from(committed.0.saturating_sub(self.progress.delivered.0)).unwrap_or(i64::MAX));
 
-            let is_durable = noting.as_mut().is_none_or(|noting| noting.try_recv().is_ok());
+            if noting.as_mut().is_some_and(|noting| noting.try_recv().is_ok()) {
+                noting = None;
+                self.noted.store(noted.delivered.0, Ordering::Relaxed);
+            }
             let worth_noting = delivered_since || self.progress.delivered.0 - noted.delivered.0 >= PASSED_UNNOTED_MAX;
-            if worth_noting && is_durable && noted_at.elapsed() >= PROGRESS_EVERY {
+            if worth_noting && noting.is_none() && noted_at.elapsed() >= PROGRESS_EVERY {
                 noting = Some((self.note)(self.progress.clone()));
                 noted = self.progress.clone();
                 delivered_since = false;
