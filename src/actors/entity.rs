@@ -25,6 +25,7 @@ use crate::store::{EntityWrite, Store, StoreError, StoredIdentity, StoredRow};
 pub const ENTITY_FORMAT: u8 = 1;
 
 /// What an entity is given to handle.
+#[allow(clippy::large_enum_variant)] // nearly all of it is events
 pub enum Work {
     Event {
         taken: Taken,

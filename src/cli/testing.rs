@@ -31,7 +31,7 @@ impl HttpServer {
     pub fn answering(answers: Vec<(u16, String)>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (sender, requests) = mpsc::channel();
+        let (sender, requests) = mpsc::sync_channel(64);
         std::thread::spawn(move || {
             for (status, body) in answers {
                 let (mut stream, _) = listener.accept().unwrap();

@@ -37,6 +37,7 @@ impl Decimal {
         Decimal(BigDecimal::from(0))
     }
 
+    #[allow(clippy::needless_pass_by_value)] // all callers hand over what they just computed
     fn checked(number: BigDecimal) -> Result<Self, NumberTooLarge> {
         let number = number.normalized();
         let (digits, scale) = number.as_bigint_and_exponent();
@@ -104,6 +105,7 @@ impl Decimal {
     }
 
     /// The number with its sign changed.
+    #[must_use]
     pub fn negated(&self) -> Self {
         Decimal(-&self.0)
     }

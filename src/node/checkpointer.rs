@@ -22,7 +22,7 @@ const SLICE_ENTITIES_MAX: usize = 500;
 /// How often it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// A slice that takes longer to come back is worth a warning.
-const SLICE_PATIENCE: Duration = Duration::from_secs(60);
+const SLICE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A slice of copies, everything in which is committed.
 pub struct Slice {
