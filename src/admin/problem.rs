@@ -163,7 +163,7 @@ mod tests {
             assert_eq!(response.status().as_u16(), expected, "{code}");
             assert_eq!(response.headers().contains_key(RETRY_AFTER), expected == 429, "{code}");
             assert_eq!(response.headers().contains_key(WWW_AUTHENTICATE), expected == 401, "{code}");
-            assert_eq!(response.headers()["content-type"], PROBLEM_JSON);
+            assert_eq!(response.headers().get("content-type").unwrap(), PROBLEM_JSON);
         }
     }
 
