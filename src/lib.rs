@@ -4,6 +4,7 @@
 //! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
 
 pub mod actors;
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod egress;
