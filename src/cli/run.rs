@@ -20,7 +20,7 @@ pub fn run(_args: &RunArgs, config: &Path) -> Result<Exit, Failure> {
     let log = &config.tuning.log;
     let format = if log.format == LogFormat::Json { telemetry::Format::Json } else { telemetry::Format::Text };
     telemetry::start(log.level.name(), format);
-    match node::run(config, prepared) {
+    match node::run(&config, prepared) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) => {
             let exit = match &error {

@@ -4,11 +4,13 @@
 
 mod checkpointer;
 mod commits;
+mod drain;
 mod fatal;
 mod guard;
 mod prepare;
 mod recovery;
 mod sinks;
+mod sources;
 mod start;
 
 pub use fatal::{EXIT_IO, causes};

@@ -1,38 +1,39 @@
-//! Starting, running and draining a node.
+//! Starting a node: the data folder, recovery, the writer, the shards, sinks, checkpoints, and at last the sources.
 
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::Arbiter;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::checkpointer::{Checkpointer, Request, slices};
+use super::checkpointer::{Checkpointer, Request, Slice, slices};
 use super::commits::Commits;
+use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
 use super::prepare::Prepared;
 use super::recovery::{self, RecoveryError};
 use super::sinks::{Setup, SinkError, Sinks};
+use super::sources::{self, Bound, Kind};
 use crate::actors::{HandedOver, ShardSetup, Shards, Supervisor, Surroundings, Tag, Work};
-use crate::config::{Address, Config, SourceKind};
-use crate::ingress::{Admission, Credits, Deliver, Gate, Phase, SourceMetrics, TcpSource};
-use crate::journal::{JournalReader, JournalWriter, spawn_writer};
+use crate::admin::{self, Api, NodeState};
+use crate::config::Config;
+use crate::egress::write_cloud_event;
+use crate::ingress::{Admission, Credits, Deliver, Gate, Phase, SourceMetrics};
+use crate::journal::{Journal, JournalReader, JournalWriter, spawn_writer};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::{EntityKey, Lsn};
 use crate::rules::{Ruleset, decide};
 use crate::store::Store;
 
-/// Of the time to drain, what is kept back for the last steps.
-const DRAIN_RESERVE: Duration = Duration::from_millis(500);
-/// The share of the time to drain that senders and sinks get, each.
-const DRAIN_SHARE: f64 = 0.4;
-/// Batches of inputs that may wait for the writer beyond what credits bound: inputs from inside, and copies.
+/// Batches that may wait for the writer beyond those that credits bound: inputs from inside, and copies.
 const WRITER_QUEUE_SPARE: usize = 4096;
+/// More batches never wait for the writer, whatever the limits say.
+const WRITER_QUEUE_MAX: usize = 1 << 20;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -51,37 +52,26 @@ pub enum NodeError {
 ///
 /// # Errors
 /// When it cannot start. Once it runs, a failing disk ends the process with exit code 3.
-pub fn run(config: Config, prepared: Prepared) -> Result<(), NodeError> {
-    let started = |what| move |source| NodeError::Start { what, source };
+pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("io")
         .enable_all()
         .build()
-        .map_err(started("the I/O threads"))?;
-    let system = actix::System::new();
-    let outcome = system.block_on(Starting { config, prepared, runtime: &runtime }.run());
+        .map_err(|source| NodeError::Start { what: "the I/O threads", source })?;
+    let outcome = actix::System::new().block_on(async {
+        let node = Starting { config, prepared, runtime: &runtime }.run().await?;
+        terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
+        node.drain().await;
+        Ok(())
+    });
     runtime.shutdown_timeout(DRAIN_RESERVE);
     outcome
 }
 
 struct Starting<'a> {
-    config: Config,
+    config: &'a Config,
     prepared: Prepared,
     runtime: &'a Runtime,
-}
-
-/// What runs.
-struct Node {
-    config: Config,
-    shards: Shards,
-    arbiters: Vec<Arbiter>,
-    admission: Arc<Admission>,
-    phase: watch::Sender<Phase>,
-    sources: Vec<tokio::task::JoinHandle<()>>,
-    sinks: Sinks,
-    checkpoints: crossbeam_channel::Sender<Request>,
-    checkpointer: std::thread::JoinHandle<()>,
-    writer: std::thread::JoinHandle<Option<crate::journal::Journal>>,
 }
 
 /// What the parts of a node share.
@@ -97,17 +87,24 @@ struct Shared {
     handed_bytes: Arc<AtomicU64>,
 }
 
+/// The journal's writer and what it sets off.
+struct Writing {
+    writer: JournalWriter<Tag>,
+    thread: std::thread::JoinHandle<Option<Journal>>,
+    slices: crossbeam_channel::Receiver<Slice>,
+    /// Where the writer finds the shards once they have started.
+    shards: Arc<OnceLock<Shards>>,
+}
+
 impl Starting<'_> {
-    async fn run(mut self) -> Result<(), NodeError> {
-        let listeners = self.listeners()?;
+    async fn run(mut self) -> Result<Node, NodeError> {
+        let bound = sources::bind_all(self.config)?;
         let metrics = Arc::new(Metrics::new());
-        let ruleset = self.prepared.ruleset.clone();
-        let types = type_metrics(&metrics, &ruleset);
-        let opened = recovery::open(&self.config.server.data_dir, &self.config.tuning, &ruleset)?;
+        let types = type_metrics(&metrics, &self.prepared.ruleset);
+        let opened = recovery::open(&self.config.server.data_dir, &self.config.tuning, &self.prepared.ruleset)?;
         let recovered = recovery::replay(&opened, &types)?;
-        let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
-        let gauge = |lsn: Lsn| i64::try_from(lsn.0).unwrap_or(i64::MAX);
+        let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
         metrics.watermark_lsn.set(gauge(watermark));
         let shared = Shared {
@@ -121,112 +118,77 @@ impl Starting<'_> {
             journaled_bytes: Arc::default(),
             handed_bytes: Arc::default(),
         };
-        let (slice_sender, slice_receiver) = slices();
-        let shards_cell = Arc::new(OnceLock::new());
+        let writing = self.writing(&shared, opened.journal, committed)?;
+        let (shards, arbiters) = self.shards(&shared, &writing.writer, recovered.entities);
+        let _ = writing.shards.set(shards.clone());
+        let admission = self.admission(&shared, &shards);
+        let sinks = self.sinks(&shared, &shards).await?;
+        let (checkpoints, checkpointer) =
+            self.checkpointer(&shared, &shards, &sinks, writing.writer, writing.slices)?;
+        self.guard(&shared, &admission);
+
+        let (phase, state) = (watch::Sender::new(Phase::Running), watch::Sender::new(NodeState::Ready));
+        let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
+        let mut out = std::io::stdout();
+        let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
+        let status = self.status(&shared, &shards, &sinks, &bound);
+        let (mut tasks, mut http) = (Vec::new(), None);
+        for bound in bound {
+            match bound.kind {
+                Kind::Http => {
+                    let _ = writeln!(out, "http listening on http://{}", bound.address);
+                    let state = state.subscribe();
+                    http = Some(self.http(bound, &shared, &shards, &admission, state, status.clone())?);
+                }
+                Kind::Tcp(token) => {
+                    let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
+                    tasks.push(sources::serve_tcp(
+                        bound,
+                        token.clone(),
+                        &mut self.prepared.decoders,
+                        &admission,
+                        self.config.tuning.limits.connections_max,
+                        phase.subscribe(),
+                        self.runtime,
+                    )?);
+                }
+            }
+        }
+        let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
+        let _ = out.flush();
+        Ok(Node {
+            drain: self.config.tuning.limits.drain,
+            shards,
+            arbiters,
+            admission,
+            phase,
+            state,
+            sources: tasks,
+            http,
+            sinks,
+            checkpoints,
+            checkpointer,
+            writer: writing.thread,
+        })
+    }
+
+    fn writing(&self, shared: &Shared, journal: Journal, committed: watch::Sender<Lsn>) -> Result<Writing, NodeError> {
+        let (slice_sender, slices) = slices();
+        let shards = Arc::new(OnceLock::new());
         let commits = Commits {
-            shards: shards_cell.clone(),
+            shards: shards.clone(),
             slices: slice_sender,
             committed,
             journaled_bytes: shared.journaled_bytes.clone(),
             metrics: shared.metrics.clone(),
         };
-        let queued_max = usize::try_from(self.config.tuning.limits.in_flight_records_max).unwrap_or(usize::MAX / 2);
-        let on_fatal = shared.fatal.clone();
-        let (writer, writer_thread) = spawn_writer(
-            opened.journal,
-            queued_max.min(1 << 20) + WRITER_QUEUE_SPARE,
-            move |commit| commits.pass_on(commit),
-            move |error| on_fatal(&error),
-        )
-        .map_err(|source| NodeError::Start { what: "the journal's writer", source })?;
-        let (shards, arbiters) = self.shards(&shared, &writer, recovered.entities);
-        let _ = shards_cell.set(shards.clone());
-        let admission = Arc::new(Admission {
-            ruleset: ruleset.clone(),
-            credits: Credits::new(
-                self.config.tuning.limits.in_flight_records_max,
-                self.config.tuning.limits.in_flight_bytes_max,
-            ),
-            gate: Gate::default(),
-            metrics: shared.metrics.clone(),
-            deliver: delivering(shards.clone()),
-        });
-        let sinks = Sinks::start(Setup {
-            config: &self.config,
-            shards: &shards,
-            journal: &shared.journal,
-            ruleset: &ruleset,
-            metrics: &shared.metrics,
-            committed: &shared.committed,
-            runtime: self.runtime.handle().clone(),
-            fatal: shared.fatal.clone(),
-        })
-        .await?;
-        let (checkpoints, requests) = crossbeam_channel::bounded(1);
-        let checkpointer = Checkpointer {
-            store: shared.store.clone(),
-            shards: shards.clone(),
-            slices: slice_receiver,
-            requests,
-            committed: shared.committed.clone(),
-            journal: writer,
-            journaled_bytes: shared.journaled_bytes.clone(),
-            handed_bytes: shared.handed_bytes.clone(),
-            metrics: shared.metrics.clone(),
-            tuning: self.config.tuning.clone(),
-            sinks_delivered: sinks.delivered(),
-            fatal: shared.fatal.clone(),
-            watermark: shared.watermark.clone(),
-        };
-        let checkpointer = std::thread::Builder::new()
-            .name("checkpoint".to_owned())
-            .spawn(move || checkpointer.run())
-            .map_err(|source| NodeError::Start { what: "the checkpointer", source })?;
-        let guard = Guard {
-            folder: self.config.server.data_dir.clone(),
-            tuning: self.config.tuning.clone(),
-            admission: admission.clone(),
-            journal: shared.journal.clone(),
-            store: shared.store.clone(),
-            metrics: shared.metrics.clone(),
-            journaled_bytes: shared.journaled_bytes.clone(),
-            handed_bytes: shared.handed_bytes.clone(),
-            watermark: shared.watermark.subscribe(),
-        };
-        guard.look(0);
-        self.runtime.spawn(guard.run());
-        let phase = watch::Sender::new(Phase::Running);
-        let mut out = std::io::stdout();
-        let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
-        let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let sources = self.sources(listeners, &admission, &phase)?;
-        let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
-        let _ = out.flush();
-        let node = Node {
-            config: self.config,
-            shards,
-            arbiters,
-            admission,
-            phase,
-            sources,
-            sinks,
-            checkpoints,
-            checkpointer,
-            writer: writer_thread,
-        };
-        terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
-        node.drain().await;
-        Ok(())
-    }
-
-    /// Binds every source's address, before anything else can fail late.
-    fn listeners(&self) -> Result<HashMap<String, std::net::TcpListener>, NodeError> {
-        let mut listeners = HashMap::new();
-        for source in &self.config.sources {
-            let SourceKind::Tcp { listen, .. } = &source.kind else { continue };
-            listeners.insert(source.name.value.clone(), bind(&listen.value)?);
-        }
-        Ok(listeners)
+        let in_flight = usize::try_from(self.config.tuning.limits.in_flight_records_max).unwrap_or(usize::MAX);
+        let queued_max = in_flight.min(WRITER_QUEUE_MAX) + WRITER_QUEUE_SPARE;
+        let fatal = shared.fatal.clone();
+        let (writer, thread) =
+            spawn_writer(journal, queued_max, move |commit| commits.pass_on(commit), move |error| fatal(&error))
+                .map_err(|source| NodeError::Start { what: "the journal's writer", source })?;
+        Ok(Writing { writer, thread, slices, shards })
     }
 
     fn shards(
@@ -268,46 +230,145 @@ impl Starting<'_> {
         (Shards::new(supervisors), arbiters)
     }
 
-    fn sources(
+    fn admission(&self, shared: &Shared, shards: &Shards) -> Arc<Admission> {
+        let limits = &self.config.tuning.limits;
+        Arc::new(Admission {
+            ruleset: self.prepared.ruleset.clone(),
+            credits: Credits::new(limits.in_flight_records_max, limits.in_flight_bytes_max),
+            gate: Gate::default(),
+            metrics: shared.metrics.clone(),
+            deliver: delivering(shards.clone()),
+        })
+    }
+
+    async fn sinks(&self, shared: &Shared, shards: &Shards) -> Result<Sinks, SinkError> {
+        Sinks::start(Setup {
+            config: self.config,
+            shards,
+            journal: &shared.journal,
+            ruleset: &self.prepared.ruleset,
+            metrics: &shared.metrics,
+            committed: &shared.committed,
+            runtime: self.runtime.handle().clone(),
+            fatal: shared.fatal.clone(),
+        })
+        .await
+    }
+
+    fn checkpointer(
+        &self,
+        shared: &Shared,
+        shards: &Shards,
+        sinks: &Sinks,
+        journal: JournalWriter<Tag>,
+        slices: crossbeam_channel::Receiver<Slice>,
+    ) -> Result<(crossbeam_channel::Sender<Request>, std::thread::JoinHandle<()>), NodeError> {
+        let (checkpoints, requests) = crossbeam_channel::bounded(1);
+        let checkpointer = Checkpointer {
+            store: shared.store.clone(),
+            shards: shards.clone(),
+            slices,
+            requests,
+            committed: shared.committed.clone(),
+            journal,
+            journaled_bytes: shared.journaled_bytes.clone(),
+            handed_bytes: shared.handed_bytes.clone(),
+            metrics: shared.metrics.clone(),
+            tuning: self.config.tuning.clone(),
+            sinks_delivered: sinks.delivered(),
+            fatal: shared.fatal.clone(),
+            watermark: shared.watermark.clone(),
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || checkpointer.run());
+        Ok((checkpoints, thread.map_err(|source| NodeError::Start { what: "the checkpointer", source })?))
+    }
+
+    fn guard(&self, shared: &Shared, admission: &Arc<Admission>) {
+        let guard = Guard {
+            folder: self.config.server.data_dir.clone(),
+            tuning: self.config.tuning.clone(),
+            admission: admission.clone(),
+            journal: shared.journal.clone(),
+            store: shared.store.clone(),
+            metrics: shared.metrics.clone(),
+            journaled_bytes: shared.journaled_bytes.clone(),
+            handed_bytes: shared.handed_bytes.clone(),
+            watermark: shared.watermark.subscribe(),
+        };
+        guard.look(0);
+        self.runtime.spawn(guard.run());
+    }
+
+    /// The node's own members of the status document.
+    fn status(
+        &self,
+        shared: &Shared,
+        shards: &Shards,
+        sinks: &Sinks,
+        bound: &[Bound<'_>],
+    ) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+        let started = Instant::now();
+        let sources: serde_json::Value = bound.iter().map(Bound::status).collect();
+        let sinks = sinks.status();
+        let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
+        let shards = shards.count();
+        Arc::new(move || {
+            let committed = *committed.borrow();
+            serde_json::json!({
+                "uptime_seconds": started.elapsed().as_secs(),
+                "lsn": committed.0,
+                "watermark": watermark.borrow().0,
+                "shards": shards,
+                "sources": sources,
+                "sinks": sinks(committed),
+            })
+        })
+    }
+
+    fn http(
         &mut self,
-        mut listeners: HashMap<String, std::net::TcpListener>,
+        bound: Bound<'_>,
+        shared: &Shared,
+        shards: &Shards,
         admission: &Arc<Admission>,
-        phase: &watch::Sender<Phase>,
-    ) -> Result<Vec<tokio::task::JoinHandle<()>>, NodeError> {
-        let mut tasks = Vec::new();
-        let _inside = self.runtime.enter();
-        for source in &self.config.sources {
-            let name = &source.name.value;
-            let SourceKind::Tcp { token, .. } = &source.kind else { continue };
-            let (Some(listener), Some(decoder)) = (listeners.remove(name), self.prepared.decoders.remove(name)) else {
-                continue;
-            };
-            let listening = |source| NodeError::Listen { address: name.clone(), source };
-            let address = listener.local_addr().map_err(listening)?;
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(listening)?;
-            println!("source {name} listening on {address}");
-            let tcp = TcpSource {
-                name: name.clone(),
-                admission: admission.clone(),
-                decoder,
-                token: token.clone(),
-                connections_max: self.config.tuning.limits.connections_max,
-                metrics: SourceMetrics::new(&admission.metrics, name),
-                phase: phase.subscribe(),
-                connections: AtomicU64::new(0),
-            };
-            tasks.push(self.runtime.spawn(Arc::new(tcp).run(listener)));
-        }
-        Ok(tasks)
+        state: watch::Receiver<NodeState>,
+        status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    ) -> Result<actix_web::dev::ServerHandle, NodeError> {
+        let server_name = self.config.server.name.clone();
+        let api = Api {
+            server_name: server_name.clone(),
+            admission: admission.clone(),
+            decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
+            source: SourceMetrics::new(&shared.metrics, sources::HTTP),
+            shards: shards.clone(),
+            store: shared.store.clone(),
+            journal: shared.journal.clone(),
+            ruleset: self.prepared.ruleset.clone(),
+            metrics: shared.metrics.clone(),
+            token: self.config.server.token.clone(),
+            limits: self.config.tuning.limits.clone(),
+            committed: shared.committed.clone(),
+            state,
+            render_decisions: Arc::new(move |_, record| {
+                let render = |decision| {
+                    let mut out = Vec::new();
+                    write_cloud_event(&mut out, &server_name, record, decision);
+                    out
+                };
+                record.decisions.iter().map(render).collect()
+            }),
+            status,
+        };
+        let server = admin::serve(Arc::new(api), bound.listener)
+            .map_err(|source| NodeError::Listen { address: bound.address.to_string(), source })?;
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        Ok(handle)
     }
 }
 
-fn bind(address: &Address) -> Result<std::net::TcpListener, NodeError> {
-    let shown = address.to_string();
-    let failed = |source| NodeError::Listen { address: shown.clone(), source };
-    let listener = std::net::TcpListener::bind((address.host.as_str(), address.port)).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
+fn gauge(lsn: Lsn) -> i64 {
+    i64::try_from(lsn.0).unwrap_or(i64::MAX)
 }
 
 fn type_metrics(metrics: &Metrics, ruleset: &Ruleset) -> HashMap<Arc<str>, Arc<TypeMetrics>> {
@@ -321,54 +382,7 @@ fn type_metrics(metrics: &Metrics, ruleset: &Ruleset) -> HashMap<Arc<str>, Arc<T
 
 fn delivering(shards: Shards) -> Deliver {
     Arc::new(move |deliveries| {
-        shards.deliver(
-            deliveries.into_iter().map(|delivery| Work::Event { taken: delivery.taken, ticket: delivery.ticket }),
-        );
+        let work = |delivery: crate::ingress::Delivery| Work::Event { taken: delivery.taken, ticket: delivery.ticket };
+        shards.deliver(deliveries.into_iter().map(work));
     })
-}
-
-async fn terminated() -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
-    }
-    Ok(())
-}
-
-impl Node {
-    /// Stops reading, settles what was read, lets sinks finish, stores what time allows; the rest is left to recovery.
-    async fn drain(self) {
-        let limit = self.config.tuning.limits.drain.saturating_sub(DRAIN_RESERVE);
-        let deadline = Instant::now() + limit;
-        std::thread::spawn(move || {
-            std::thread::sleep(limit);
-            tracing::info!("the time to drain is over; recovery will do the rest");
-            std::process::exit(0);
-        });
-        let share = limit.mul_f64(DRAIN_SHARE);
-        self.phase.send_replace(Phase::Draining);
-        let settled = async {
-            for source in self.sources {
-                let _ = source.await;
-            }
-            while self.admission.credits.in_flight() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let _ = tokio::time::timeout(share, settled).await;
-        let sinks = self.sinks.finish();
-        let finished = actix_rt::task::spawn_blocking(move || sinks.into_iter().for_each(|sink| drop(sink.join())));
-        let _ = tokio::time::timeout(share, finished).await;
-        let checkpointer = self.checkpointer;
-        let _ = self.checkpoints.send(Request::Finish { deadline });
-        let _ = actix_rt::task::spawn_blocking(move || checkpointer.join()).await;
-        drop(self.shards);
-        for arbiter in self.arbiters {
-            arbiter.stop();
-            let _ = actix_rt::task::spawn_blocking(move || arbiter.join()).await;
-        }
-        let writer = self.writer;
-        let _ = actix_rt::task::spawn_blocking(move || writer.join()).await;
-    }
 }
