@@ -3,8 +3,16 @@
 //! The layers, lowest first, are `model`, `metrics` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
 //! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
 
+pub mod actors;
+pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod egress;
+pub mod ingress;
 pub mod journal;
+pub mod metrics;
 pub mod model;
+pub mod node;
 pub mod rules;
 pub mod store;
+pub mod telemetry;

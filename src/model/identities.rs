@@ -29,6 +29,7 @@ pub struct Identities {
     /// How many moved to rows of their own.
     spilled: u64,
     /// Where in `recent` an identity is, once there are too many to look through. Not stored.
+    #[allow(clippy::box_collection)] // nearly every entity has none, and the box keeps those small
     index: Option<Box<HashMap<IdentityHash, Seen>>>,
 }
 
@@ -63,8 +64,10 @@ impl Identities {
         &self.recent[..self.recent.len().saturating_sub(IDENTITIES_IN_STATE_MAX)]
     }
 
-    /// Drops the oldest `count`, which are rows of the store now.
-    pub fn spill(&mut self, count: usize) {
+    /// Drops the oldest ones up to `last`, which are rows of the store now.
+    pub fn spill_through(&mut self, last: IdentityHash) {
+        let Some(at) = self.recent.iter().position(|seen| seen.id == last) else { return };
+        let count = at + 1;
         self.recent.drain(..count);
         self.recent.shrink_to(2 * IDENTITIES_IN_STATE_MAX);
         self.spilled += count as u64;
@@ -126,7 +129,9 @@ mod tests {
             assert_eq!(identities.get(seen(n / 2).id), Some(seen(n / 2)));
         }
         assert_eq!(identities.overflow().len(), 1000 - IDENTITIES_IN_STATE_MAX);
-        identities.spill(1000 - IDENTITIES_IN_STATE_MAX);
+        let last = identities.overflow().last().unwrap().id;
+        identities.spill_through(last);
+        identities.spill_through(last);
         assert_eq!(identities.get(seen(0).id), None);
         assert_eq!(identities.get(seen(999).id), Some(seen(999)));
         assert!(identities.overflow().is_empty() && identities.has_spilled());

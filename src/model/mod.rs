@@ -10,6 +10,7 @@ pub mod json;
 pub mod number;
 pub mod record;
 pub mod refusal;
+pub mod settle;
 pub mod sort_key;
 pub mod state;
 pub mod time;

@@ -1,0 +1,103 @@
+//! All shards as one: brings inputs to the shard of their key, asks entities.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use tokio::sync::oneshot;
+
+use super::copying::{BeginCopying, CopySlice, Stored};
+use super::entity::{Snapshot, Work};
+use super::mailbox::post;
+use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
+use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
+use crate::model::record::SinkProgress;
+
+/// The supervisors, by shard.
+#[derive(Clone)]
+pub struct Shards(Arc<[Addr<Supervisor>]>);
+
+impl Shards {
+    /// The shards with these supervisors.
+    pub fn new(supervisors: Vec<Addr<Supervisor>>) -> Self {
+        Shards(supervisors.into())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn of(&self, entity: &EntityKey) -> &Addr<Supervisor> {
+        &self.0[entity.partition().shard(self.0.len())]
+    }
+
+    /// Brings inputs to their entities; those of one key stay in order. Never blocks.
+    pub fn deliver(&self, inputs: impl IntoIterator<Item = Work>) {
+        let mut by_shard: Vec<Vec<Work>> = self.0.iter().map(|_| Vec::new()).collect();
+        for work in inputs {
+            by_shard[work.entity().partition().shard(self.0.len())].push(work);
+        }
+        for (supervisor, work) in self.0.iter().zip(by_shard) {
+            if !work.is_empty() {
+                post(supervisor, Inputs(work));
+            }
+        }
+    }
+
+    /// The entity, as of its last committed record at least; `None` if nothing was heard of it.
+    pub async fn read(&self, entity: &EntityKey) -> Option<Snapshot> {
+        let (reply, answer) = oneshot::channel();
+        post(self.of(entity), ReadEntity { entity: entity.clone(), reply });
+        answer.await.ok().flatten()
+    }
+
+    /// Asks to be told of the entity's next change. To miss none: watch, then read, then wait.
+    pub fn watch(&self, entity: &EntityKey) -> oneshot::Receiver<()> {
+        let (changed, told) = oneshot::channel();
+        post(self.of(entity), WatchEntity { entity: entity.clone(), changed });
+        told
+    }
+
+    /// Keys of a type that the store does not have yet: in order, after `after`, beginning with `prefix`.
+    pub async fn unsaved(&self, kind: &Arc<str>, after: Option<&str>, prefix: &str, limit: usize) -> Vec<Arc<str>> {
+        let mut keys = Vec::new();
+        for supervisor in &*self.0 {
+            let (reply, answer) = oneshot::channel();
+            let (after, prefix) = (after.map(str::to_owned), prefix.to_owned());
+            post(supervisor, ListUnsaved { kind: kind.clone(), after, prefix, limit, reply });
+            keys.extend(answer.await.unwrap_or_default());
+        }
+        keys.sort();
+        keys.truncate(limit);
+        keys
+    }
+
+    /// Journals how far a sink has delivered; answers where, once that is durable.
+    pub fn note_progress(&self, entity: EntityKey, progress: SinkProgress) -> oneshot::Receiver<Lsn> {
+        let (done, durable) = oneshot::channel();
+        self.deliver([Work::Progress { entity, progress, done }]);
+        durable
+    }
+
+    /// Tells a shard of commits.
+    pub fn committed(&self, shard: u16, committed: Committed) {
+        post(&self.0[usize::from(shard)], committed);
+    }
+
+    /// Begins a checkpoint in a shard; answers how many entities there are to copy.
+    pub fn begin_copying(&self, shard: u16) -> oneshot::Receiver<usize> {
+        let (reply, answer) = oneshot::channel();
+        post(&self.0[usize::from(shard)], BeginCopying { reply });
+        answer
+    }
+
+    /// Asks a shard for its next slice of a checkpoint.
+    pub fn copy_slice(&self, shard: u16, entities_max: usize) {
+        post(&self.0[usize::from(shard)], CopySlice { entities_max });
+    }
+
+    /// Tells a shard what is stored.
+    pub fn stored(&self, shard: u16, rows: Vec<(EntityKey, Version, Option<IdentityHash>)>) {
+        post(&self.0[usize::from(shard)], Stored(rows));
+    }
+}

@@ -1,0 +1,180 @@
+//! `GET /v1/entities` and `GET /v1/entities/{type}`: which types there are, and pages of entities in the order of keys.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::{StreamExt, stream};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::future::{Ready, ready};
+
+use super::api::Api;
+use super::entity::{document, entity_type, push_item, unreadable};
+use super::problem::{Problem, suggest};
+use super::query::{page_items, query};
+use crate::actors::Snapshot;
+use crate::model::ids::EntityKey;
+use crate::rules::{EntityRules, Expr, matches};
+
+/// Most entities that a request looks at; a filter that few pass gives a short page and where to go on.
+const SCANNED_MAX: usize = 10_000;
+/// So many keys are looked up at a time.
+const KEYS_AT_ONCE: usize = 500;
+/// So many entities are asked at a time.
+const READS_AT_ONCE: usize = 32;
+
+/// Each type with how many entities it has, and how many of them are in memory.
+pub(super) fn types(api: web::Data<Api>) -> Ready<HttpResponse> {
+    ready(HttpResponse::Ok().json(json!({ "types": type_counts(&api) })))
+}
+
+/// The counts of every type, as documents.
+pub(super) fn type_counts(api: &Api) -> Vec<Value> {
+    let count = |rules: &Arc<EntityRules>| {
+        let metrics = api.metrics.entity_type(&rules.name, &[], &[]);
+        json!({ "type": *rules.name, "entities": metrics.entities.get(), "live": metrics.live.get() })
+    };
+    api.ruleset.types().iter().map(count).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Query {
+    after: Option<String>,
+    limit: Option<usize>,
+    #[serde(default)]
+    prefix: String,
+    waiting: Option<String>,
+    incomplete: Option<String>,
+    r#where: Option<String>,
+}
+
+pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let rules = entity_type(&api, &request)?;
+    let query: Query = query(&request)?;
+    let limit = page_items(query.limit)?;
+    let filter = Filter::new(&rules, &query)?;
+    let mut items = Vec::new();
+    let next = match query.waiting {
+        // Only references make an entity wait, and there are none.
+        Some(_) => None,
+        None => collect(&api, &rules, query.after, &query.prefix, limit, &filter, &mut items).await?,
+    };
+    let mut body = br#"{"items":["#.to_vec();
+    body.append(&mut items);
+    body.extend_from_slice(br#"],"next":"#);
+    body.extend_from_slice(json!(next).to_string().as_bytes());
+    body.push(b'}');
+    Ok(HttpResponse::Ok().content_type("application/json").body(body))
+}
+
+/// Which entities are shown.
+#[derive(Default)]
+struct Filter {
+    /// Any of these members of `complete` is missing; no restriction if there is none.
+    missing: Option<u64>,
+    expr: Option<Expr>,
+}
+
+impl Filter {
+    fn new(rules: &EntityRules, query: &Query) -> Result<Self, Problem> {
+        let missing = query.incomplete.as_deref().map(|field| match field {
+            "" | "true" => Ok(u64::MAX),
+            name => bit_of(rules, name),
+        });
+        let expr = query.r#where.as_deref().map(|text| compile(rules, text));
+        Ok(Filter { missing: missing.transpose()?, expr: expr.transpose()? })
+    }
+
+    fn is_any(&self) -> bool {
+        self.missing.is_none() && self.expr.is_none()
+    }
+
+    fn passes(&self, rules: &EntityRules, entity: &EntityKey, snapshot: &Snapshot) -> bool {
+        self.missing.is_none_or(|mask| snapshot.state.missing & mask != 0)
+            && self.expr.as_ref().is_none_or(|expr| matches(rules, &entity.key, &snapshot.state, expr))
+    }
+}
+
+fn bit_of(rules: &EntityRules, name: &str) -> Result<u64, Problem> {
+    let known: Vec<&str> = rules.missing_names(u64::MAX).collect();
+    match known.iter().position(|known| *known == name) {
+        Some(bit) => Ok(1 << bit),
+        None => {
+            let why = format!("incomplete: the completeness of `{}` knows no {name:.80?}", rules.name);
+            Err(Problem::invalid(why + &suggest(name, known)))
+        }
+    }
+}
+
+fn compile(rules: &EntityRules, text: &str) -> Result<Expr, Problem> {
+    let expr = rules.compile_filter(text).map_err(|error| {
+        let column = text.get(..error.start).map_or(error.start, |before| before.chars().count()) + 1;
+        let help = error.help.map(|help| format!("; {help}")).unwrap_or_default();
+        Problem::invalid(format!("where: {} (at character {column}){help}", error.message))
+    })?;
+    if !expr.may_be_bool() {
+        return Err(Problem::invalid("where: a condition must be true or false; compare it: `… == …`"));
+    }
+    Ok(expr)
+}
+
+/// Writes the entities that pass into `items`; the key to go on after, if there may be more.
+async fn collect(
+    api: &web::Data<Api>,
+    rules: &Arc<EntityRules>,
+    mut after: Option<String>,
+    prefix: &str,
+    limit: usize,
+    filter: &Filter,
+    items: &mut Vec<u8>,
+) -> Result<Option<String>, Problem> {
+    let (mut found, mut scanned) = (0, 0);
+    loop {
+        let wanted = if filter.is_any() { limit - found + 1 } else { KEYS_AT_ONCE };
+        let keys = keys(api, rules, after.as_deref(), prefix, wanted).await?;
+        let is_end = keys.len() < wanted;
+        let read = |key: Arc<str>| async {
+            let entity = EntityKey { kind: rules.name.clone(), key };
+            let snapshot = api.shards.read(&entity).await;
+            (entity, snapshot)
+        };
+        let mut reading = stream::iter(keys.into_iter().map(read)).buffered(READS_AT_ONCE);
+        while let Some((entity, snapshot)) = reading.next().await {
+            if found == limit || scanned == SCANNED_MAX {
+                return Ok(after);
+            }
+            scanned += 1;
+            if let Some(snapshot) = snapshot
+                && filter.passes(rules, &entity, &snapshot)
+            {
+                found += 1;
+                push_item(items, &document(rules, &entity, &snapshot));
+            }
+            after = Some(entity.key.to_string());
+        }
+        if is_end {
+            return Ok(None);
+        }
+    }
+}
+
+/// The next keys in byte order, whether stored or not.
+async fn keys(
+    api: &web::Data<Api>,
+    rules: &Arc<EntityRules>,
+    after: Option<&str>,
+    prefix: &str,
+    limit: usize,
+) -> Result<Vec<Arc<str>>, Problem> {
+    // In this order: what is stored in between is found there.
+    let mut keys = api.shards.unsaved(&rules.name, after, prefix, limit).await;
+    let (store, kind) = (api.store.clone(), rules.name.clone());
+    let (after, prefix) = (after.map(str::to_owned), prefix.to_owned());
+    let stored = web::block(move || store.keys(&kind, after.as_deref(), &prefix, limit)).await;
+    keys.extend(stored.map_err(|_| Problem::internal("the node is about to end"))?.map_err(unreadable)?);
+    keys.sort_unstable();
+    keys.dedup();
+    keys.truncate(limit);
+    Ok(keys)
+}

@@ -1,0 +1,25 @@
+//! The HTTP interface: events in, questions answered, the node's health and metrics.
+//!
+//! Nothing here changes an entity or decides anything: events go through admission like those of every source, answers
+//! show what is committed, and every number a request can set has a named limit. Errors are RFC 9457 problem documents
+//! with the same stable codes as refusals.
+//!
+//! `api` is what the interface stands on, its routes and its server; `guard` what every request passes first; `problem`
+//! the errors; `query` and `path` reading a request; `waiting` waiting for what is asked for. Then a file a resource.
+
+mod api;
+mod decisions;
+mod entities;
+mod entity;
+mod events;
+mod guard;
+mod path;
+mod problem;
+mod query;
+mod status;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+pub use api::{Api, NodeState, RenderDecisions, configure, serve};
+pub use path::entity_link;

@@ -1,0 +1,6 @@
+//! The interface over a node small enough for a test: a journal, a store and one shard, all real.
+
+mod events;
+mod node;
+mod reading;
+mod service;

@@ -1,0 +1,288 @@
+//! A node in a temporary folder, and requests to it.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use actix_web::{App, web};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::super::{Api, NodeState, configure};
+use crate::actors::{self, ShardSetup, Shards, Supervisor, Surroundings, Tag, Work};
+use crate::config::{self, Diagnostics, Secret};
+use crate::ingress::{Admission, Credits, Decoder, Gate, SourceMetrics};
+use crate::journal::{Committed, Journal, JournalOptions, spawn_writer};
+use crate::metrics::Metrics;
+use crate::model::ids::{EntityKey, Lsn};
+use crate::rules::{self, Ruleset};
+use crate::store::{CheckpointWriter, Store, StoreOptions};
+
+const CACHE_BYTES: usize = 1 << 20;
+
+/// Orders, as in the design; decisions `Confirmed` and `Noted`.
+pub(super) const RULES: &str = r#"
+[server]
+ignore = ["Ping"]
+[limits]
+event_bytes_max = "1KiB"
+http_body_bytes_max = "64KiB"
+[entity.order]
+key = "event.data.order"
+[entity.order.fields]
+note = { on = "Noted", take = "latest", value = "event.data.text" }
+paid = { on = "Paid", take = "sum", value = "event.data.amount" }
+[entity.order.derived]
+rich = "order.paid > 100"
+[entity.order.complete]
+fields = ["note", "paid"]
+[entity.order.decision.Confirmed]
+when = "order.rich"
+data = { paid = "order.paid" }
+[entity.order.decision.Remarked]
+when = "has(order.note)"
+data = { note = "order.note" }
+[entity.customer]
+key = "event.data.customer"
+[entity.customer.fields]
+orders = { on = "Ordered", take = "count" }
+"#;
+
+/// A node under test.
+pub(super) struct Node {
+    pub api: web::Data<Api>,
+    pub state: watch::Sender<NodeState>,
+    committed: watch::Sender<Lsn>,
+    stored: watch::Receiver<bool>,
+    _dir: TempDir,
+}
+
+impl Node {
+    /// A node without a token.
+    pub fn start() -> Rc<Node> {
+        Self::start_with(None, 100_000)
+    }
+
+    /// A node with this token and so many credits for records.
+    pub fn start_with(token: Option<&str>, credits: u64) -> Rc<Node> {
+        let dir = tempfile::tempdir().unwrap();
+        let loaded = config::load_str(RULES, &|_| None);
+        let mut diagnostics = Diagnostics::default();
+        let config = loaded.config.expect("the rules are right");
+        let types = config.entities.iter().filter_map(|t| rules::compile(t, &loaded.files, &mut diagnostics)).collect();
+        let limits = config.tuning.limits;
+        let ruleset = Arc::new(Ruleset::new(types, &config.server.ignore, limits.key_bytes_max as usize));
+        let metrics = Arc::new(Metrics::new());
+        let store = Store::open(dir.path(), StoreOptions { cache_bytes: CACHE_BYTES }).unwrap();
+        let options = JournalOptions { segment_bytes: 1 << 30, commit_bytes_max: 1_048_000, cache_bytes: CACHE_BYTES };
+        let journal = Journal::open(dir.path(), store.uuid(), options).unwrap();
+        let reader = journal.reader();
+
+        let (committed, committed_told) = watch::channel(Lsn::ZERO);
+        let (stored_told, stored) = watch::channel(false);
+        let shards: Arc<OnceLock<Shards>> = Arc::default();
+        let mut settle = Settle {
+            shards: shards.clone(),
+            committed: committed.clone(),
+            stored: stored_told,
+            checkpoints: CheckpointWriter::new(store.clone()),
+        };
+        let (writer, _) =
+            spawn_writer(journal, 64, move |committed| settle.commit(committed), |error| panic!("{error}")).unwrap();
+        let kinds: HashMap<_, _> = ruleset
+            .types()
+            .iter()
+            .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["note", "paid"], &[])))
+            .collect();
+        let around = Surroundings {
+            store: store.clone(),
+            metrics: metrics.clone(),
+            types: kinds,
+            entity_bytes_max: 1 << 20,
+            decide: |state, taken, prior, now| {
+                assert!(&*taken.input.event.id != "panic", "a rule went wrong");
+                rules::decide(state, taken, prior, now)
+            },
+            fatal: Arc::new(|error| panic!("{error}")),
+        };
+        let setup = ShardSetup {
+            index: 0,
+            around,
+            writer,
+            live_max: 1000,
+            idle: Duration::from_mins(5),
+            recovered: HashMap::new(),
+            handed_bytes: Arc::new(AtomicU64::new(0)),
+        };
+        let supervisor = Supervisor::start_on(&actix::Arbiter::current(), setup);
+        let all = shards.get_or_init(|| Shards::new(vec![supervisor])).clone();
+
+        let to_shards = all.clone();
+        let admission = Admission {
+            ruleset: ruleset.clone(),
+            credits: Credits::new(credits, 1 << 30),
+            gate: Gate::default(),
+            metrics: metrics.clone(),
+            deliver: Arc::new(move |deliveries| {
+                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event { taken: d.taken, ticket: d.ticket }));
+            }),
+        };
+        let (state, state_told) = watch::channel(NodeState::Ready);
+        let api = Api {
+            server_name: "test".into(),
+            admission: Arc::new(admission),
+            decoder: Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize),
+            source: SourceMetrics::new(&metrics, config::HTTP_SOURCE),
+            shards: all,
+            store,
+            journal: reader,
+            ruleset,
+            metrics,
+            token: token.map(Secret::new),
+            limits,
+            committed: committed_told,
+            state: state_told,
+            render_decisions: Arc::new(|lsn, record| {
+                let names = record.decisions.iter().map(|decision| &decision.name);
+                names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
+            }),
+            status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
+        };
+        Rc::new(Node { api: web::Data::new(api), state, committed, stored, _dir: dir })
+    }
+
+    /// Takes the word of a commit that is still under way away, so that a request has to wait for it.
+    pub fn forget_commits(&self) -> Lsn {
+        self.committed.send_replace(Lsn::ZERO)
+    }
+
+    /// Tells of a commit.
+    pub fn tell_commit(&self, lsn: Lsn) {
+        self.committed.send_replace(lsn);
+    }
+
+    /// Stores every entity.
+    pub async fn checkpoint(&self) {
+        let mut stored = self.stored.clone();
+        stored.mark_unchanged();
+        assert!(self.api.shards.begin_copying(0).await.unwrap() > 0);
+        self.api.shards.copy_slice(0, usize::MAX);
+        stored.changed().await.unwrap();
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: TestRequest) -> Answer {
+        let app = init_service(App::new().configure(configure(self.api.clone()))).await;
+        let response = call_service(&app, request.to_request()).await;
+        let status = response.status().as_u16();
+        let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let headers = ["content-type", "retry-after", "www-authenticate", "allow"].map(header);
+        let [kind, retry_after, authenticate, allow] = headers;
+        let body = read_body(response).await.to_vec();
+        Answer { status, kind, retry_after, authenticate, allow, body }
+    }
+
+    pub async fn get(&self, uri: &str) -> Answer {
+        self.answer(TestRequest::get().uri(uri)).await
+    }
+
+    /// Posts one event or several lines.
+    pub async fn post(&self, query: &str, body: impl Into<String>) -> Answer {
+        self.answer(TestRequest::post().uri(&format!("/v1/events{query}")).set_payload(body.into())).await
+    }
+}
+
+/// What a request was answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: u16,
+    pub kind: Option<String>,
+    pub retry_after: Option<String>,
+    pub authenticate: Option<String>,
+    pub allow: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The document, if the status is this.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(self.kind.as_deref(), Some("application/json"));
+        self.json()
+    }
+
+    /// The problem document's detail, if it is a whole one with this status and code.
+    #[track_caller]
+    pub fn problem(&self, status: u16, code: &str) -> String {
+        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(self.kind.as_deref(), Some("application/problem+json"));
+        let document = self.json();
+        assert_eq!(document["type"], "about:blank");
+        assert_eq!(document["status"], status);
+        assert_eq!(document["code"], code, "{document}");
+        assert!(document["title"].as_str().is_some_and(|title| !title.is_empty()));
+        document["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+/// An event of type `Noted`.
+pub(super) fn noted(id: &str, order: &str, text: &str) -> String {
+    serde_json::json!({ "id": id, "type": "Noted", "time": "2026-11-20T10:00:00Z",
+        "data": { "order": order, "text": text } })
+    .to_string()
+}
+
+/// An event of type `Paid`.
+pub(super) fn paid(id: &str, order: &str, amount: i64) -> String {
+    serde_json::json!({ "id": id, "type": "Paid", "time": "2026-11-20T10:00:00Z",
+        "data": { "order": order, "amount": amount } })
+    .to_string()
+}
+
+/// What the journal's commits release, as in the node: first the shards, then whoever waits for a position.
+struct Settle {
+    shards: Arc<OnceLock<Shards>>,
+    committed: watch::Sender<Lsn>,
+    stored: watch::Sender<bool>,
+    checkpoints: CheckpointWriter,
+}
+
+impl Settle {
+    fn commit(&mut self, committed: Committed<Tag>) {
+        let shards = self.shards.get().expect("nothing is committed before the shard is there");
+        let mut records = Vec::new();
+        for (lsn, tag) in committed.tags {
+            match (lsn, tag) {
+                (Some(lsn), Tag::Record { entity, version, pending, .. }) => {
+                    records.push((entity, version, lsn, pending));
+                }
+                (_, Tag::Slice { writes, .. }) => {
+                    let row = |write: &crate::store::EntityWrite| {
+                        let key: EntityKey = write.entity.clone();
+                        (key, write.row.version, write.identities.last().map(|(id, _)| *id))
+                    };
+                    let rows = writes.iter().map(row).collect();
+                    self.checkpoints.write(writes, committed.last_lsn).unwrap();
+                    shards.stored(0, rows);
+                    self.stored.send_replace(true);
+                }
+                (None, Tag::Record { .. }) => panic!("a record without a position"),
+            }
+        }
+        shards.committed(0, actors::Committed(records));
+        self.committed.send_replace(committed.last_lsn);
+    }
+}

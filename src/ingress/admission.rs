@@ -1,0 +1,108 @@
+//! Admission: every source's events go through here, decoded, to the entities that take them. Bounds what is under way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::credits::{Credits, Need};
+use super::gate::Gate;
+use crate::metrics::Metrics;
+use crate::model::event::{Event, TimeGiven};
+use crate::model::ids::Lsn;
+use crate::model::refusal::{Code, Refusal};
+use crate::model::settle::{Acknowledge, EventOutcome, Ticket};
+use crate::model::time::Timestamp;
+use crate::rules::{Ruleset, Taken};
+
+/// An event on its way to one entity.
+pub struct Delivery {
+    pub taken: Taken,
+    pub ticket: Ticket,
+}
+
+/// Brings deliveries to their entities' shards; never blocks.
+pub type Deliver = Arc<dyn Fn(Vec<Delivery>) + Send + Sync>;
+
+/// Admission.
+pub struct Admission {
+    pub ruleset: Arc<Ruleset>,
+    pub credits: Credits,
+    pub gate: Gate,
+    pub metrics: Arc<Metrics>,
+    pub deliver: Deliver,
+}
+
+/// A source's metrics, resolved.
+pub struct SourceMetrics {
+    name: String,
+    pub accepted: prometheus::IntCounter,
+    delay: prometheus::Histogram,
+    without_time: prometheus::IntCounter,
+    pub connections: prometheus::IntGauge,
+}
+
+impl SourceMetrics {
+    /// The metrics of the source called `name`.
+    pub fn new(metrics: &Metrics, name: &str) -> Self {
+        SourceMetrics {
+            name: name.to_owned(),
+            accepted: metrics.events_accepted.with_label_values(&[name]),
+            delay: metrics.event_delay.with_label_values(&[name]),
+            without_time: metrics.events_without_time.with_label_values(&[name]),
+            connections: metrics.connections.with_label_values(&[name]),
+        }
+    }
+
+    /// Counts a refusal.
+    pub fn refused(&self, metrics: &Metrics, code: Code) {
+        metrics.events_refused.with_label_values(&[&self.name, code.as_str()]).inc();
+    }
+}
+
+impl Admission {
+    /// Who takes the event, and what of it; nobody for one that is ignored.
+    ///
+    /// # Errors
+    /// The refusal; then nobody takes it.
+    pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Vec<Taken>, Refusal> {
+        let takers = self.ruleset.admit(event)?;
+        match event.time_given {
+            TimeGiven::BySender => source.delay.observe(now.since(event.time).as_seconds().max(0.0)),
+            TimeGiven::AtReceipt => source.without_time.inc(),
+        }
+        Ok(takers)
+    }
+
+    /// Sends an event that `sender` knows as `line` on its way to its takers. One that nobody takes is settled at once.
+    pub fn send(&self, sender: &Arc<dyn Acknowledge>, line: u64, takers: Vec<Taken>, out: &mut Vec<Delivery>) {
+        if takers.is_empty() {
+            sender.settled(line, EventOutcome::Accepted(Lsn::ZERO));
+            return;
+        }
+        let tickets = Ticket::issue(sender, line, takers.len());
+        out.extend(takers.into_iter().zip(tickets).map(|(taken, ticket)| Delivery { taken, ticket }));
+    }
+
+    /// Delivers what [`Admission::send`] put together.
+    pub fn deliver(&self, deliveries: &mut Vec<Delivery>) {
+        if !deliveries.is_empty() {
+            (self.deliver)(std::mem::take(deliveries));
+        }
+    }
+
+    /// Waits for credits and for the gate, however long it takes.
+    pub async fn wait_for(&self, need: Need) {
+        self.gate.opened().await;
+        self.credits.take(need).await;
+    }
+
+    /// Waits for credits, but not longer than `patience`; not at all while the gate is closed.
+    pub async fn try_for(&self, need: Need, patience: Duration) -> Result<(), Refusal> {
+        if let Some(why) = self.gate.why() {
+            return Err(Refusal::new(Code::Busy, format!("no events are admitted at the moment: {why}")));
+        }
+        match tokio::time::timeout(patience, self.credits.take(need)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Refusal::new(Code::Busy, "too many events are under way; send it again a little later")),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! From bytes to an [`Event`]: CloudEvents 1.0 in JSON, or any other JSON by a source's mapping.
+
+use std::sync::Arc;
+
+use crate::config::{Diagnostics, EventMapping, Files};
+use crate::model::event::{Event, TimeGiven};
+use crate::model::json;
+use crate::model::refusal::{Code, Refusal};
+use crate::model::time::Timestamp;
+use crate::model::value::{Map, Value};
+use crate::rules::{BodyBindings, Expr, Fault, Roots, compile_text};
+
+/// The source of events that do not name theirs.
+pub const SOURCE_DEFAULT: &str = "default";
+
+/// Decodes a source's events.
+#[derive(Debug)]
+pub struct Decoder {
+    mapping: Option<Mapping>,
+    event_bytes_max: usize,
+    depth_max: usize,
+}
+
+/// A source's compiled `event` mapping.
+#[derive(Debug)]
+pub struct Mapping {
+    id: Option<Expr>,
+    kind: Option<Expr>,
+    source: Option<Expr>,
+    time: Option<Expr>,
+    subject: Option<Expr>,
+    data: Option<Expr>,
+}
+
+impl Mapping {
+    /// Compiles a mapping; what is wrong is added to `diagnostics`.
+    pub fn compile(declared: &EventMapping, files: &Files, diagnostics: &mut Diagnostics) -> Self {
+        let mut expr = |text: &Option<crate::config::Expr>| {
+            text.as_ref().and_then(|text| compile_text(text, &Roots::Body, files, diagnostics))
+        };
+        Mapping {
+            id: expr(&declared.id),
+            kind: expr(&declared.type_),
+            source: expr(&declared.source),
+            time: expr(&declared.time),
+            subject: expr(&declared.subject),
+            data: expr(&declared.data),
+        }
+    }
+}
+
+impl Decoder {
+    /// A decoder under these limits.
+    pub fn new(mapping: Option<Mapping>, event_bytes_max: usize, depth_max: usize) -> Self {
+        Decoder { mapping, event_bytes_max, depth_max }
+    }
+
+    /// The most bytes an event may have.
+    pub fn event_bytes_max(&self) -> usize {
+        self.event_bytes_max
+    }
+
+    /// Parses one JSON document under the limits.
+    pub fn parse(&self, bytes: &[u8]) -> Result<Value, Refusal> {
+        if bytes.len() > self.event_bytes_max {
+            return Err(self.too_large());
+        }
+        json::parse(bytes, self.depth_max)
+    }
+
+    /// Parses a document that may hold several events, under the limit of depth alone.
+    pub fn parse_batch(&self, bytes: &[u8]) -> Result<Value, Refusal> {
+        json::parse(bytes, self.depth_max + 1)
+    }
+
+    /// The refusal of an event with too many bytes.
+    pub fn too_large(&self) -> Refusal {
+        Refusal::new(
+            Code::TooLarge,
+            format!("the event has more than limits.event_bytes_max = {} bytes", self.event_bytes_max),
+        )
+    }
+
+    /// The event in one JSON document, received at `now`.
+    pub fn decode(&self, bytes: &[u8], now: Timestamp) -> Result<Event, Refusal> {
+        self.event(self.parse(bytes)?, now)
+    }
+
+    /// The event in a parsed document.
+    pub fn event(&self, body: Value, now: Timestamp) -> Result<Event, Refusal> {
+        match &self.mapping {
+            Some(mapping) => mapped(mapping, body, now),
+            None => match body {
+                Value::Map(members) => cloud_event(members, now),
+                other => Err(Refusal::new(
+                    Code::MissingId,
+                    format!("an event is a JSON object with `id` and `type`, this is a {}", other.type_name()),
+                )),
+            },
+        }
+    }
+}
+
+/// An event from CloudEvents attributes; members that are none are extensions.
+pub fn cloud_event(mut members: Map, now: Timestamp) -> Result<Event, Refusal> {
+    let missing_id = || Refusal::new(Code::MissingId, "the event has no `id`; with `source` it tells repeats apart");
+    let id = text("id", members.remove("id"))?.ok_or_else(missing_id)?;
+    let kind = text("type", members.remove("type"))?
+        .ok_or_else(|| Refusal::new(Code::MissingType, "the event has no `type`, such as \"OrderCreated\""))?;
+    match members.remove("specversion") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(version)) if &*version == "1.0" => {}
+        Some(other) => {
+            let why = format!("specversion is {}; CloudEvents \"1.0\" is understood", json::to_string(&other));
+            return Err(Refusal::new(Code::InvalidValue, why));
+        }
+    }
+    let source = text("source", members.remove("source"))?;
+    let (time, time_given) = time(members.remove("time"), now)?;
+    let subject = text("subject", members.remove("subject"))?;
+    let data = match (members.remove("data"), members.remove("data_base64")) {
+        (None, Some(base64)) => Some(base64),
+        (data, _) => data,
+    };
+    Ok(Event {
+        source: source.map_or_else(|| SOURCE_DEFAULT.into(), |source| Arc::from(&*source)),
+        id,
+        kind: Arc::from(&*kind),
+        time,
+        time_given,
+        subject,
+        data,
+        extensions: members,
+    })
+}
+
+/// A text attribute; integers are written out, null and the empty text count as absent.
+fn text(name: &str, value: Option<Value>) -> Result<Option<Box<str>>, Refusal> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok((!text.is_empty()).then_some(text)),
+        Some(Value::Int(int)) => Ok(Some(int.to_string().into())),
+        Some(other) => {
+            Err(Refusal::new(Code::InvalidValue, format!("`{name}` must be a string, this is a {}", other.type_name())))
+        }
+    }
+}
+
+fn time(value: Option<Value>, now: Timestamp) -> Result<(Timestamp, TimeGiven), Refusal> {
+    let invalid = |shown: String| {
+        Refusal::new(
+            Code::InvalidTime,
+            format!("{shown} is no time; write it like \"2026-11-20T10:00:00Z\" (RFC 3339)"),
+        )
+    };
+    match value {
+        None | Some(Value::Null) => Ok((now, TimeGiven::AtReceipt)),
+        Some(Value::Timestamp(time)) => Ok((time, TimeGiven::BySender)),
+        Some(Value::String(text)) => match Timestamp::parse(&text) {
+            Some(time) => Ok((time, TimeGiven::BySender)),
+            None => Err(invalid(format!("{:.60?}", &*text))),
+        },
+        Some(other) => Err(invalid(format!("a {}", other.type_name()))),
+    }
+}
+
+fn mapped(mapping: &Mapping, body: Value, now: Timestamp) -> Result<Event, Refusal> {
+    let bindings = BodyBindings(&body);
+    let value = |name: &str, expr: &Option<Expr>| match expr.as_ref().map(|expr| expr.evaluate(&bindings)) {
+        None | Some(Err(Fault::Missing(_))) => Ok(None),
+        Some(Ok(value)) => Ok(Some(value.into_owned())),
+        Some(Err(Fault::Wrong(why))) => {
+            let code = if name == "time" { Code::InvalidTime } else { Code::InvalidValue };
+            Err(Refusal::new(code, format!("`{name}` of the source's `event` mapping: {why}")))
+        }
+    };
+    let mut members = Map::default();
+    for (name, expr) in [
+        ("id", &mapping.id),
+        ("type", &mapping.kind),
+        ("source", &mapping.source),
+        ("time", &mapping.time),
+        ("subject", &mapping.subject),
+        ("data", &mapping.data),
+    ] {
+        if let Some(value) = value(name, expr)? {
+            members.insert(name, value);
+        }
+    }
+    if mapping.data.is_none() {
+        members.insert("data", body);
+    }
+    cloud_event(members, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-11-20T10:00:00Z";
+
+    fn decode(text: &str) -> Result<Event, Refusal> {
+        Decoder::new(None, 1000, 8).decode(text.as_bytes(), Timestamp::parse(NOW).unwrap())
+    }
+
+    #[test]
+    fn attributes_have_their_defaults_and_the_rest_are_extensions() {
+        let event =
+            decode(r#"{"specversion":"1.0","id":7,"type":"A","data":null,"key":"k","traceparent":"00-1"}"#).unwrap();
+        assert_eq!((&*event.source, &*event.id, &*event.kind), ("default", "7", "A"));
+        assert_eq!((event.time.to_string().as_str(), event.time_given), (NOW, TimeGiven::AtReceipt));
+        assert_eq!(event.data, Some(Value::Null));
+        assert_eq!(event.extensions.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["key", "traceparent"]);
+    }
+
+    #[test]
+    fn each_refusal_has_its_code_and_says_what_to_mend() {
+        for (text, code, part) in [
+            ("", Code::InvalidJson, "ends too early"),
+            ("{", Code::InvalidJson, "ends too early"),
+            ("[]", Code::MissingId, "this is a list"),
+            (r#"{"type":"A"}"#, Code::MissingId, "no `id`"),
+            (r#"{"id":"","type":"A"}"#, Code::MissingId, "no `id`"),
+            (r#"{"id":"1"}"#, Code::MissingType, "no `type`"),
+            (r#"{"id":"1","type":true}"#, Code::InvalidValue, "`type` must be a string"),
+            (r#"{"id":"1","type":"A","time":"yesterday"}"#, Code::InvalidTime, "RFC 3339"),
+            (r#"{"id":"1","type":"A","time":5}"#, Code::InvalidTime, "a int is no time"),
+            (r#"{"id":"1","type":"A","specversion":"0.3"}"#, Code::InvalidValue, "1.0"),
+            (r#"{"id":"1","type":"A","data":[[[[[[[[1]]]]]]]]}"#, Code::TooDeep, "8 levels"),
+        ] {
+            let refusal = decode(text).unwrap_err();
+            assert_eq!(refusal.code, code, "{text}");
+            assert!(refusal.message.contains(part), "{text}: {}", refusal.message);
+        }
+        assert_eq!(decode(&format!("{:1001}", 1)).unwrap_err().code, Code::TooLarge);
+    }
+}

@@ -1,0 +1,18 @@
+//! Where events come in: decoding, admission, and the sources.
+//!
+//! Nothing in this folder changes an entity; what is admitted is handed over by a function that the node provides.
+
+mod admission;
+mod credits;
+mod decode;
+mod gate;
+mod http;
+mod tcp;
+mod window;
+
+pub use admission::{Admission, Deliver, Delivery, SourceMetrics};
+pub use credits::{Credits, Need};
+pub use decode::{Decoder, Mapping, SOURCE_DEFAULT};
+pub use gate::Gate;
+pub use http::{Head, Posted, Request, post, read};
+pub use tcp::{Phase, TcpSource};
