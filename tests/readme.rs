@@ -174,7 +174,7 @@ impl Copy {
                 .replace(&format!(":{shipped}"), &format!(":{free}"))
                 .replace(&format!(" {shipped} "), &format!(" {free} "));
         }
-        text
+        text.replace("turnstile send ", &format!("turnstile send --to 127.0.0.1:{} ", self.ports[0]))
     }
 
     fn shell(&self, command: &str) -> Command {
@@ -220,6 +220,7 @@ impl Copy {
             "curl -s http",
             "curl -s 'http",
             "cat ",
+            "grep ",
             "head ",
             "tail ",
             "turnstile get",
