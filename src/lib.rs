@@ -5,10 +5,14 @@
 
 pub mod actors;
 pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod egress;
 pub mod ingress;
 pub mod journal;
 pub mod metrics;
 pub mod model;
+pub mod node;
 pub mod rules;
 pub mod store;
+pub mod telemetry;

@@ -1,3 +1,5 @@
-//! The `turnstile` binary.
+//! The `turnstile` binary: everything is in the library, see [`turnstile::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    turnstile::cli::main()
+}

@@ -25,6 +25,7 @@ use crate::store::{EntityWrite, Store, StoreError, StoredIdentity, StoredRow};
 pub const ENTITY_FORMAT: u8 = 1;
 
 /// What an entity is given to handle.
+#[allow(clippy::large_enum_variant)] // nearly all of it is events
 pub enum Work {
     Event {
         taken: Taken,
@@ -174,7 +175,7 @@ impl Entity {
             let why = format!("entity type `{}` has no rules", self.key.kind);
             return self.unrecorded(Pending::Refused(ticket, Refusal::new(Code::Internal, why)));
         };
-        let prior = match self.prior(&taken, around) {
+        let prior = match self.prior(&taken, around, now) {
             Ok(prior) => prior,
             Err(error) => {
                 (around.fatal)(error);
@@ -238,14 +239,19 @@ impl Entity {
         }
     }
 
-    fn prior(&self, taken: &Taken, around: &Surroundings) -> Result<Option<PayloadHash>, StoreError> {
+    fn prior(&self, taken: &Taken, around: &Surroundings, now: Timestamp) -> Result<Option<PayloadHash>, StoreError> {
         if let Some(seen) = self.state.identities.get(taken.identity) {
             return Ok(Some(seen.payload));
         }
         if !self.state.identities.has_spilled() {
             return Ok(None);
         }
-        stored_identity(&around.store, &self.key, taken.identity)
+        let stored = around.store.identity(&self.key, taken.identity)?;
+        let lapsed = |seen: &StoredIdentity| {
+            let window = taken.rules.dedupe.and_then(|window| i64::try_from(window.as_millis()).ok());
+            window.is_some_and(|window| seen.seen_ms < now.max(self.state.now).millis() - window)
+        };
+        Ok(stored.filter(|seen| !lapsed(seen)).map(|stored| stored.payload))
     }
 
     fn evolve(&mut self, record: Record, pending: Pending) -> Handled {
@@ -284,11 +290,6 @@ impl Entity {
             metrics.completeness.observe(rules::completeness(rules, &self.state));
         }
     }
-}
-
-/// The payload under which an identity counted, if it is among those in rows of their own.
-fn stored_identity(store: &Store, entity: &EntityKey, id: IdentityHash) -> Result<Option<PayloadHash>, StoreError> {
-    Ok(store.identity(entity, id)?.map(|stored| stored.payload))
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

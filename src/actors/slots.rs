@@ -33,6 +33,7 @@ pub(super) struct Slot {
 }
 
 /// What arrives while the actor stops.
+#[allow(clippy::large_enum_variant)] // nearly all of it is work
 pub(super) enum Queued {
     Work(Work),
     Read(tokio::sync::oneshot::Sender<Option<super::entity::Snapshot>>),

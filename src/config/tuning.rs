@@ -131,6 +131,13 @@ pub enum LogLevel {
     Trace,
 }
 
+impl LogLevel {
+    /// The level's word, as configured.
+    pub fn name(self) -> &'static str {
+        super::entities::word(&LOG_LEVELS, &self)
+    }
+}
+
 /// What a log line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

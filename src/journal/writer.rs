@@ -180,7 +180,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), 1 << 30);
         let reader = journal.reader();
-        let (sender, receiver) = crossbeam_channel::unbounded();
+        let (sender, receiver) = bounded(1024);
         let on_commit = move |committed: Committed<String>| {
             assert_eq!(committed.bytes == 0, committed.last_lsn < committed.first_lsn);
             assert!(reader.last_lsn() >= committed.last_lsn, "what was committed can be read");
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn trims_between_commits() {
         let folder = tempfile::tempdir().unwrap();
-        let (sender, committed) = crossbeam_channel::unbounded();
+        let (sender, committed) = bounded(1024);
         let on_commit = move |commit: Committed<String>| sender.send(commit.last_lsn).unwrap();
         let journal = open(folder.path(), ONE_APPEND_A_SEGMENT);
         let (writer, thread) = spawn_writer(journal, 8, on_commit, |error| panic!("{error}")).unwrap();

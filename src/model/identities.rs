@@ -29,6 +29,7 @@ pub struct Identities {
     /// How many moved to rows of their own.
     spilled: u64,
     /// Where in `recent` an identity is, once there are too many to look through. Not stored.
+    #[allow(clippy::box_collection)] // nearly every entity has none, and the box keeps those small
     index: Option<Box<HashMap<IdentityHash, Seen>>>,
 }
 

@@ -6,7 +6,7 @@ use super::number::Decimal;
 use super::refusal::{Code, Refusal};
 use super::value::{Map, Value};
 
-/// Doubles hold every decimal number of up to this many digits.
+/// Normal doubles hold every decimal number of up to this many digits (subnormal ones hold fewer).
 const DIGITS_EXACT_IN_DOUBLE: usize = 15;
 
 /// Parses one JSON document.
@@ -128,7 +128,7 @@ pub fn number(text: &str) -> Option<Value> {
     }
     let double: f64 = text.parse().ok()?;
     let digits = text.bytes().take_while(|b| !matches!(b, b'e' | b'E')).filter(u8::is_ascii_digit).count();
-    if double.is_finite() && !integral && digits <= DIGITS_EXACT_IN_DOUBLE && (double != 0.0 || is_zero(text)) {
+    if !integral && digits <= DIGITS_EXACT_IN_DOUBLE && (double.is_normal() || is_zero(text)) {
         return Some(Value::Double(if double == 0.0 { 0.0 } else { double }));
     }
     let exact = Decimal::parse(text)?.ok()?;
@@ -146,7 +146,11 @@ fn is_zero(text: &str) -> bool {
 
 /// Appends `value` as compact JSON: timestamps and durations as strings, decimals as plain numbers.
 pub fn write(out: &mut Vec<u8>, value: &Value) {
-    write_with(out, value, |out, double| out.extend(ryu::Buffer::new().format_finite(double).as_bytes()));
+    const NUMBERS: NumberForms = NumberForms {
+        double: |out, double| out.extend(ryu::Buffer::new().format_finite(double).as_bytes()),
+        decimal: |out, decimal| out.extend(decimal.to_string().as_bytes()),
+    };
+    write_with(out, value, &NUMBERS);
 }
 
 /// [`write()`] as a string.
@@ -160,19 +164,33 @@ pub fn to_string(value: &Value) -> String {
 /// Appends `value` as canonical JSON: as RFC 8785 (members sorted, no spaces, one form for each number, so that `1` and
 /// `1.0` are the same), but with integers beyond 2^53 and decimals exact, and members sorted by code point.
 pub fn write_canonical(out: &mut Vec<u8>, value: &Value) {
-    write_with(out, value, canonical_double);
+    const NUMBERS: NumberForms = NumberForms {
+        double: |out, double| {
+            if let Some(decimal) = Decimal::from_double(double) {
+                canonical_number(out, &decimal);
+            }
+        },
+        decimal: canonical_number,
+    };
+    write_with(out, value, &NUMBERS);
 }
 
-fn write_with(out: &mut Vec<u8>, value: &Value, double_text: fn(&mut Vec<u8>, f64)) {
+/// How numbers that are no ints are written.
+struct NumberForms {
+    double: fn(&mut Vec<u8>, f64),
+    decimal: fn(&mut Vec<u8>, &Decimal),
+}
+
+fn write_with(out: &mut Vec<u8>, value: &Value, numbers: &NumberForms) {
     match value {
         Value::Null => out.extend(b"null"),
         Value::Bool(true) => out.extend(b"true"),
         Value::Bool(false) => out.extend(b"false"),
         Value::Int(int) => out.extend(itoa::Buffer::new().format(*int).as_bytes()),
-        Value::Double(double) if double.is_finite() => double_text(out, *double),
+        Value::Double(double) if double.is_finite() => (numbers.double)(out, *double),
         // JSON has no infinities; only arithmetic on doubles makes them.
         Value::Double(_) => out.extend(b"null"),
-        Value::Decimal(decimal) => out.extend(decimal.to_string().as_bytes()),
+        Value::Decimal(decimal) => (numbers.decimal)(out, decimal),
         Value::String(text) => write_string(out, text),
         Value::Timestamp(time) => write_string(out, &time.to_string()),
         Value::Duration(span) => write_string(out, &span.to_string()),
@@ -182,7 +200,7 @@ fn write_with(out: &mut Vec<u8>, value: &Value, double_text: fn(&mut Vec<u8>, f6
                 if n > 0 {
                     out.push(b',');
                 }
-                write_with(out, item, double_text);
+                write_with(out, item, numbers);
             }
             out.push(b']');
         }
@@ -194,7 +212,7 @@ fn write_with(out: &mut Vec<u8>, value: &Value, double_text: fn(&mut Vec<u8>, f6
                 }
                 write_string(out, name);
                 out.push(b':');
-                write_with(out, member, double_text);
+                write_with(out, member, numbers);
             }
             out.push(b'}');
         }
@@ -206,11 +224,9 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("writing into memory cannot fail");
 }
 
-/// ECMAScript's form of a double: plain up to 21 digits, then with an exponent.
-fn canonical_double(out: &mut Vec<u8>, double: f64) {
-    let Some((sign, exponent, digits)) = Decimal::from_double(double).map(|decimal| decimal.scientific()) else {
-        return;
-    };
+/// ECMAScript's form of a double, with all digits: plain up to 21 digits, then with an exponent.
+fn canonical_number(out: &mut Vec<u8>, number: &Decimal) {
+    let (sign, exponent, digits) = number.scientific();
     if sign < 0 {
         out.push(b'-');
     }
@@ -274,6 +290,7 @@ mod tests {
             ("0.12345678901234567890123", "0.12345678901234567890123"),
             ("3.141592653589793", "3.141592653589793"),
             ("1e-400", &format!("0.{}1", "0".repeat(399))),
+            ("4.9e-324", &format!("0.{}49", "0".repeat(323))),
         ] {
             assert_eq!(round_trip(text), written);
         }
@@ -291,6 +308,10 @@ mod tests {
             (r#"{"b":1.0,"a":[1,100e-2]}"#, r#"{"a":[1,1],"b":1}"#),
             ("1e21", "1e+21"),
             ("1e20", "100000000000000000000"),
+            ("100000000000000000000", "100000000000000000000"),
+            ("1000000000000000000000000000000", "1e+30"),
+            ("1e30", "1e+30"),
+            ("123456789012345678901234567890", "1.2345678901234567890123456789e+29"),
             ("1.5e-7", "1.5e-7"),
             ("0.000001", "0.000001"),
             ("-12.5", "-12.5"),

@@ -37,10 +37,13 @@ impl Decimal {
         Decimal(BigDecimal::from(0))
     }
 
+    #[allow(clippy::needless_pass_by_value)] // all callers hand over what they just computed
     fn checked(number: BigDecimal) -> Result<Self, NumberTooLarge> {
         let number = number.normalized();
         let (digits, scale) = number.as_bigint_and_exponent();
-        let width = (digits.bits() as i64).saturating_mul(30_103) / 100_000 + scale.saturating_abs();
+        let written = (digits.bits() as i64).saturating_mul(30_103) / 100_000;
+        // A positive scale is digits after the point, which are among those written or zeros before them.
+        let width = if scale > 0 { written.max(scale) } else { written.saturating_sub(scale) };
         if width > NUMBER_DIGITS_MAX { Err(NumberTooLarge) } else { Ok(Decimal(number)) }
     }
 
@@ -102,6 +105,7 @@ impl Decimal {
     }
 
     /// The number with its sign changed.
+    #[must_use]
     pub fn negated(&self) -> Self {
         Decimal(-&self.0)
     }
@@ -220,6 +224,14 @@ mod tests {
             let sum = order.iter().fold(Decimal::zero(), |sum, &i| sum.plus(&parts[i]).unwrap());
             assert_eq!(sum.to_string(), "0.0000000001");
         }
+    }
+
+    /// Summands may have 400 digits on each side of the point; if this failed, such sums would stop the process.
+    #[test]
+    fn the_largest_and_the_smallest_summand_fit_one_sum() {
+        let sum = decimal("-9.9e399").plus(&decimal("1e-400")).unwrap();
+        assert_eq!(sum.plus(&decimal("9.9e399")).unwrap(), decimal("1e-400"));
+        assert!(decimal("1e1023").plus(&decimal("1e-2")).is_err());
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub struct DecisionRevision {
     pub data: Packed,
     /// Later than the previous revision's.
     pub time: Timestamp,
+    /// The causing event's `correlationid`, else the id of the entity's first event.
+    pub correlation: Box<str>,
 }
 
 /// What a revision says.
@@ -224,6 +226,7 @@ mod tests {
                 state: DecisionState::Revised,
                 data: Packed::new(&Value::Null),
                 time,
+                correlation: "c".into(),
             }],
             messages: vec![Message { to: EntityKey::new("a", "b"), content: Packed::new(&Value::Null) }],
             effects: vec![EffectRequest { name: "call".into(), request: Packed::new(&Value::Null) }],
@@ -237,10 +240,11 @@ mod tests {
     #[test]
     fn stored_form_is_frozen() {
         let bytes = full().encode();
-        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String =
+            bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from_digit(n.into(), 16).unwrap()).collect();
         assert_eq!(
             hex,
-            "01056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d6000102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d60001016101620100010463616c6c010001046c61746501fc403400d6000501fc403400d600"
+            "01056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d6000102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301016101620100010463616c6c010001046c61746501fc403400d6000501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
         let progress = Record {

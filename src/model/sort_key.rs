@@ -66,7 +66,9 @@ fn push_value(bytes: &mut Vec<u8>, value: &Value) {
         }
         Value::List(items) => {
             bytes.push(LIST);
-            items.iter().for_each(|item| push_value(bytes, item));
+            for item in items {
+                push_value(bytes, item);
+            }
             bytes.push(END);
         }
         Value::Map(members) => {

@@ -148,3 +148,104 @@ impl State {
         codec::decode(STATE_FORMAT, bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::identities::Seen;
+    use crate::model::ids::{IdentityHash, PayloadHash};
+
+    fn key(byte: u8) -> SortKey {
+        Box::new([byte])
+    }
+
+    fn int(value: i64) -> Packed {
+        Packed::new(&Value::Int(value))
+    }
+
+    /// A state with every part filled.
+    fn full() -> State {
+        let time = Timestamp::parse("2026-11-20T10:00:00Z").unwrap();
+        let mut identities = Identities::default();
+        identities.push(Seen { id: IdentityHash([1; 16]), payload: PayloadHash(2), at_ms: 3 });
+        identities.push(Seen { id: IdentityHash([4; 16]), payload: PayloadHash(u64::MAX), at_ms: -5 });
+        identities.spill_through(IdentityHash([1; 16]));
+        State {
+            version: Version(300),
+            now: time,
+            events: 299,
+            correlation: "c\0é".into(),
+            fields: vec![
+                None,
+                Some(FieldState::Register { stamp: key(1), value: int(1) }),
+                Some(FieldState::Extreme { key: key(2), value: int(2) }),
+                Some(FieldState::Sum(Decimal::from(-12))),
+                Some(FieldState::Count(4)),
+                Some(FieldState::Set(vec![(key(5), int(5))])),
+                Some(FieldState::List(vec![(key(6), int(6))])),
+                Some(FieldState::By(vec![("b".into(), FieldState::Count(7))])),
+            ],
+            ledger: vec![LedgerEntry {
+                name: "Confirmed".into(),
+                element: Some("x".into()),
+                revision: Revision(2),
+                state: DecisionState::Withdrawn,
+                data: int(8),
+                time,
+                version: Version(9),
+            }],
+            missing: 5,
+            identities,
+            progress: Some(SinkProgress { delivered: Lsn(9), offset: 300 }),
+        }
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    }
+
+    /// The store's content: a change here makes old folders unreadable.
+    #[test]
+    fn stored_form_is_frozen() {
+        let bytes = full().encode();
+        assert_eq!(
+            hex(&bytes),
+            "01fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff09010109fb2c01"
+        );
+        assert_eq!(State::decode(&bytes).unwrap(), full());
+        assert_eq!(hex(&State::default().encode()), "010000000000000000000000");
+        let mut book = LsnBook::default();
+        book.note(Version(9), Lsn(1000), &full().ledger);
+        book.note(Version(10), Lsn(70_000), &full().ledger);
+        let bytes = codec::encode(STATE_FORMAT, &book);
+        assert_eq!(hex(&bytes), "010afc701101000109fbe803");
+        assert_eq!(codec::decode::<LsnBook>(STATE_FORMAT, &bytes).unwrap(), book);
+    }
+
+    /// If this failed, a damaged row could be taken for another state.
+    #[test]
+    fn what_is_cut_short_or_has_more_behind_it_is_refused() {
+        let bytes = full().encode();
+        for length in 0..bytes.len() {
+            assert!(State::decode(&bytes[..length]).is_err(), "cut to {length}");
+        }
+        assert!(matches!(State::decode(&[&bytes[..], &[0]].concat()), Err(CodecError::Trailing(1))));
+    }
+
+    #[test]
+    fn the_book_knows_the_last_record_and_those_of_standing_decisions() {
+        let entry = |name: &str, version| LedgerEntry {
+            name: name.into(),
+            version: Version(version),
+            ..full().ledger[0].clone()
+        };
+        let mut book = LsnBook::default();
+        book.note(Version(1), Lsn(10), &[entry("a", 1)]);
+        book.note(Version(2), Lsn(20), &[entry("a", 1), entry("b", 2)]);
+        book.note(Version(3), Lsn(30), &[entry("a", 1), entry("b", 2)]);
+        book.note(Version(4), Lsn(40), &[entry("a", 4), entry("b", 2)]);
+        book.note(Version(5), Lsn(50), &[entry("a", 4), entry("b", 2)]);
+        let known: Vec<_> = (1..=5).map(|version| book.lsn_of(Version(version)).map(|lsn| lsn.0)).collect();
+        assert_eq!(known, [None, Some(20), None, Some(40), Some(50)]);
+    }
+}

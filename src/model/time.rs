@@ -77,6 +77,7 @@ impl Timestamp {
     }
 
     /// The smallest later instant that chrono and JSON tell apart from this one (a microsecond later).
+    #[must_use]
     pub fn just_after(self) -> Self {
         Self::from_nanos(self.nanos() + 1_000).unwrap_or(self)
     }

@@ -54,6 +54,11 @@ impl Value {
         }
     }
 
+    /// The name of its type in a sentence: "an int", "null".
+    pub fn described(&self) -> String {
+        described(self.type_name())
+    }
+
     /// The text of a string value.
     pub fn as_str(&self) -> Option<&str> {
         match self {
@@ -102,6 +107,15 @@ impl Value {
             }
             _ => self.compare(other) == Some(Ordering::Equal),
         }
+    }
+}
+
+/// The name of a type in a sentence.
+pub fn described(type_name: &str) -> String {
+    match type_name {
+        "null" => "null".to_owned(),
+        "int" => "an int".to_owned(),
+        other => format!("a {other}"),
     }
 }
 

@@ -188,9 +188,7 @@ impl Admission<'_> {
             Some(Value::Timestamp(time)) => Ok(*time),
             Some(Value::String(text)) => Timestamp::parse(text)
                 .ok_or_else(|| self.refusal(Code::InvalidTime, "`time`", &format!("{text:?} is no RFC 3339 time"))),
-            Some(other) => {
-                Err(self.refusal(Code::InvalidTime, "`time`", &format!("a {} is no time", other.type_name())))
-            }
+            Some(other) => Err(self.refusal(Code::InvalidTime, "`time`", &format!("{} is no time", other.described()))),
             None => Err(self.refusal(Code::MissingTime, "`time`", "the event does not have it")),
         }
     }
@@ -214,7 +212,7 @@ impl Admission<'_> {
             Value::Int(int) => int.to_string().into(),
             Value::Null => return Err(missing("it is null")),
             other => {
-                let why = format!("a key is a string or an integer, this is a {}", other.type_name());
+                let why = format!("a key is a string or an integer, this is {}", other.described());
                 return Err(self.refusal(Code::InvalidKey, "`key`", &why));
             }
         };
@@ -236,7 +234,7 @@ impl Admission<'_> {
                 Err(self.refusal(Code::MissingId, "`id`", "the event does not have it"))
             }
             Some(other) => {
-                Err(self.wrong("`id`", &format!("an id is a string or an integer, this is a {}", other.type_name())))
+                Err(self.wrong("`id`", &format!("an id is a string or an integer, this is {}", other.described())))
             }
         }
     }
@@ -257,7 +255,7 @@ impl Admission<'_> {
                 Some(Value::Int(int)) => Some(int.to_string().into()),
                 Some(Value::Bool(truth)) => Some(truth.to_string().into()),
                 Some(other) => {
-                    let why = format!("a string, integer or bool is needed, this is a {}", other.type_name());
+                    let why = format!("a string, integer or bool is needed, this is {}", other.described());
                     return Err(self.wrong(&what("by"), &why));
                 }
             },
@@ -310,11 +308,11 @@ fn check_value(take: Take, value: &Value) -> Result<(), String> {
         Take::Sum => match value.to_decimal() {
             Some(number) if number.fits(SUM_DIGITS_MAX) => Ok(()),
             Some(_) => Err(format!("a summand has at most {SUM_DIGITS_MAX} digits before and after the point")),
-            None => Err(format!("only numbers can be summed, {} is a {}", json::to_string(value), value.type_name())),
+            None => Err(format!("only numbers can be summed, {} is {}", json::to_string(value), value.described())),
         },
         Take::Min | Take::Max => match value {
             Value::List(_) | Value::Map(_) => {
-                Err(format!("a {} has no order, so no smallest or largest", value.type_name()))
+                Err(format!("{} has no order, so no smallest or largest", value.described()))
             }
             Value::Double(double) if double.is_nan() => Err("not a number".to_owned()),
             _ => Ok(()),

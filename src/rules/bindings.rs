@@ -60,8 +60,14 @@ pub struct EntityBindings<'a> {
     /// Fields as they will be once the input being decided has evolved the state.
     changed: &'a [(u16, FieldState)],
     key: &'a str,
-    members: Vec<OnceCell<Result<Value, Fault>>>,
+    members: Vec<OnceCell<Member>>,
     missing: Option<RefCell<BTreeSet<String>>>,
+}
+
+/// A field's or derived value's value, and what was found missing while it was computed.
+struct Member {
+    value: Result<Value, Fault>,
+    missing: BTreeSet<String>,
 }
 
 impl<'a> EntityBindings<'a> {
@@ -93,11 +99,26 @@ impl<'a> EntityBindings<'a> {
 
     /// The value of a field or derived value, by its place among the members.
     pub fn member(&self, at: usize) -> Result<&Value, Fault> {
-        let value = self.members[at].get_or_init(|| match at.checked_sub(self.rules.fields.len()) {
-            None => self.field_value(at),
-            Some(derived) => self.rules.derived[derived].expr.evaluate(self).map(Cow::into_owned),
+        let member = self.members[at].get_or_init(|| match at.checked_sub(self.rules.fields.len()) {
+            None => Member { value: self.field_value(at), missing: BTreeSet::new() },
+            Some(derived) => self.derived(derived),
         });
-        value.as_ref().map_err(Fault::clone)
+        if let Some(missing) = &self.missing {
+            // Whoever reads it again needs the same.
+            missing.borrow_mut().extend(member.missing.iter().cloned());
+        }
+        member.value.as_ref().map_err(Fault::clone)
+    }
+
+    fn derived(&self, at: usize) -> Member {
+        let derived = &self.rules.derived[at];
+        let before = self.take_missing();
+        let value = derived.expr.evaluate(self).map(Cow::into_owned);
+        let mut missing = self.missing.as_ref().map(|missing| missing.replace(before)).unwrap_or_default();
+        if self.missing.is_some() && missing.is_empty() && matches!(value, Err(Fault::Missing(_))) {
+            missing.insert(format!("{}.{}", self.rules.name, derived.name));
+        }
+        Member { value, missing }
     }
 
     fn field_value(&self, slot: usize) -> Result<Value, Fault> {

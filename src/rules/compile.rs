@@ -1,5 +1,6 @@
 //! From declared entity types to compiled rules: every expression parsed and its names checked, once, at load.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,6 +107,13 @@ impl EntityRules {
     pub fn missing_names(&self, missing: u64) -> impl Iterator<Item = &str> {
         let names = self.complete.iter().enumerate();
         names.filter(move |(bit, _)| missing & (1 << bit) != 0).filter_map(|(_, at)| self.member_names().nth(*at))
+    }
+
+    /// Whether a decision goes to a sink.
+    pub fn goes_to(&self, decision: &str, sink: &str) -> bool {
+        let decision = self.decisions.iter().find(|rules| &*rules.name == decision);
+        let to = decision.and_then(|decision| decision.to.as_ref());
+        to.is_none_or(|sinks| sinks.iter().any(|name| name == sink))
     }
 
     /// Compiles an expression over this entity type, such as a `where` filter.
@@ -295,22 +303,25 @@ struct Reads<'a> {
 
 impl Reads<'_> {
     fn fields_of(&self, roots: &[Root]) -> Vec<u16> {
-        let mut slots = Vec::new();
-        roots.iter().for_each(|root| self.follow(root, &mut slots));
-        slots.sort_unstable();
-        slots.dedup();
-        slots
-    }
-
-    fn follow(&self, root: &Root, slots: &mut Vec<u16>) {
-        match root {
-            Root::Entity => slots.extend((0..self.fields).map(|slot| slot as u16)),
-            Root::Member(at) => match at.checked_sub(self.fields) {
-                None => slots.push(*at as u16),
-                Some(derived) => self.derived[derived].expr.reads().iter().for_each(|root| self.follow(root, slots)),
-            },
-            _ => {}
+        let mut slots = BTreeSet::new();
+        let mut followed = vec![false; self.derived.len()];
+        let mut open = roots.to_vec();
+        while let Some(root) = open.pop() {
+            match root {
+                Root::Entity => return (0..self.fields).map(|slot| slot as u16).collect(),
+                Root::Member(at) => match at.checked_sub(self.fields) {
+                    None => {
+                        slots.insert(at as u16);
+                    }
+                    Some(derived) if !std::mem::replace(&mut followed[derived], true) => {
+                        open.extend(self.derived[derived].expr.reads().iter().cloned());
+                    }
+                    Some(_) => {}
+                },
+                _ => {}
+            }
         }
+        slots.into_iter().collect()
     }
 
     fn of_decision(&self, decision: &DecisionRules) -> Vec<u16> {
@@ -323,44 +334,54 @@ impl Reads<'_> {
         self.fields_of(&roots)
     }
 
-    /// Whether no derived value needs itself; each circle is an error at the value that closes it.
+    /// Whether no derived value needs itself; each circle is one error, at the first of its values.
     fn check_circles(&self, declared: &[&(Located<String>, Text)], diagnostics: &mut Diagnostics) -> bool {
-        let mut ok = true;
+        let mut reported = BTreeSet::new();
         for (start, (name, text)) in declared.iter().enumerate() {
-            let mut path = vec![start];
-            if self.reaches(start, start, &mut path) {
-                let names: Vec<_> = path.iter().map(|at| declared[*at].0.as_str()).collect();
-                diagnostics.error(
-                    text.at,
-                    format!("the derived value `{}` needs itself: {}", name.as_str(), names.join(" → ")),
-                );
-                ok = false;
+            if reported.contains(&start) {
+                continue;
+            }
+            if let Some(circle) = self.circle(start) {
+                let names: Vec<_> = circle.iter().chain([&start]).map(|at| declared[*at].0.as_str()).collect();
+                diagnostics
+                    .error(
+                        text.at,
+                        format!("the derived value `{}` needs itself: {}", name.as_str(), names.join(" → ")),
+                    )
+                    .help("compute one of them from fields alone");
+                reported.extend(circle);
             }
         }
-        ok
+        reported.is_empty()
     }
 
-    fn reaches(&self, from: usize, target: usize, path: &mut Vec<usize>) -> bool {
-        for root in self.derived[from].expr.reads() {
-            let next: Vec<usize> = match root {
-                Root::Entity => (0..self.derived.len()).collect(),
-                Root::Member(at) => at.checked_sub(self.fields).into_iter().collect(),
-                _ => vec![],
-            };
-            for next in next {
-                if next == target {
-                    path.push(next);
-                    return true;
+    /// The shortest way from a derived value back to itself.
+    fn circle(&self, start: usize) -> Option<Vec<usize>> {
+        let mut reached_from = vec![None; self.derived.len()];
+        let mut open = VecDeque::from([start]);
+        while let Some(at) = open.pop_front() {
+            for next in self.derived[at].expr.reads().iter().flat_map(|root| self.derived_in(root)) {
+                if next == start {
+                    let back = std::iter::successors(Some(at), |at| reached_from[*at].filter(|_| *at != start));
+                    let mut way: Vec<usize> = back.collect();
+                    way.reverse();
+                    return Some(way);
                 }
-                if !path.contains(&next) {
-                    path.push(next);
-                    if self.reaches(next, target, path) {
-                        return true;
-                    }
-                    path.pop();
+                if reached_from[next].is_none() {
+                    reached_from[next] = Some(at);
+                    open.push_back(next);
                 }
             }
         }
-        false
+        None
+    }
+
+    /// The derived values that a root stands for.
+    fn derived_in(&self, root: &Root) -> std::ops::Range<usize> {
+        match root {
+            Root::Entity => 0..self.derived.len(),
+            Root::Member(at) if *at >= self.fields => at - self.fields..at - self.fields + 1,
+            _ => 0..0,
+        }
     }
 }

@@ -3,9 +3,12 @@
 use super::admit::Taken;
 use super::bindings::EntityBindings;
 use super::compile::{DataRules, DecisionRules, EntityRules};
+use super::evolve::given_correlation;
 use super::expr::{Bindings, Expr, Fault};
 use super::merge;
 use crate::config::{Duplicates, Policy};
+use crate::model::event::PackedEvent;
+use crate::model::identities::Seen;
 use crate::model::ids::{EntityKey, PayloadHash, Revision};
 use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record, SinkProgress};
 use crate::model::state::{FieldState, LedgerEntry, State};
@@ -43,34 +46,38 @@ pub enum Outcome {
 /// Decides an event. `prior` is the payload under which its identity counted before, if it did.
 pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
     let rules = taken.rules;
-    match prior {
+    let now = now.max(state.now);
+    let forget_before = lapsed(&rules, state, now);
+    // An identity whose window is over is forgotten with the record that counts it again.
+    let is_over = |seen: Seen| forget_before.is_some_and(|before| seen.at_ms < before.millis());
+    match prior.filter(|_| !state.identities.get(taken.identity).is_some_and(is_over)) {
         Some(payload) if payload == taken.input.payload => return Verdict::Duplicate,
         Some(_) if rules.duplicates == Duplicates::Lenient => return Verdict::Duplicate,
         Some(_) => return Verdict::Conflict,
         None => {}
     }
-    let now = now.max(state.now);
     let is_first = state.version.0 == 0;
     let (merges, changed) = effective(&rules, state, taken.merges, &taken.input);
     let outcome = if merges.is_empty() { Outcome::Stale } else { Outcome::Merged };
     let touched = |reads: &[u16]| is_first || merges.iter().any(|merge| reads.contains(&merge.slot));
 
     let bindings = EntityBindings::new(&rules, &taken.entity.key, state, &changed);
+    let mut correlation = None;
     let mut errors = Vec::new();
     let mut decisions = Vec::new();
     for decision in rules.decisions.iter().filter(|decision| touched(&decision.reads)) {
         match revision(decision, &bindings, state.decision(&decision.name, None), now) {
-            Ok(revision) => decisions.extend(revision),
+            Ok(None) => {}
+            Ok(Some(mut revision)) => {
+                let given = correlation.get_or_insert_with(|| correlation_of(state, &taken.input.event));
+                revision.correlation = given.clone();
+                decisions.push(revision);
+            }
             Err(_) => errors.push(decision.name.clone()),
         }
     }
     decisions.sort_by_key(|decision| decision.state != DecisionState::Withdrawn);
     let missing = if touched(&rules.complete_reads) { missing(&rules, &bindings) } else { state.missing };
-    let forget_before = rules.dedupe.and_then(|window| {
-        let oldest_ms = state.identities.oldest()?.at_ms;
-        let before = Timestamp::from_nanos(now.nanos() - i128::try_from(window.as_nanos()).ok()?)?;
-        (oldest_ms < before.millis()).then_some(before)
-    });
     let record = Record {
         entity: taken.entity,
         version: state.version.next(),
@@ -87,6 +94,14 @@ pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Time
     Verdict::Record(Box::new(Decided { record, outcome, errors }))
 }
 
+/// Before when identities are forgotten; none if there are none as old as that.
+fn lapsed(rules: &EntityRules, state: &State, now: Timestamp) -> Option<Timestamp> {
+    let window = rules.dedupe?;
+    let oldest_ms = state.identities.oldest()?.at_ms;
+    let before = Timestamp::from_nanos(now.nanos() - i128::try_from(window.as_nanos()).ok()?)?;
+    (oldest_ms < before.millis()).then_some(before)
+}
+
 /// Decides a sink's progress, the only input of the system's own entities.
 pub fn decide_progress(entity: EntityKey, state: &State, progress: SinkProgress, now: Timestamp) -> Record {
     Record {
@@ -101,6 +116,14 @@ pub fn decide_progress(entity: EntityKey, state: &State, progress: SinkProgress,
         deadlines: Vec::new(),
         missing: 0,
         forget_before: None,
+    }
+}
+
+fn correlation_of(state: &State, event: &PackedEvent) -> Box<str> {
+    match given_correlation(event) {
+        Some(given) => given,
+        None if state.events > 0 => state.correlation.clone(),
+        None => event.id.clone(),
     }
 }
 
@@ -154,7 +177,10 @@ pub(super) fn standing(decision: &DecisionRules, bindings: &dyn Bindings) -> Res
         Some(Err(Fault::Missing(_))) => false,
         Some(Err(Fault::Wrong(why))) => return Err(why),
     };
-    if !holds && bindings.missing().is_none() {
+    if !holds {
+        if bindings.missing().is_some() {
+            note_data(decision, bindings);
+        }
         return Ok(Standing::Pending);
     }
     let mut all_known = true;
@@ -183,10 +209,26 @@ pub(super) fn standing(decision: &DecisionRules, bindings: &dyn Bindings) -> Res
             Value::Map(members)
         }
     };
-    if !holds || (decision.policy == Policy::Once && !all_known) {
+    if decision.policy == Policy::Once && !all_known {
         return Ok(Standing::Pending);
     }
     Ok(Standing::Holds(data))
+}
+
+/// Has the bindings note what the data misses, if the decision would wait for it. What is wrong there is not wrong until
+/// the decision holds.
+fn note_data(decision: &DecisionRules, bindings: &dyn Bindings) {
+    match &decision.data {
+        DataRules::Value(expr) => {
+            let _ = expr.evaluate(bindings);
+        }
+        DataRules::Table(entries) if decision.policy == Policy::Once => {
+            for (_, expr) in entries {
+                let _ = expr.evaluate(bindings);
+            }
+        }
+        DataRules::None | DataRules::Table(_) => {}
+    }
 }
 
 /// The revision that follows, if one does.
@@ -219,5 +261,6 @@ fn revision(
         state,
         data,
         time: last.map_or(now, |last| now.max(last.time.just_after())),
+        correlation: Box::default(),
     }))
 }

@@ -60,12 +60,12 @@ fn note(state: &mut State, decision: &DecisionRevision) {
 }
 
 /// What correlates what follows from an event: its `correlationid`, else its id.
-pub fn correlation(event: &PackedEvent) -> Box<str> {
+fn correlation(event: &PackedEvent) -> Box<str> {
     given_correlation(event).unwrap_or_else(|| event.id.clone())
 }
 
 /// The event's `correlationid`, if it has one.
-pub fn given_correlation(event: &PackedEvent) -> Option<Box<str>> {
+pub(super) fn given_correlation(event: &PackedEvent) -> Option<Box<str>> {
     match event.extensions.as_ref()?.unpack() {
         Value::Map(extensions) => extensions.get("correlationid")?.as_str().map(Box::from),
         _ => None,

@@ -10,11 +10,13 @@ mod document;
 mod evolve;
 mod expr;
 mod merge;
+#[cfg(test)]
+mod tests;
 
 pub use admit::{Ruleset, Taken};
 pub use bindings::BodyBindings;
 pub use compile::{EntityRules, compile, compile_text};
 pub use decide::{Decided, Outcome, Verdict, decide, decide_progress};
 pub use document::{Document, completeness, matches};
-pub use evolve::{evolve, given_correlation};
+pub use evolve::evolve;
 pub use expr::{Expr, Fault, Roots};

@@ -1,4 +1,4 @@
-//! From CEL text to [`Node`]s: names are resolved and calls checked here, so that evaluation cannot meet an unknown name.
+//! From parsed CEL to [`Node`]s: names are resolved and calls checked here, so that evaluation cannot meet an unknown name.
 
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr as Ast, IdedExpr, LiteralValue, SourceInfo, operators,
@@ -6,11 +6,15 @@ use cel::common::ast::{
 
 use super::functions::{self, Function};
 use super::library::{self, LibraryCall};
+use super::node::{Collect, Fold, Node, Presence};
 use super::operators::Binary;
 use super::optional::OptionalCall;
 use super::{Root, functions::closest};
 use crate::model::number::Decimal;
-use crate::model::value::Value;
+use crate::model::value::{Value, described};
+
+/// Nodes of the tree nest at most twice this deep.
+pub(super) const EXPRESSION_DEPTH_MAX: u16 = 64;
 
 /// The names an expression may read.
 #[derive(Clone, Copy, Debug)]
@@ -32,109 +36,14 @@ pub struct CompileError {
     pub end: usize,
 }
 
-/// A compiled expression's tree.
-#[derive(Debug)]
-pub(super) enum Node {
-    Literal(Value),
-    /// A root and how the text spells it.
-    Root(Root, Box<str>),
-    /// A variable of an enclosing macro.
-    Local(Box<str>),
-    Select(Box<Node>, Box<str>),
-    Has(Box<Node>),
-    OptSelect(Box<Node>, Box<str>),
-    Index(Box<Node>, Box<Node>),
-    OptIndex(Box<Node>, Box<Node>),
-    And(Box<Node>, Box<Node>),
-    Or(Box<Node>, Box<Node>),
-    Not(Box<Node>),
-    If(Box<[Node; 3]>),
-    Negate(Box<Node>),
-    Binary(Binary, Box<[Node; 2]>),
-    /// Elements, each marked if it is left out when it has no value (`[?x]`).
-    List(Vec<(Node, Presence)>),
-    Map(Vec<(Node, Node, Presence)>),
-    /// `map` and `filter`: what an element becomes, if it passes.
-    Collect(Box<Collect>),
-    Fold(Box<Fold>),
-    Call(Function, Vec<Node>),
-    Optional(OptionalCall, Vec<Node>),
-    Library(Box<LibraryCall>, Vec<Node>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
-    Required,
-    Optional,
-}
-
-#[derive(Debug)]
-pub(super) struct Collect {
-    pub range: Node,
-    pub variable: Box<str>,
-    pub filter: Option<Node>,
-    pub element: Node,
-}
-
-#[derive(Debug)]
-pub(super) struct Fold {
-    pub range: Node,
-    pub variable: Box<str>,
-    pub second: Option<Box<str>>,
-    pub accumulator: Box<str>,
-    pub init: Node,
-    pub condition: Node,
-    pub step: Node,
-    pub result: Node,
-}
-
-/// Longer expressions are refused, in bytes.
-const EXPRESSION_BYTES_MAX: usize = 8 * 1024;
-
-/// Nodes of the tree nest at most twice this deep.
-pub(super) const EXPRESSION_DEPTH_MAX: u16 = 64;
-
-/// The parser recurses along operators and brackets, so it gets a stack that the longest expression cannot use up.
-const PARSER_STACK_BYTES: usize = 128 * 1024 * 1024;
-
-/// Parses and compiles `text`.
-pub(super) fn compile(text: &str, roots: &Roots<'_>) -> Result<Node, CompileError> {
-    let whole = |message: String| CompileError { message, help: None, start: 0, end: text.len() };
-    if text.len() > EXPRESSION_BYTES_MAX {
-        return Err(whole(format!(
-            "an expression has at most {EXPRESSION_BYTES_MAX} bytes; split it into derived values"
-        )));
-    }
-    std::thread::scope(|scope| {
-        let parser =
-            std::thread::Builder::new().stack_size(PARSER_STACK_BYTES).spawn_scoped(scope, || parse(text, roots));
-        match parser.map(std::thread::ScopedJoinHandle::join) {
-            Ok(Ok(compiled)) => compiled,
-            Ok(Err(_)) | Err(_) => Err(whole("the expression cannot be parsed".to_owned())),
-        }
-    })
-}
-
-fn parse(text: &str, roots: &Roots<'_>) -> Result<Node, CompileError> {
-    let (ast, source) = library::parser().parse_with_source_info(text).map_err(|errors| {
-        let error = errors.errors.into_iter().next();
-        let (line, column) = error.as_ref().map_or((1, 1), |error| error.pos);
-        let start = offset(text, line, column);
-        let detail = error.map(|error| error.msg).unwrap_or_default();
-        let detail = detail.lines().next().unwrap_or_default().trim_start_matches("Syntax error: ").to_owned();
-        CompileError { message: format!("not a CEL expression: {detail}"), help: None, start, end: start + 1 }
-    })?;
-    Compiler { roots, source: &source, locals: Vec::new(), depth: 0 }.node(&ast)
-}
-
-fn offset(text: &str, line: isize, column: isize) -> usize {
-    let before: usize = text.split_inclusive('\n').take(usize::try_from(line - 1).unwrap_or(0)).map(str::len).sum();
-    let wanted = usize::try_from(column - 1).unwrap_or(0);
-    before + text[before..].char_indices().nth(wanted).map_or(text.len() - before, |(at, _)| at)
+/// Compiles what the parser made of `text`.
+pub(super) fn compile(text: &str, ast: &IdedExpr, source: &SourceInfo, roots: &Roots<'_>) -> Compiled {
+    Compiler { roots, text, source, locals: Vec::new(), depth: 0 }.node(ast)
 }
 
 struct Compiler<'a> {
     roots: &'a Roots<'a>,
+    text: &'a str,
     source: &'a SourceInfo,
     locals: Vec<String>,
     depth: u16,
@@ -142,10 +51,28 @@ struct Compiler<'a> {
 
 type Compiled = Result<Node, CompileError>;
 
+/// The parser gives the place of a call's bracket and of a member's dot; people look for the name beside it.
+fn named(text: &str, start: usize, end: usize) -> (usize, usize) {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let (Some(before), Some(after)) = (text.get(..start), text.get(start..)) else { return (start, end) };
+    if after.starts_with('(') {
+        let name = before.trim_end_matches(is_name).len();
+        return if name < start { (name, start) } else { (start, end) };
+    }
+    match after.strip_prefix('.') {
+        Some(member) => {
+            let name = member.trim_start_matches('?').trim_start_matches(is_name);
+            (start, text.len() - name.len())
+        }
+        None => (start, end),
+    }
+}
+
 impl Compiler<'_> {
     fn error(&self, at: &IdedExpr, message: impl Into<String>, help: Option<String>) -> CompileError {
         let (start, end) = self.source.offset_for(at.id).unwrap_or((0, 0));
-        CompileError { message: message.into(), help, start: start as usize, end: end.max(start) as usize + 1 }
+        let (start, end) = named(self.text, start as usize, end.max(start) as usize + 1);
+        CompileError { message: message.into(), help, start, end }
     }
 
     fn boxed(&mut self, ast: &IdedExpr) -> Result<Box<Node>, CompileError> {
@@ -171,19 +98,18 @@ impl Compiler<'_> {
             Ast::Literal(literal) => self.literal(ast, literal),
             Ast::Ident(name) => self.ident(ast, name),
             Ast::Select(select) => {
-                let node = match self.root_member(ast, &select.operand, &select.field)? {
-                    Some(node) => node,
-                    None => {
-                        let of = self.boxed(&select.operand)?;
-                        if let Some(kind) = of.kind().filter(|kind| !matches!(*kind, "map" | "optional")) {
-                            return Err(self.error(
-                                ast,
-                                format!("a {kind} has no members, so not `{}`", select.field),
-                                None,
-                            ));
-                        }
-                        Node::Select(of, select.field.as_str().into())
+                let node = if let Some(node) = self.root_member(&select.operand, &select.field)? {
+                    node
+                } else {
+                    let of = self.boxed(&select.operand)?;
+                    if let Some(kind) = of.kind().filter(|kind| !matches!(*kind, "map" | "optional")) {
+                        return Err(self.error(
+                            ast,
+                            format!("{} has no members, so not `{}`", described(kind), select.field),
+                            None,
+                        ));
                     }
+                    Node::Select(of, select.field.as_str().into())
                 };
                 Ok(if select.test { Node::Has(Box::new(node)) } else { node })
             }
@@ -256,8 +182,20 @@ impl Compiler<'_> {
         self.error(ast, format!("unknown name `{name}`"), Some(help))
     }
 
+    /// As [`Self::error`], at a member of the entity: `order.member` or `order['member']`.
+    fn error_at_member(&self, operand: &IdedExpr, entity: &str, message: String, help: String) -> CompileError {
+        let error = self.error(operand, message, Some(help));
+        let after = error.start + entity.len();
+        let end = match self.text.get(after..).and_then(|rest| rest.starts_with('[').then(|| rest.find(']')).flatten())
+        {
+            Some(bracket) => after + bracket + 1,
+            None => named(self.text, after, after).1,
+        };
+        CompileError { end, ..error }
+    }
+
     /// `event.x` and `order.x` are roots of their own.
-    fn root_member(&self, ast: &IdedExpr, operand: &IdedExpr, member: &str) -> Result<Option<Node>, CompileError> {
+    fn root_member(&self, operand: &IdedExpr, member: &str) -> Result<Option<Node>, CompileError> {
         let Ast::Ident(name) = &operand.expr else { return Ok(None) };
         if self.locals.contains(name) {
             return Ok(None);
@@ -265,19 +203,15 @@ impl Compiler<'_> {
         let root = match self.roots {
             Roots::Event if name == "event" => Root::Attribute(member.into()),
             Roots::Entity { kind, members } if name == kind => {
-                match members.iter().position(|known| *known == member) {
-                    Some(at) => Root::Member(at),
-                    None => {
-                        let help = match closest(member, members.iter().copied()) {
-                            Some(near) => format!("did you mean `{kind}.{near}`?"),
-                            None => format!("`{kind}` has: {}", members.join(", ")),
-                        };
-                        return Err(self.error(
-                            ast,
-                            format!("`{kind}` has no field or derived value `{member}`"),
-                            Some(help),
-                        ));
-                    }
+                if let Some(at) = members.iter().position(|known| *known == member) {
+                    Root::Member(at)
+                } else {
+                    let help = match closest(member, members.iter().copied()) {
+                        Some(near) => format!("did you mean `{kind}.{near}`?"),
+                        None => format!("`{kind}` has: {}", members.join(", ")),
+                    };
+                    let message = format!("`{kind}` has no field or derived value `{member}`");
+                    return Err(self.error_at_member(operand, kind, message, help));
                 }
             }
             _ => return Ok(None),
@@ -297,7 +231,7 @@ impl Compiler<'_> {
             (op::LOGICAL_NOT, [a]) => Ok(Node::Not(self.condition(a)?)),
             (op::CONDITIONAL, [c, a, b]) => Ok(Node::If(Box::new([*self.condition(c)?, self.node(a)?, self.node(b)?]))),
             (op::NEGATE, [a]) => Ok(Node::Negate(self.boxed(a)?)),
-            (op::INDEX | op::OPT_INDEX | op::OPT_SELECT, [of, at]) => self.access(ast, &call.func_name, of, at),
+            (op::INDEX | op::OPT_INDEX | op::OPT_SELECT, [of, at]) => self.access(&call.func_name, of, at),
             // Kept as it is: a fold's condition treats what has no value as true.
             (op::NOT_STRICTLY_FALSE, [a]) => self.node(a),
             _ => self.function(ast, call),
@@ -313,17 +247,17 @@ impl Compiler<'_> {
         let node = self.boxed(ast)?;
         match node.kind() {
             None | Some("bool") => Ok(node),
-            Some(kind) => Err(self.error(ast, format!("a bool is needed here, this is a {kind}"), None)),
+            Some(kind) => Err(self.error(ast, format!("a bool is needed here, this is {}", described(kind)), None)),
         }
     }
 
-    fn access(&mut self, ast: &IdedExpr, operator: &str, of: &IdedExpr, at: &IdedExpr) -> Compiled {
+    fn access(&mut self, operator: &str, of: &IdedExpr, at: &IdedExpr) -> Compiled {
         let member = match &at.expr {
             Ast::Literal(LiteralValue::String(member)) => Some(member.inner().to_owned()),
             _ => None,
         };
         if let Some(member) = member {
-            if let Some(root) = self.root_member(ast, of, &member)? {
+            if let Some(root) = self.root_member(of, &member)? {
                 return Ok(match operator {
                     operators::INDEX => root,
                     _ => Node::Optional(OptionalCall::OfMaybe, vec![root]),
@@ -372,14 +306,12 @@ impl Compiler<'_> {
                 }
             }
         }
-        match LibraryCall::new(call, namespace, arguments.len()) {
-            Some(library) => Ok(Node::Library(Box::new(library), arguments)),
-            None => {
-                let help = closest(name, functions::names().chain(library::NAMES.iter().copied()))
-                    .map(|near| format!("did you mean `{near}`?"));
-                Err(self.error(ast, format!("unknown function `{name}`"), help))
-            }
+        if let Some(library) = LibraryCall::new(call, namespace, arguments.len()) {
+            return Ok(Node::Library(Box::new(library), arguments));
         }
+        let help = closest(name, functions::names().chain(library::NAMES.iter().copied()))
+            .map(|near| format!("did you mean `{near}`?"));
+        Err(self.error(ast, format!("unknown function `{name}`"), help))
     }
 
     fn comprehension(&mut self, ast: &ComprehensionExpr) -> Compiled {
@@ -424,13 +356,6 @@ fn collected(ast: &ComprehensionExpr) -> Option<(Option<&IdedExpr>, &IdedExpr)> 
         Ast::Call(call) if call.func_name == operators::ADD && is_accumulator(&call.args[0]) => Some(()),
         _ => None,
     };
-    fn element(node: &IdedExpr) -> Option<&IdedExpr> {
-        let Ast::Call(call) = &node.expr else { return None };
-        match &call.args.get(1)?.expr {
-            Ast::List(list) if list.elements.len() == 1 && list.optional_indices.is_empty() => list.elements.first(),
-            _ => None,
-        }
-    }
     if !is_accumulator(&ast.result) {
         return None;
     }
@@ -446,48 +371,12 @@ fn collected(ast: &ComprehensionExpr) -> Option<(Option<&IdedExpr>, &IdedExpr)> 
     }
 }
 
-impl Node {
-    /// The type of its value, where the text alone tells.
-    pub(super) fn kind(&self) -> Option<&'static str> {
-        match self {
-            Node::Literal(value) => Some(value.type_name()),
-            Node::Has(_) | Node::And(..) | Node::Or(..) | Node::Not(_) => Some("bool"),
-            Node::Binary(binary, _) => binary.kind(),
-            Node::List(_) | Node::Collect(_) => Some("list"),
-            Node::Map(_) => Some("map"),
-            Node::Call(function, _) => function.kind(),
-            Node::Root(Root::Key, _) => Some("string"),
-            Node::If(parts) => parts[1].kind().filter(|kind| parts[2].kind() == Some(kind)),
-            _ => None,
-        }
-    }
-
-    /// All roots read anywhere in it.
-    pub(super) fn collect_roots(&self, roots: &mut Vec<Root>) {
-        let mut all = |nodes: &[&Node]| nodes.iter().for_each(|node| node.collect_roots(roots));
-        match self {
-            Node::Literal(_) | Node::Local(_) => {}
-            Node::Root(root, _) => roots.push(root.clone()),
-            Node::Select(a, _) | Node::OptSelect(a, _) | Node::Has(a) | Node::Not(a) | Node::Negate(a) => all(&[a]),
-            Node::Index(a, b) | Node::OptIndex(a, b) | Node::And(a, b) | Node::Or(a, b) => all(&[a, b]),
-            Node::If(parts) => all(&[&parts[0], &parts[1], &parts[2]]),
-            Node::Binary(_, parts) => all(&[&parts[0], &parts[1]]),
-            Node::List(items) => items.iter().for_each(|(item, _)| item.collect_roots(roots)),
-            Node::Map(members) => members.iter().for_each(|(key, value, _)| {
-                key.collect_roots(roots);
-                value.collect_roots(roots);
-            }),
-            Node::Collect(collect) => {
-                all(&[&collect.range, &collect.element]);
-                if let Some(filter) = &collect.filter {
-                    filter.collect_roots(roots);
-                }
-            }
-            Node::Fold(fold) => all(&[&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result]),
-            Node::Call(_, args) | Node::Optional(_, args) | Node::Library(_, args) => {
-                args.iter().for_each(|arg| arg.collect_roots(roots));
-            }
-        }
+/// The only element of the list that is appended.
+fn element(node: &IdedExpr) -> Option<&IdedExpr> {
+    let Ast::Call(call) = &node.expr else { return None };
+    match &call.args.get(1)?.expr {
+        Ast::List(list) if list.elements.len() == 1 && list.optional_indices.is_empty() => list.elements.first(),
+        _ => None,
     }
 }
 

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
-use super::compile::{Collect, Fold, Node, Presence};
-use super::operators::{self, member_name};
+use super::needs::path;
+use super::node::{Collect, Fold, Node, Presence};
+use super::operators::{self, count, member_name};
 use super::{Bindings, EVALUATION_STEPS_MAX, Fault, Root};
+use crate::model::json;
 use crate::model::value::{Map, Value};
 
 /// A value, or an optional around one.
@@ -45,8 +47,8 @@ pub(super) fn evaluate<'e>(node: &'e Node, bindings: &'e dyn Bindings) -> Result
     evaluator.node(node, None)?.value()
 }
 
-struct Evaluator<'e> {
-    bindings: &'e dyn Bindings,
+pub(super) struct Evaluator<'e> {
+    pub bindings: &'e dyn Bindings,
     steps: Cell<u64>,
 }
 
@@ -80,7 +82,7 @@ impl<'e> Evaluator<'e> {
     {
         match &*self.value(node, locals)? {
             Value::Bool(truth) => Ok(*truth),
-            other => Err(Fault::Wrong(format!("a bool is needed, this is a {}", other.type_name()))),
+            other => Err(Fault::Wrong(format!("a bool is needed, this is {}", other.described()))),
         }
     }
 
@@ -93,8 +95,21 @@ impl<'e> Evaluator<'e> {
             Node::Literal(value) => Ok(Item::Value(Cow::Borrowed(value))),
             Node::Root(root, label) => self.root(root, label),
             Node::Local(name) => local(name, locals),
-            Node::Select(of, member) => select(self.node(of, locals)?, member, node),
-            Node::OptSelect(of, member) => self.opt_select(of, member, locals),
+            Node::Select(of, member) => {
+                let missing = || Fault::Missing(path(node));
+                let selected = select(self.node(of, locals)?, member)?.ok_or_else(missing);
+                self.note_if_missing(&selected, node);
+                selected
+            }
+            Node::OptSelect(of, member) => {
+                let of = self.node(of, locals);
+                let was_there = !matches!(of, Ok(Item::Optional(None)) | Err(Fault::Missing(_)));
+                let selected = opt_select(of, member);
+                if was_there {
+                    self.note_if_missing(&selected, node);
+                }
+                selected
+            }
             Node::Has(of) => match self.node(of, locals) {
                 Ok(Item::Optional(value)) => Ok(own(Value::Bool(value.is_some()))),
                 Ok(Item::Value(value)) => Ok(own(Value::Bool(!matches!(*value, Value::Null) || !is_select(of)))),
@@ -103,14 +118,20 @@ impl<'e> Evaluator<'e> {
             },
             Node::Index(of, at) => {
                 let at = self.value(at, locals)?;
-                index(self.value(of, locals)?, &at)?
-                    .map(Item::Value)
-                    .ok_or_else(|| Fault::Missing(format!("element {}", crate::model::json::to_string(&at))))
+                let missing = || Fault::Missing(format!("{}[{}]", path(of), json::to_string(&at)));
+                let found = index(self.value(of, locals)?, &at)?.map(Item::Value).ok_or_else(missing);
+                if let Err(Fault::Missing(path)) = &found {
+                    self.note(path);
+                }
+                found
             }
             Node::OptIndex(of, at) => self.opt_index(of, at, locals),
             Node::And(a, b) => self.logic(a, b, false, locals),
-            Node::Or(a, b) => self.logic(a, b, true, locals),
-            Node::Not(a) => Ok(own(Value::Bool(!self.truth(a, locals)?))),
+            Node::Or(a, b) => self.unless_moot(
+                |outcome| matches!(outcome, Ok(Item::Value(value)) if **value == Value::Bool(true)),
+                || self.logic(a, b, true, locals),
+            ),
+            Node::Not(a) => self.unless_moot(Result::is_ok, || Ok(own(Value::Bool(!self.truth(a, locals)?)))),
             Node::If(parts) => self.node(if self.truth(&parts[0], locals)? { &parts[1] } else { &parts[2] }, locals),
             Node::Negate(a) => operators::negate(&*self.value(a, locals)?).map(own),
             Node::Binary(binary, parts) => {
@@ -128,7 +149,10 @@ impl<'e> Evaluator<'e> {
                 let arguments = self.arguments(arguments, locals)?;
                 function.apply(&arguments).map(own)
             }
-            Node::Optional(call, arguments) => call.apply(|n| self.node(&arguments[n], locals)),
+            Node::Optional(call, arguments) => call.apply(|n| {
+                let has_other = n == 0 && call.has_other();
+                self.unless_moot(|_| has_other, || self.node(&arguments[n], locals))
+            }),
             Node::Library(call, arguments) => {
                 let arguments = self.arguments(arguments, locals)?;
                 call.apply(&arguments).map(own)
@@ -149,15 +173,11 @@ impl<'e> Evaluator<'e> {
     {
         match self.bindings.read(root) {
             Ok(value) => Ok(Item::Value(value)),
-            Err(fault) => {
-                if let (Some(missing), Fault::Missing(_)) = (self.bindings.missing(), &fault) {
-                    missing.borrow_mut().insert(label.to_owned());
-                }
-                Err(match fault {
-                    Fault::Missing(path) if path.is_empty() => Fault::Missing(label.to_owned()),
-                    fault => fault,
-                })
+            Err(Fault::Missing(path)) if path.is_empty() => {
+                self.note(label);
+                Err(Fault::Missing(label.to_owned()))
             }
+            Err(fault) => Err(fault),
         }
     }
 
@@ -175,28 +195,10 @@ impl<'e> Evaluator<'e> {
             return Ok(own(Value::Bool(decides)));
         }
         match (left, right) {
-            (Err(wrong @ Fault::Wrong(_)), _) | (Ok(_), Err(wrong)) => Err(wrong),
-            (Err(_), Err(wrong @ Fault::Wrong(_))) => Err(wrong),
-            (Err(missing), _) => Err(missing),
+            (Err(wrong @ Fault::Wrong(_)), _) | (_, Err(wrong @ Fault::Wrong(_))) => Err(wrong),
+            (Err(missing), _) | (_, Err(missing)) => Err(missing),
             (Ok(_), Ok(_)) => Ok(own(Value::Bool(!decides))),
         }
-    }
-
-    fn opt_select<'l>(&self, of: &'l Node, member: &str, locals: Option<&'l Locals<'l>>) -> Outcome<'l>
-    where
-        'e: 'l,
-    {
-        let of = match self.node(of, locals) {
-            Ok(Item::Optional(None)) | Err(Fault::Missing(_)) => return Ok(Item::Optional(None)),
-            Ok(Item::Optional(Some(value)) | Item::Value(value)) => value,
-            Err(wrong) => return Err(wrong),
-        };
-        Ok(Item::Optional(match of {
-            Cow::Borrowed(Value::Map(members)) => members.get(member).map(Cow::Borrowed),
-            Cow::Owned(Value::Map(mut members)) => members.remove(member).map(Cow::Owned),
-            other if matches!(*other, Value::Null) => None,
-            other => return Err(Fault::Wrong(format!("a {} has no members, so not `{member}`", other.type_name()))),
-        }))
     }
 
     fn opt_index<'l>(&self, of: &'l Node, at: &'l Node, locals: Option<&'l Locals<'l>>) -> Outcome<'l>
@@ -220,7 +222,8 @@ impl<'e> Evaluator<'e> {
     where
         'e: 'l,
     {
-        match (self.node(node, locals)?, presence) {
+        let item = self.unless_moot(|_| presence == Presence::Optional, || self.node(node, locals))?;
+        match (item, presence) {
             (Item::Optional(None), Presence::Optional) => Ok(None),
             (item, _) => Ok(Some(item.value()?.into_owned())),
         }
@@ -260,10 +263,10 @@ impl<'e> Evaluator<'e> {
     {
         match self.value(node, locals)?.into_owned() {
             Value::List(items) => {
-                Ok(items.into_iter().enumerate().map(|(n, item)| (Value::Int(n as i64), item)).collect())
+                Ok(items.into_iter().enumerate().map(|(n, item)| (Value::Int(count(n)), item)).collect())
             }
             Value::Map(members) => Ok(members.into_iter().map(|(name, value)| (Value::String(name), value)).collect()),
-            other => Err(Fault::Wrong(format!("a list or map is needed, this is a {}", other.type_name()))),
+            other => Err(Fault::Wrong(format!("a list or map is needed, this is {}", other.described()))),
         }
     }
 
@@ -340,32 +343,29 @@ fn is_select(node: &Node) -> bool {
     matches!(node, Node::Select(..) | Node::Root(..))
 }
 
-fn select<'l>(of: Item<'l>, member: &str, node: &Node) -> Outcome<'l> {
+fn select<'l>(of: Item<'l>, member: &str) -> Result<Option<Item<'l>>, Fault> {
     let (of, optional) = match of {
         Item::Value(value) => (value, false),
         Item::Optional(Some(value)) => (value, true),
-        Item::Optional(None) => return Ok(Item::Optional(None)),
+        Item::Optional(None) => return Ok(Some(Item::Optional(None))),
     };
     let found = match of {
         Cow::Borrowed(Value::Map(members)) => members.get(member).map(Cow::Borrowed),
         Cow::Owned(Value::Map(mut members)) => members.remove(member).map(Cow::Owned),
         other if matches!(*other, Value::Null) => None,
-        other => return Err(Fault::Wrong(format!("a {} has no members, so not `{member}`", other.type_name()))),
+        other => return Err(Fault::Wrong(format!("{} has no members, so not `{member}`", other.described()))),
     };
-    match (found, optional) {
-        (found, true) => Ok(Item::Optional(found)),
-        (Some(found), false) => Ok(Item::Value(found)),
-        (None, false) => Err(Fault::Missing(path(node))),
-    }
+    Ok(if optional { Some(Item::Optional(found)) } else { found.map(Item::Value) })
 }
 
-/// How the text spells a chain of members.
-fn path(node: &Node) -> String {
-    match node {
-        Node::Root(_, label) => label.to_string(),
-        Node::Local(name) => name.to_string(),
-        Node::Select(of, member) => format!("{}.{member}", path(of)),
-        _ => "…".to_owned(),
+/// The member, if what it is a member of is there and has it.
+fn opt_select<'l>(of: Outcome<'l>, member: &str) -> Outcome<'l> {
+    match of {
+        Ok(Item::Optional(None)) | Err(Fault::Missing(_)) => Ok(Item::Optional(None)),
+        Ok(Item::Optional(Some(value)) | Item::Value(value)) => {
+            select(Item::Optional(Some(value)), member).map(|found| found.unwrap_or(Item::Optional(None)))
+        }
+        wrong => wrong,
     }
 }
 
@@ -383,6 +383,6 @@ fn index<'l>(of: Cow<'l, Value>, at: &Value) -> Result<Option<Cow<'l, Value>>, F
         Cow::Borrowed(Value::Map(members)) => members.get(&named()?).map(Cow::Borrowed),
         Cow::Owned(Value::Map(mut members)) => members.remove(&named()?).map(Cow::Owned),
         other if matches!(*other, Value::Null) => None,
-        other => return Err(Fault::Wrong(format!("a {} has no elements", other.type_name()))),
+        other => return Err(Fault::Wrong(format!("{} has no elements", other.described()))),
     })
 }

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::Fault;
 use super::compile::decimal_of_text;
+use super::operators::count;
 use crate::model::json;
 use crate::model::number::Decimal;
 use crate::model::time::{Span, Timestamp};
@@ -173,7 +174,7 @@ fn size(value: &Value) -> Result<Value, Fault> {
             return Err(Fault::Wrong(format!("size() works on strings, lists and maps, not on {}", other.type_name())));
         }
     };
-    Ok(Value::Int(size as i64))
+    Ok(Value::Int(count(size)))
 }
 
 fn int(value: &Value) -> Result<Value, Fault> {
@@ -289,7 +290,7 @@ fn elements<'v>(arguments: &'v [Cow<'_, Value>]) -> Result<Vec<&'v Value>, Fault
     match &*arguments[0] {
         Value::List(items) => Ok(items.iter().collect()),
         Value::Map(members) => Ok(members.iter().map(|(_, value)| value).collect()),
-        other => Err(Fault::Wrong(format!("a list or map is needed, this is a {}", other.type_name()))),
+        other => Err(Fault::Wrong(format!("a list or map is needed, this is {}", other.described()))),
     }
 }
 

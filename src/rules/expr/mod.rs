@@ -8,13 +8,16 @@ mod compile;
 mod eval;
 mod functions;
 mod library;
+mod needs;
+mod node;
 mod operators;
 mod optional;
+mod syntax;
 
 use std::borrow::Cow;
 
-use compile::Node;
 pub use compile::{CompileError, Roots};
+use node::Node;
 
 use crate::model::value::Value;
 
@@ -79,7 +82,7 @@ pub trait Bindings {
 impl Expr {
     /// Compiles CEL text; names are those of `roots`.
     pub fn compile(text: &str, roots: &Roots<'_>) -> Result<Self, CompileError> {
-        let node = compile::compile(text, roots)?;
+        let node = syntax::parse_and_compile(text, roots)?;
         let mut reads = Vec::new();
         node.collect_roots(&mut reads);
         reads.sort();
@@ -114,7 +117,7 @@ impl Expr {
     pub fn test(&self, bindings: &dyn Bindings) -> Result<bool, Fault> {
         match &*self.evaluate(bindings)? {
             Value::Bool(outcome) => Ok(*outcome),
-            other => Err(Fault::Wrong(format!("a condition must be a bool, this is a {}", other.type_name()))),
+            other => Err(Fault::Wrong(format!("a condition must be a bool, this is {}", other.described()))),
         }
     }
 }

@@ -189,6 +189,11 @@ fn division_by_zero() -> Fault {
     Fault::wrong("division by zero")
 }
 
+/// A number of things in memory, as rules see it.
+pub(super) fn count(things: usize) -> i64 {
+    i64::try_from(things).unwrap_or(i64::MAX)
+}
+
 /// The sign changed.
 pub(super) fn negate(value: &Value) -> Result<Value, Fault> {
     match value {

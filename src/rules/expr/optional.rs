@@ -42,12 +42,17 @@ impl OptionalCall {
         })
     }
 
+    /// Whether it goes on with something else where its first argument is none.
+    pub(super) fn has_other(self) -> bool {
+        matches!(self, OptionalCall::Or | OptionalCall::OrValue)
+    }
+
     /// Applies the call; `argument(n)` evaluates the n-th argument.
     pub(super) fn apply<'e>(self, mut argument: impl FnMut(usize) -> Outcome<'e>) -> Outcome<'e> {
         let opened = |item: Item<'e>| match item {
             Item::Optional(optional) => Ok(optional),
             Item::Value(value) => {
-                Err(Fault::Wrong(format!("an optional (`.?`) is needed here, this is a {}", value.type_name())))
+                Err(Fault::Wrong(format!("an optional (`.?`) is needed here, this is {}", value.described())))
             }
         };
         Ok(match self {

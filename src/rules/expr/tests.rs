@@ -151,7 +151,7 @@ fn wrong_says_why() {
         ("order.n + 'a'", "`+` does not work on int and string"),
         ("order.n < 'a'", "`<` does not work on int and string"),
         ("9223372036854775807 + order.n", "beyond 64 bits"),
-        ("order.n.x", "a int has no members"),
+        ("order.n.x", "an int has no members"),
         ("int('x')", "is not a 64-bit integer"),
         ("timestamp('2026-11-20T10:00:00')", "needs its zone"),
         ("date(timestamp(order.created), 'Europe/Berln')", "is no time zone"),

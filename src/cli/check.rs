@@ -1,0 +1,63 @@
+//! `turnstile check`: is the configuration right, and what does it come to.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use super::failure::{Exit, Failure};
+use super::screen::Screen;
+use crate::config::{self, Config, Loaded};
+use crate::node::{self, Prepared};
+
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Print the whole configuration, every default included
+    #[arg(long)]
+    pub print: bool,
+    /// Print what is found as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Checks the configuration.
+///
+/// # Errors
+/// It is wrong (2), or a file cannot be read (2).
+pub fn check(args: &CheckArgs, config: &Path, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
+    let (Loaded { files, diagnostics, config: loaded }, prepared) = load(config);
+    if args.json {
+        writeln!(screen.out, "{}", diagnostics.to_json(&files))?;
+    } else {
+        eprint!("{}", diagnostics.render(&files));
+    }
+    let (Some(config), Some(prepared)) = (loaded, prepared) else { return Ok(Exit::Usage) };
+    if args.print {
+        write!(screen.out, "{}", config::print(&config))?;
+    } else if !args.json {
+        let types: Vec<_> = prepared.ruleset.types().iter().map(|rules| rules.name.to_string()).collect();
+        writeln!(screen.out, "ok: {} entity types ({})", types.len(), types.join(", "))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// A configuration that can be run; warnings are shown.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn prepared(path: &Path) -> Result<(Config, Prepared), Failure> {
+    let (Loaded { files, diagnostics, config }, prepared) = load(path);
+    let shown = diagnostics.render(&files);
+    match (config, prepared) {
+        (Some(config), Some(prepared)) => {
+            eprint!("{shown}");
+            Ok((config, prepared))
+        }
+        _ => Err(Failure::message(Exit::Usage, format!("the configuration is wrong\n{shown}"))),
+    }
+}
+
+fn load(path: &Path) -> (Loaded, Option<Prepared>) {
+    let mut loaded = config::load(path);
+    let prepared =
+        loaded.config.as_ref().and_then(|config| node::prepare(config, &loaded.files, &mut loaded.diagnostics));
+    (loaded, prepared)
+}

@@ -1,0 +1,140 @@
+//! The arguments, and which subcommand they mean.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use super::client::ServerArgs;
+use super::failure::{Exit, Failure};
+use super::screen::Screen;
+use super::{check, completions, get, ls, run, send, status};
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
+                          cannot be reached, a file cannot be read).";
+
+/// Ends race conditions in event-driven services: one actor per key, a durable journal, declared merges.
+///
+/// Without a subcommand the server is started, as by `turnstile run`.
+#[derive(Debug, Parser)]
+#[command(name = "turnstile", version, after_help = EXIT_CODES)]
+pub(super) struct Cli {
+    /// The configuration of the server
+    #[arg(short, long, global = true, env = "TURNSTILE_CONFIG", default_value = "./config.toml", value_name = "FILE")]
+    config: PathBuf,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server (also without any subcommand)
+    Run(run::RunArgs),
+    /// Check the configuration and all the rules it includes
+    Check(check::CheckArgs),
+    Send(send::SendArgs),
+    /// Show one entity
+    Get(get::GetArgs),
+    /// List the entities of a type, or the types
+    Ls(ls::LsArgs),
+    /// Show the state of the server
+    Status(status::StatusArgs),
+    /// Print the completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Does what the command line asks for. 0 ok, 1 the answer is no, 2 usage or configuration, 3 I/O.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let mut screen = Screen::of_process();
+    let done = dispatch(&cli, &mut screen).and_then(|exit| screen.flush().map(|()| exit));
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            let exit = failure.exit();
+            screen.complain(&failure);
+            exit.into()
+        }
+    }
+}
+
+/// Help and version are answers and go to standard output; anything else is wrong usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Where nobody reads the message the exit code still tells.
+    let _ = error.print();
+    if error.use_stderr() { Exit::Usage.into() } else { Exit::Ok.into() }
+}
+
+fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
+    match &cli.command {
+        None => run::run(&run::RunArgs {}, &cli.config),
+        Some(Command::Run(args)) => run::run(args, &cli.config),
+        Some(Command::Check(args)) => check::check(args, &cli.config, screen),
+        Some(Command::Send(args)) => send::send(args, cli.server.token(), screen),
+        Some(Command::Get(args)) => get::get(args, &cli.server, screen),
+        Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
+        Some(Command::Status(args)) => status::status(args, &cli.server, screen),
+        Some(Command::Completions(args)) => completions::completions(args, screen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_is_told_from_a_question() {
+        for (line, wrong) in [
+            ("turnstile", false),
+            ("turnstile run -c other.toml", false),
+            ("turnstile check --print", false),
+            ("turnstile send -", false),
+            ("turnstile send - --to localhost:7400 --connections 8 --retry-for 1m --quiet --json", false),
+            ("turnstile get order 1 --wait OrderConfirmed,applied --timeout 5s --json", false),
+            ("turnstile ls", false),
+            ("turnstile ls order --prefix a --incomplete --where true --after b --limit 5", false),
+            ("turnstile status --url http://localhost:1/base/", false),
+            ("turnstile --token t status", false),
+            ("turnstile completions bash", false),
+            ("turnstile nonsense", true),
+            ("turnstile send", true),
+            ("turnstile send - --to nowhere", true),
+            ("turnstile send - --connections 0", true),
+            ("turnstile send - --in-flight 0", true),
+            ("turnstile send - --retry-for 5", true),
+            ("turnstile get order", true),
+            ("turnstile get order 1 --timeout 5s", true),
+            ("turnstile ls --prefix a", true),
+            ("turnstile ls order --all --limit 5", true),
+            ("turnstile status --url https://localhost", true),
+            ("turnstile status --url localhost:7480", true),
+            ("turnstile completions cobol", true),
+        ] {
+            let parsed = Cli::try_parse_from(line.split(' '));
+            assert_eq!(parsed.as_ref().is_err_and(clap::Error::use_stderr), wrong, "{line}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn help_names_the_environment_and_shows_no_secret() {
+        let help = Cli::command().render_long_help().to_string();
+        for name in ["TURNSTILE_CONFIG", "TURNSTILE_URL", "TURNSTILE_TOKEN", "Exit codes"] {
+            assert!(help.contains(name), "{name} is missing in\n{help}");
+        }
+        let token =
+            Cli::command().get_arguments().find(|arg| arg.get_id() == "token").map(clap::Arg::is_hide_env_values_set);
+        assert_eq!(token, Some(true));
+    }
+}

@@ -1,0 +1,22 @@
+//! The command line: one file a subcommand. Everything a person or a script sees of Turnstile in a terminal is here.
+//!
+//! What is asked for goes to standard output, everything else (errors, progress, notices) to standard error. Nothing in
+//! this folder opens the journal or the store: `run` starts a node, the other subcommands talk to a running one.
+
+mod check;
+mod client;
+mod completions;
+mod entry;
+mod failure;
+mod get;
+mod ls;
+mod render;
+mod run;
+mod screen;
+mod send;
+mod status;
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub use entry::main;

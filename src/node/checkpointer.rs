@@ -1,0 +1,179 @@
+//! The checkpointer: a thread that carries changed states to the store, slice by slice, moves the watermark, and trims the
+//! journal.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tokio::sync::watch;
+
+use super::fatal::Fatal;
+use crate::actors::{Shards, Tag};
+use crate::config::Tuning;
+use crate::journal::JournalWriter;
+use crate::metrics::Metrics;
+use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
+use crate::store::{CheckpointWriter, EntityWrite, Store, StoreError};
+
+/// So many entities are copied at once.
+const SLICE_ENTITIES_MAX: usize = 500;
+/// How often it is looked whether a checkpoint is due.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// A slice that takes longer to come back is worth a warning.
+const SLICE_PATIENCE: Duration = Duration::from_mins(1);
+
+/// A slice of copies, everything in which is committed.
+pub struct Slice {
+    pub shard: u16,
+    pub writes: Vec<EntityWrite>,
+    pub is_last: bool,
+    /// The last committed record when it came back.
+    pub committed: Lsn,
+}
+
+/// What the checkpointer is asked to do.
+pub enum Request {
+    /// Make a last checkpoint, if it can be done by then, and end.
+    Finish { deadline: Instant },
+}
+
+/// What the checkpointer needs.
+pub struct Checkpointer {
+    pub store: Store,
+    pub shards: Shards,
+    pub slices: Receiver<Slice>,
+    pub requests: Receiver<Request>,
+    pub committed: watch::Receiver<Lsn>,
+    pub journal: JournalWriter<Tag>,
+    /// Bytes journaled since the process started.
+    pub journaled_bytes: Arc<AtomicU64>,
+    /// Bytes of states that wait for the store.
+    pub handed_bytes: Arc<AtomicU64>,
+    pub metrics: Arc<Metrics>,
+    pub tuning: Tuning,
+    /// How far every sink has delivered, as the store will remember it.
+    pub sinks_delivered: Arc<dyn Fn() -> Lsn + Send + Sync>,
+    pub fatal: Fatal,
+    pub watermark: watch::Sender<Lsn>,
+}
+
+/// Whether a checkpoint was completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Completed,
+    OutOfTime,
+}
+
+impl Checkpointer {
+    /// Makes checkpoints until it is asked to finish.
+    pub fn run(self) {
+        let mut checkpointed_bytes = 0;
+        // When which watermark was reached: the journal is kept for the retention after that.
+        let mut reached = VecDeque::from([(Instant::now(), *self.watermark.borrow())]);
+        loop {
+            let request = self.requests.recv_timeout(LOOK_EVERY);
+            let deadline = match request {
+                Ok(Request::Finish { deadline }) => Some(deadline),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let journaled = self.journaled_bytes.load(Ordering::Relaxed);
+            let is_due = journaled - checkpointed_bytes >= self.tuning.checkpoint.journal_bytes
+                || self.handed_bytes.load(Ordering::Relaxed) >= self.tuning.checkpoint.dirty_bytes_max / 2;
+            if is_due || deadline.is_some() {
+                match self.checkpoint(deadline) {
+                    Ok(Done::Completed) => {
+                        checkpointed_bytes = journaled;
+                        reached.push_back((Instant::now(), *self.watermark.borrow()));
+                        self.trim(&mut reached);
+                    }
+                    Ok(Done::OutOfTime) => tracing::info!("no time for a whole checkpoint; recovery will do the rest"),
+                    Err(error) => (self.fatal)(&error),
+                }
+            }
+            if deadline.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn checkpoint(&self, deadline: Option<Instant>) -> Result<Done, StoreError> {
+        let started = Instant::now();
+        let cut = *self.committed.borrow();
+        let mut writer = CheckpointWriter::new(self.store.clone());
+        for shard in 0..self.shards.count() {
+            let shard = shard as u16;
+            if self.shards.begin_copying(shard).blocking_recv().is_err() {
+                return Ok(Done::OutOfTime);
+            }
+            loop {
+                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                    return Ok(Done::OutOfTime);
+                }
+                self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
+                let Some(slice) = self.await_slice(deadline) else { return Ok(Done::OutOfTime) };
+                let is_last = slice.is_last;
+                self.write(&mut writer, slice)?;
+                if is_last {
+                    break;
+                }
+            }
+        }
+        writer.finish(cut)?;
+        self.watermark.send_replace(cut);
+        self.metrics.watermark_lsn.set(i64::try_from(cut.0).unwrap_or(i64::MAX));
+        self.metrics.checkpoint_duration.observe(started.elapsed().as_secs_f64());
+        Ok(Done::Completed)
+    }
+
+    /// The slice that was asked for. Slices never go missing while the node runs, so only a deadline ends the waiting: a
+    /// slice that came too late would be taken for one of the next checkpoint.
+    fn await_slice(&self, deadline: Option<Instant>) -> Option<Slice> {
+        loop {
+            let patience = deadline.unwrap_or_else(|| Instant::now() + SLICE_PATIENCE);
+            match self.slices.recv_deadline(patience) {
+                Ok(slice) => return Some(slice),
+                Err(RecvTimeoutError::Timeout) if deadline.is_none() => {
+                    tracing::warn!("a checkpoint waits for the journal's writer");
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn write(&self, writer: &mut CheckpointWriter, slice: Slice) -> Result<(), StoreError> {
+        if slice.writes.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<(EntityKey, Version, Option<IdentityHash>)> = slice
+            .writes
+            .iter()
+            .map(|write| (write.entity.clone(), write.row.version, write.identities.last().map(|(id, _)| *id)))
+            .collect();
+        writer.write(slice.writes, slice.committed)?;
+        self.shards.stored(slice.shard, rows);
+        Ok(())
+    }
+
+    /// Trims the journal up to what the store, every sink and the retention no longer need.
+    fn trim(&self, reached: &mut VecDeque<(Instant, Lsn)>) {
+        let retention = self.tuning.journal.retention;
+        while reached.get(1).is_some_and(|(at, _)| at.elapsed() >= retention) {
+            reached.pop_front();
+        }
+        let Some((at, old_enough)) = reached.front() else { return };
+        if at.elapsed() < retention {
+            return;
+        }
+        let keep_from = (*old_enough).min((self.sinks_delivered)()).next();
+        // The writer is gone only when the process is ending.
+        let _ = self.journal.trim(keep_from);
+    }
+}
+
+/// The channel on which slices come back from the writer; one is under way at a time.
+pub fn slices() -> (Sender<Slice>, Receiver<Slice>) {
+    crossbeam_channel::bounded(4)
+}

@@ -1,0 +1,84 @@
+//! Watching the limits that close admission: free disk space, states that wait for the store, the journal's unsaved tail.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::Tuning;
+use crate::ingress::Admission;
+use crate::journal::JournalReader;
+use crate::metrics::Metrics;
+use crate::store::Store;
+
+/// How often the limits are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The unsaved tail of the journal may grow to so many times `checkpoint.journal_bytes` before admission waits.
+const TAIL_FACTOR_MAX: u64 = 4;
+
+/// The guard.
+pub struct Guard {
+    pub folder: PathBuf,
+    pub tuning: Tuning,
+    pub admission: Arc<Admission>,
+    pub journal: JournalReader,
+    pub store: Store,
+    pub metrics: Arc<Metrics>,
+    pub journaled_bytes: Arc<AtomicU64>,
+    pub handed_bytes: Arc<AtomicU64>,
+    pub watermark: watch::Receiver<crate::model::ids::Lsn>,
+}
+
+impl Guard {
+    /// Looks at the limits until the node ends.
+    pub async fn run(mut self) {
+        let mut saved_bytes = 0;
+        loop {
+            if self.watermark.has_changed().unwrap_or(false) {
+                self.watermark.mark_unchanged();
+                saved_bytes = self.journaled_bytes.load(Ordering::Relaxed);
+            }
+            self.look(saved_bytes);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Looks at the limits once.
+    pub fn look(&self, saved_bytes: u64) {
+        let gate = &self.admission.gate;
+        gate.set("the free disk space", self.disk());
+        let handed = self.handed_bytes.load(Ordering::Relaxed);
+        let handed_max = self.tuning.checkpoint.dirty_bytes_max;
+        gate.set(
+            "what waits for the store",
+            (handed > handed_max).then(|| {
+                format!("{handed} bytes wait for the store, more than checkpoint.dirty_bytes_max = {handed_max}")
+            }),
+        );
+        let tail = self.journaled_bytes.load(Ordering::Relaxed).saturating_sub(saved_bytes);
+        let tail_max = self.tuning.checkpoint.journal_bytes.saturating_mul(TAIL_FACTOR_MAX);
+        gate.set(
+            "the journal's unsaved tail",
+            (tail > tail_max).then(|| format!("{tail} bytes of the journal are not in the store yet")),
+        );
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.admission_open.set(if gate.is_open() { 1.0 } else { 0.0 });
+        self.metrics.in_flight_records.set(gauge(self.admission.credits.in_flight()));
+        self.metrics.store_bytes.with_label_values(&["journal"]).set(gauge(self.journal.bytes()));
+        self.metrics.store_bytes.with_label_values(&["state"]).set(gauge(self.store.file_bytes()));
+    }
+
+    fn disk(&self) -> Option<String> {
+        let least = self.tuning.limits.disk_free_min;
+        match rustix::fs::statvfs(&self.folder) {
+            Ok(found) => {
+                let free = found.f_bavail.saturating_mul(found.f_frsize);
+                (free < least)
+                    .then(|| format!("{free} bytes are free on the disk, less than limits.disk_free_min = {least}"))
+            }
+            Err(error) => Some(format!("the free disk space cannot be told: {error}")),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The node: what is started in which order, how it is wired, and in which order it ends.
+//!
+//! Nothing here decides or stores anything; every part does its own work and knows the others only through what it is given.
+
+mod checkpointer;
+mod commits;
+mod drain;
+mod fatal;
+mod guard;
+mod prepare;
+mod recovery;
+mod sinks;
+mod sources;
+mod start;
+
+pub use fatal::{EXIT_IO, causes};
+pub use prepare::{Prepared, prepare};
+pub use recovery::RecoveryError;
+pub use start::{NodeError, run};

@@ -1,0 +1,38 @@
+//! From a configuration to what runs it: every expression compiled. Used by `run` and `check` alike.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{Config, Diagnostics, Files};
+use crate::ingress::{Decoder, Mapping};
+use crate::rules::{Ruleset, compile};
+
+/// A configuration's rules and decoders.
+pub struct Prepared {
+    pub ruleset: Arc<Ruleset>,
+    /// By source.
+    pub decoders: HashMap<String, Decoder>,
+}
+
+/// Compiles every expression of the configuration; what is wrong is added to `diagnostics`, and then nothing is returned.
+pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) -> Option<Prepared> {
+    let limits = &config.tuning.limits;
+    let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let types: Vec<_> = config.entities.iter().filter_map(|declared| compile(declared, files, diagnostics)).collect();
+    let decoders = config
+        .sources
+        .iter()
+        .map(|source| {
+            let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, files, diagnostics));
+            let decoder = Decoder::new(mapping, limit(limits.event_bytes_max), limit(limits.json_depth_max));
+            (source.name.value.clone(), decoder)
+        })
+        .collect();
+    if diagnostics.has_errors() {
+        return None;
+    }
+    Some(Prepared {
+        ruleset: Arc::new(Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max))),
+        decoders,
+    })
+}

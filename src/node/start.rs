@@ -1,0 +1,388 @@
+//! Starting a node: the data folder, recovery, the writer, the shards, sinks, checkpoints, and at last the sources.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use actix::Arbiter;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::checkpointer::{Checkpointer, Request, Slice, slices};
+use super::commits::Commits;
+use super::drain::{DRAIN_RESERVE, Node, terminated};
+use super::fatal::{self, Fatal};
+use super::guard::Guard;
+use super::prepare::Prepared;
+use super::recovery::{self, RecoveryError};
+use super::sinks::{Setup, SinkError, Sinks};
+use super::sources::{self, Bound, Kind};
+use crate::actors::{HandedOver, ShardSetup, Shards, Supervisor, Surroundings, Tag, Work};
+use crate::admin::{self, Api, NodeState};
+use crate::config::Config;
+use crate::egress::write_cloud_event;
+use crate::ingress::{Admission, Credits, Deliver, Gate, Phase, SourceMetrics};
+use crate::journal::{Journal, JournalReader, JournalWriter, spawn_writer};
+use crate::metrics::{Metrics, TypeMetrics};
+use crate::model::ids::{EntityKey, Lsn};
+use crate::rules::{Ruleset, decide};
+use crate::store::Store;
+
+/// Batches that may wait for the writer beyond those that credits bound: inputs from inside, and copies.
+const WRITER_QUEUE_SPARE: usize = 4096;
+/// More batches never wait for the writer, whatever the limits say.
+const WRITER_QUEUE_MAX: usize = 1 << 20;
+
+/// Why a node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    #[error("cannot listen on {address}; is it in use, or not this machine's?")]
+    Listen { address: String, source: std::io::Error },
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error("cannot start {what}")]
+    Start { what: &'static str, source: std::io::Error },
+}
+
+/// Runs a node until SIGTERM or SIGINT, then drains it.
+///
+/// # Errors
+/// When it cannot start. Once it runs, a failing disk ends the process with exit code 3.
+pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("io")
+        .enable_all()
+        .build()
+        .map_err(|source| NodeError::Start { what: "the I/O threads", source })?;
+    let outcome = actix::System::new().block_on(async {
+        let node = Starting { config, prepared, runtime: &runtime }.run().await?;
+        terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
+        node.drain().await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(DRAIN_RESERVE);
+    outcome
+}
+
+struct Starting<'a> {
+    config: &'a Config,
+    prepared: Prepared,
+    runtime: &'a Runtime,
+}
+
+/// What the parts of a node share.
+struct Shared {
+    metrics: Arc<Metrics>,
+    types: HashMap<Arc<str>, Arc<TypeMetrics>>,
+    fatal: Fatal,
+    store: Store,
+    journal: JournalReader,
+    committed: watch::Receiver<Lsn>,
+    watermark: watch::Sender<Lsn>,
+    journaled_bytes: Arc<AtomicU64>,
+    handed_bytes: Arc<AtomicU64>,
+}
+
+/// The journal's writer and what it sets off.
+struct Writing {
+    writer: JournalWriter<Tag>,
+    thread: std::thread::JoinHandle<Option<Journal>>,
+    slices: crossbeam_channel::Receiver<Slice>,
+    /// Where the writer finds the shards once they have started.
+    shards: Arc<OnceLock<Shards>>,
+}
+
+impl Starting<'_> {
+    async fn run(mut self) -> Result<Node, NodeError> {
+        let bound = sources::bind_all(self.config)?;
+        let metrics = Arc::new(Metrics::new());
+        let types = type_metrics(&metrics, &self.prepared.ruleset);
+        let opened = recovery::open(&self.config.server.data_dir, &self.config.tuning, &self.prepared.ruleset)?;
+        let recovered = recovery::replay(&opened, &types)?;
+        let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
+        let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
+        metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
+        metrics.watermark_lsn.set(gauge(watermark));
+        let shared = Shared {
+            metrics,
+            types,
+            fatal: fatal::exit(),
+            journal: opened.journal.reader(),
+            store: opened.store,
+            committed: committed_seen,
+            watermark: watch::Sender::new(watermark),
+            journaled_bytes: Arc::default(),
+            handed_bytes: Arc::default(),
+        };
+        let writing = self.writing(&shared, opened.journal, committed)?;
+        let (shards, arbiters) = self.shards(&shared, &writing.writer, recovered.entities);
+        let _ = writing.shards.set(shards.clone());
+        let admission = self.admission(&shared, &shards);
+        let sinks = self.sinks(&shared, &shards).await?;
+        let (checkpoints, checkpointer) =
+            self.checkpointer(&shared, &shards, &sinks, writing.writer, writing.slices)?;
+        self.guard(&shared, &admission);
+
+        let (phase, state) = (watch::Sender::new(Phase::Running), watch::Sender::new(NodeState::Ready));
+        let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
+        let mut out = std::io::stdout();
+        let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
+        let status = self.status(&shared, &shards, &sinks, &bound);
+        let (mut tasks, mut http) = (Vec::new(), None);
+        for bound in bound {
+            match bound.kind {
+                Kind::Http => {
+                    let _ = writeln!(out, "http listening on http://{}", bound.address);
+                    let state = state.subscribe();
+                    http = Some(self.http(bound, &shared, &shards, &admission, state, status.clone())?);
+                }
+                Kind::Tcp(token) => {
+                    let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
+                    tasks.push(sources::serve_tcp(
+                        bound,
+                        token.clone(),
+                        &mut self.prepared.decoders,
+                        &admission,
+                        self.config.tuning.limits.connections_max,
+                        phase.subscribe(),
+                        self.runtime,
+                    )?);
+                }
+            }
+        }
+        let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
+        let _ = out.flush();
+        Ok(Node {
+            drain: self.config.tuning.limits.drain,
+            shards,
+            arbiters,
+            admission,
+            phase,
+            state,
+            sources: tasks,
+            http,
+            sinks,
+            checkpoints,
+            checkpointer,
+            writer: writing.thread,
+        })
+    }
+
+    fn writing(&self, shared: &Shared, journal: Journal, committed: watch::Sender<Lsn>) -> Result<Writing, NodeError> {
+        let (slice_sender, slices) = slices();
+        let shards = Arc::new(OnceLock::new());
+        let commits = Commits {
+            shards: shards.clone(),
+            slices: slice_sender,
+            committed,
+            journaled_bytes: shared.journaled_bytes.clone(),
+            metrics: shared.metrics.clone(),
+        };
+        let in_flight = usize::try_from(self.config.tuning.limits.in_flight_records_max).unwrap_or(usize::MAX);
+        let queued_max = in_flight.min(WRITER_QUEUE_MAX) + WRITER_QUEUE_SPARE;
+        let fatal = shared.fatal.clone();
+        let (writer, thread) =
+            spawn_writer(journal, queued_max, move |commit| commits.pass_on(commit), move |error| fatal(&error))
+                .map_err(|source| NodeError::Start { what: "the journal's writer", source })?;
+        Ok(Writing { writer, thread, slices, shards })
+    }
+
+    fn shards(
+        &self,
+        shared: &Shared,
+        writer: &JournalWriter<Tag>,
+        recovered: HashMap<EntityKey, HandedOver>,
+    ) -> (Shards, Vec<Arbiter>) {
+        let actors = &self.config.tuning.actors;
+        let count = usize::from(actors.shards).max(1);
+        let mut by_shard: Vec<HashMap<EntityKey, HandedOver>> = (0..count).map(|_| HashMap::new()).collect();
+        for (key, handed) in recovered {
+            by_shard[key.partition().shard(count)].insert(key, handed);
+        }
+        let mut arbiters = Vec::new();
+        let mut supervisors = Vec::new();
+        for (index, recovered) in by_shard.into_iter().enumerate() {
+            let fatal = shared.fatal.clone();
+            let setup = ShardSetup {
+                index: index as u16,
+                around: Surroundings {
+                    store: shared.store.clone(),
+                    metrics: shared.metrics.clone(),
+                    types: shared.types.clone(),
+                    entity_bytes_max: usize::try_from(self.config.tuning.limits.entity_bytes_max).unwrap_or(usize::MAX),
+                    decide,
+                    fatal: Arc::new(move |error| fatal(&error)),
+                },
+                writer: writer.clone(),
+                live_max: (usize::try_from(actors.max_live).unwrap_or(usize::MAX) / count).max(1),
+                idle: actors.idle,
+                recovered,
+                handed_bytes: shared.handed_bytes.clone(),
+            };
+            let arbiter = Arbiter::new();
+            supervisors.push(Supervisor::start_on(&arbiter.handle(), setup));
+            arbiters.push(arbiter);
+        }
+        (Shards::new(supervisors), arbiters)
+    }
+
+    fn admission(&self, shared: &Shared, shards: &Shards) -> Arc<Admission> {
+        let limits = &self.config.tuning.limits;
+        Arc::new(Admission {
+            ruleset: self.prepared.ruleset.clone(),
+            credits: Credits::new(limits.in_flight_records_max, limits.in_flight_bytes_max),
+            gate: Gate::default(),
+            metrics: shared.metrics.clone(),
+            deliver: delivering(shards.clone()),
+        })
+    }
+
+    async fn sinks(&self, shared: &Shared, shards: &Shards) -> Result<Sinks, SinkError> {
+        Sinks::start(Setup {
+            config: self.config,
+            shards,
+            journal: &shared.journal,
+            ruleset: &self.prepared.ruleset,
+            metrics: &shared.metrics,
+            committed: &shared.committed,
+            runtime: self.runtime.handle().clone(),
+            fatal: shared.fatal.clone(),
+        })
+        .await
+    }
+
+    fn checkpointer(
+        &self,
+        shared: &Shared,
+        shards: &Shards,
+        sinks: &Sinks,
+        journal: JournalWriter<Tag>,
+        slices: crossbeam_channel::Receiver<Slice>,
+    ) -> Result<(crossbeam_channel::Sender<Request>, std::thread::JoinHandle<()>), NodeError> {
+        let (checkpoints, requests) = crossbeam_channel::bounded(1);
+        let checkpointer = Checkpointer {
+            store: shared.store.clone(),
+            shards: shards.clone(),
+            slices,
+            requests,
+            committed: shared.committed.clone(),
+            journal,
+            journaled_bytes: shared.journaled_bytes.clone(),
+            handed_bytes: shared.handed_bytes.clone(),
+            metrics: shared.metrics.clone(),
+            tuning: self.config.tuning.clone(),
+            sinks_delivered: sinks.delivered(),
+            fatal: shared.fatal.clone(),
+            watermark: shared.watermark.clone(),
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || checkpointer.run());
+        Ok((checkpoints, thread.map_err(|source| NodeError::Start { what: "the checkpointer", source })?))
+    }
+
+    fn guard(&self, shared: &Shared, admission: &Arc<Admission>) {
+        let guard = Guard {
+            folder: self.config.server.data_dir.clone(),
+            tuning: self.config.tuning.clone(),
+            admission: admission.clone(),
+            journal: shared.journal.clone(),
+            store: shared.store.clone(),
+            metrics: shared.metrics.clone(),
+            journaled_bytes: shared.journaled_bytes.clone(),
+            handed_bytes: shared.handed_bytes.clone(),
+            watermark: shared.watermark.subscribe(),
+        };
+        guard.look(0);
+        self.runtime.spawn(guard.run());
+    }
+
+    /// The node's own members of the status document.
+    fn status(
+        &self,
+        shared: &Shared,
+        shards: &Shards,
+        sinks: &Sinks,
+        bound: &[Bound<'_>],
+    ) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+        let started = Instant::now();
+        let sources: serde_json::Value = bound.iter().map(Bound::status).collect();
+        let sinks = sinks.status();
+        let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
+        let shards = shards.count();
+        Arc::new(move || {
+            let committed = *committed.borrow();
+            serde_json::json!({
+                "uptime_seconds": started.elapsed().as_secs(),
+                "lsn": committed.0,
+                "watermark": watermark.borrow().0,
+                "shards": shards,
+                "sources": sources,
+                "sinks": sinks(committed),
+            })
+        })
+    }
+
+    fn http(
+        &mut self,
+        bound: Bound<'_>,
+        shared: &Shared,
+        shards: &Shards,
+        admission: &Arc<Admission>,
+        state: watch::Receiver<NodeState>,
+        status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    ) -> Result<actix_web::dev::ServerHandle, NodeError> {
+        let server_name = self.config.server.name.clone();
+        let api = Api {
+            server_name: server_name.clone(),
+            admission: admission.clone(),
+            decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
+            source: SourceMetrics::new(&shared.metrics, sources::HTTP),
+            shards: shards.clone(),
+            store: shared.store.clone(),
+            journal: shared.journal.clone(),
+            ruleset: self.prepared.ruleset.clone(),
+            metrics: shared.metrics.clone(),
+            token: self.config.server.token.clone(),
+            limits: self.config.tuning.limits.clone(),
+            committed: shared.committed.clone(),
+            state,
+            render_decisions: Arc::new(move |_, record| {
+                let render = |decision| {
+                    let mut out = Vec::new();
+                    write_cloud_event(&mut out, &server_name, record, decision);
+                    out
+                };
+                record.decisions.iter().map(render).collect()
+            }),
+            status,
+        };
+        let server = admin::serve(Arc::new(api), bound.listener)
+            .map_err(|source| NodeError::Listen { address: bound.address.to_string(), source })?;
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        Ok(handle)
+    }
+}
+
+fn gauge(lsn: Lsn) -> i64 {
+    i64::try_from(lsn.0).unwrap_or(i64::MAX)
+}
+
+fn type_metrics(metrics: &Metrics, ruleset: &Ruleset) -> HashMap<Arc<str>, Arc<TypeMetrics>> {
+    let of = |rules: &Arc<crate::rules::EntityRules>| {
+        let complete: Vec<&str> = rules.missing_names(u64::MAX).collect();
+        let decisions: Vec<&str> = rules.decisions.iter().map(|decision| &*decision.name).collect();
+        (rules.name.clone(), metrics.entity_type(&rules.name, &complete, &decisions))
+    };
+    ruleset.types().iter().map(of).collect()
+}
+
+fn delivering(shards: Shards) -> Deliver {
+    Arc::new(move |deliveries| {
+        let work = |delivery: crate::ingress::Delivery| Work::Event { taken: delivery.taken, ticket: delivery.ticket };
+        shards.deliver(deliveries.into_iter().map(work));
+    })
+}

@@ -1,0 +1,111 @@
+//! The tree that expressions are compiled to, and what can be told from it alone.
+
+use super::Root;
+use super::functions::Function;
+use super::library::LibraryCall;
+use super::operators::Binary;
+use super::optional::OptionalCall;
+use crate::model::value::Value;
+
+/// A compiled expression's tree.
+#[derive(Debug)]
+pub(super) enum Node {
+    Literal(Value),
+    /// A root and how the text spells it.
+    Root(Root, Box<str>),
+    /// A variable of an enclosing macro.
+    Local(Box<str>),
+    Select(Box<Node>, Box<str>),
+    Has(Box<Node>),
+    OptSelect(Box<Node>, Box<str>),
+    Index(Box<Node>, Box<Node>),
+    OptIndex(Box<Node>, Box<Node>),
+    And(Box<Node>, Box<Node>),
+    Or(Box<Node>, Box<Node>),
+    Not(Box<Node>),
+    If(Box<[Node; 3]>),
+    Negate(Box<Node>),
+    Binary(Binary, Box<[Node; 2]>),
+    /// Elements, each marked if it is left out when it has no value (`[?x]`).
+    List(Vec<(Node, Presence)>),
+    Map(Vec<(Node, Node, Presence)>),
+    /// `map` and `filter`: what an element becomes, if it passes.
+    Collect(Box<Collect>),
+    Fold(Box<Fold>),
+    Call(Function, Vec<Node>),
+    Optional(OptionalCall, Vec<Node>),
+    Library(Box<LibraryCall>, Vec<Node>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    Required,
+    Optional,
+}
+
+#[derive(Debug)]
+pub(super) struct Collect {
+    pub range: Node,
+    pub variable: Box<str>,
+    pub filter: Option<Node>,
+    pub element: Node,
+}
+
+#[derive(Debug)]
+pub(super) struct Fold {
+    pub range: Node,
+    pub variable: Box<str>,
+    pub second: Option<Box<str>>,
+    pub accumulator: Box<str>,
+    pub init: Node,
+    pub condition: Node,
+    pub step: Node,
+    pub result: Node,
+}
+
+impl Node {
+    /// The type of its value, where the text alone tells.
+    pub(super) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Node::Literal(value) => Some(value.type_name()),
+            Node::Has(_) | Node::And(..) | Node::Or(..) | Node::Not(_) => Some("bool"),
+            Node::Binary(binary, _) => binary.kind(),
+            Node::List(_) | Node::Collect(_) => Some("list"),
+            Node::Map(_) => Some("map"),
+            Node::Call(function, _) => function.kind(),
+            Node::Root(Root::Key, _) => Some("string"),
+            Node::If(parts) => parts[1].kind().filter(|kind| parts[2].kind() == Some(kind)),
+            _ => None,
+        }
+    }
+
+    /// All roots read anywhere in it.
+    pub(super) fn collect_roots(&self, roots: &mut Vec<Root>) {
+        let mut all = |nodes: &[&Node]| nodes.iter().for_each(|node| node.collect_roots(roots));
+        match self {
+            Node::Literal(_) | Node::Local(_) => {}
+            Node::Root(root, _) => roots.push(root.clone()),
+            Node::Select(a, _) | Node::OptSelect(a, _) | Node::Has(a) | Node::Not(a) | Node::Negate(a) => all(&[a]),
+            Node::Index(a, b) | Node::OptIndex(a, b) | Node::And(a, b) | Node::Or(a, b) => all(&[a, b]),
+            Node::If(parts) => all(&[&parts[0], &parts[1], &parts[2]]),
+            Node::Binary(_, parts) => all(&[&parts[0], &parts[1]]),
+            Node::List(items) => items.iter().for_each(|(item, _)| item.collect_roots(roots)),
+            Node::Map(members) => members.iter().for_each(|(key, value, _)| {
+                key.collect_roots(roots);
+                value.collect_roots(roots);
+            }),
+            Node::Collect(collect) => {
+                all(&[&collect.range, &collect.element]);
+                if let Some(filter) = &collect.filter {
+                    filter.collect_roots(roots);
+                }
+            }
+            Node::Fold(fold) => all(&[&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result]),
+            Node::Call(_, args) | Node::Optional(_, args) | Node::Library(_, args) => {
+                for arg in args {
+                    arg.collect_roots(roots);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Tests of the rules as a whole: configuration text in, events through `admit`, `decide` and `evolve`, documents out.
+
+mod admission;
+mod convergence;
+mod decisions;
+mod documents;
+mod generate;
+mod missing;
+mod numbers;
+mod oracle;
+
+use std::collections::BTreeMap;
+
+use super::{Decided, Document, Ruleset, Taken, Verdict, compile, decide, evolve};
+use crate::config;
+use crate::model::event::{Event, TimeGiven};
+use crate::model::ids::EntityKey;
+use crate::model::json;
+use crate::model::record::{DecisionRevision, Record};
+use crate::model::refusal::Refusal;
+use crate::model::state::{LsnBook, State};
+use crate::model::time::Timestamp;
+use crate::model::value::{Map, Value};
+
+/// The longest key that these tests' rules take.
+const KEY_BYTES_MAX: usize = 512;
+
+/// The rules of a configuration text.
+fn ruleset(text: &str) -> Ruleset {
+    let mut loaded = config::load_str(text, &|_| None);
+    let config = loaded.config.take().unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.files)));
+    let types: Vec<_> = config
+        .entities
+        .iter()
+        .filter_map(|declared| compile(declared, &loaded.files, &mut loaded.diagnostics))
+        .collect();
+    assert!(!loaded.diagnostics.has_errors(), "{}\n{text}", loaded.diagnostics.render(&loaded.files));
+    Ruleset::new(types, &config.server.ignore, KEY_BYTES_MAX)
+}
+
+fn time(text: &str) -> Timestamp {
+    Timestamp::parse(text).unwrap()
+}
+
+/// The time of the n-th second after the tests' beginning.
+fn second(n: i64) -> Timestamp {
+    Timestamp::from_nanos(time("2026-11-20T10:00:00Z").nanos() + i128::from(n) * 1_000_000_000).unwrap()
+}
+
+/// An event from the JSON a source would send; without `time` it is one that was given none.
+fn event(text: &str) -> Event {
+    let Value::Map(mut members) = json::parse(text.as_bytes(), 64).unwrap() else { panic!("{text}") };
+    let mut text_of = |name: &str| members.remove(name).and_then(|value| value.as_str().map(str::to_owned));
+    let (id, kind, source) = (text_of("id").unwrap(), text_of("type").unwrap(), text_of("source"));
+    let (given, subject) = (text_of("time"), text_of("subject"));
+    Event {
+        source: source.as_deref().unwrap_or("default").into(),
+        id: id.into(),
+        kind: kind.into(),
+        time: given.as_deref().map_or(second(0), time),
+        time_given: if given.is_some() { TimeGiven::BySender } else { TimeGiven::AtReceipt },
+        subject: subject.map(String::into_boxed_str),
+        data: members.remove("data"),
+        extensions: members.into_iter().collect::<Map>(),
+    }
+}
+
+/// What came of an event at one entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Counted,
+    Duplicate,
+    Conflict,
+}
+
+/// The rules at work on states kept in memory, and every record made.
+struct Machine {
+    rules: Ruleset,
+    states: BTreeMap<EntityKey, State>,
+    records: Vec<Record>,
+    /// Names of rules that went wrong, in the order they did.
+    errors: Vec<Box<str>>,
+}
+
+impl Machine {
+    fn new(rules: Ruleset) -> Self {
+        Machine { rules, states: BTreeMap::new(), records: Vec::new(), errors: Vec::new() }
+    }
+
+    /// Handles an event as the actors do, except that each record is evolved from its stored form.
+    fn handle(&mut self, event: &Event, now: Timestamp) -> Result<Vec<Came>, Refusal> {
+        let takers = self.rules.admit(event)?;
+        Ok(takers.into_iter().map(|taken| self.take(taken, now)).collect())
+    }
+
+    fn take(&mut self, taken: Taken, now: Timestamp) -> Came {
+        let state = self.states.entry(taken.entity.clone()).or_default();
+        let prior = state.identities.get(taken.identity).map(|seen| seen.payload);
+        let Decided { record, errors, .. } = match decide(state, taken, prior, now) {
+            Verdict::Record(decided) => *decided,
+            Verdict::Duplicate => return Came::Duplicate,
+            Verdict::Conflict => return Came::Conflict,
+        };
+        let stored = Record::decode(&record.encode()).unwrap();
+        assert_eq!(stored, record, "a record is stored as it is");
+        evolve(state, &stored);
+        self.records.push(stored);
+        self.errors.extend(errors);
+        Came::Counted
+    }
+
+    /// Handles events that must all count.
+    fn count(&mut self, events: &[&str]) {
+        for (n, text) in (0..).zip(events) {
+            let came = self.handle(&event(text), second(n)).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
+            assert!(came.iter().all(|came| *came == Came::Counted), "{text}: {came:?}");
+        }
+    }
+
+    /// The document of an entity, as JSON.
+    fn document(&self, kind: &str, key: &str) -> Document {
+        let state = &self.states[&EntityKey::new(kind, key)];
+        Document::new(self.rules.get(kind).unwrap(), key, state, &LsnBook::default())
+    }
+
+    /// A member of an entity's document, as JSON.
+    fn shown(&self, kind: &str, key: &str, member: &str) -> String {
+        json::to_string(self.document(kind, key).get(member).unwrap())
+    }
+
+    /// Every decision revision so far.
+    fn decisions(&self) -> impl Iterator<Item = (&EntityKey, &DecisionRevision)> {
+        self.records.iter().flat_map(|record| record.decisions.iter().map(|decision| (&record.entity, decision)))
+    }
+
+    /// Every decision revision so far, in short: `Confirmed 1 made {"a":1}`.
+    fn decision_lines(&self) -> Vec<String> {
+        self.decisions()
+            .map(|(_, made)| {
+                let data = json::to_string(&made.data.unpack());
+                format!("{} {} {} {data}", made.name, made.revision.0, made.state.as_str())
+            })
+            .collect()
+    }
+}
