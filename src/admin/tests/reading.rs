@@ -108,7 +108,7 @@ async fn pages_are_filtered() {
         assert_eq!(keys_of(&node, &format!("?{query}")).await.0.len(), count, "{query}");
     }
     for (query, expected) in [
-        (format!("where={}", encode("order.piad > 1")), "at character 6); did you mean `order.paid`?"),
+        (format!("where={}", encode("order.piad > 1")), "at character 1); did you mean `order.paid`?"),
         (format!("where={}", encode("order.paid >")), "where: "),
         (format!("where={}", encode("'text'")), "true or false"),
         ("incomplete=piad".into(), "did you mean `paid`?"),
