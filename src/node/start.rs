@@ -10,7 +10,7 @@ use actix::Arbiter;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::checkpointer::{Checkpointer, Request, Slice, slices};
+use super::checkpointer::{Checkpointer, Request, slices};
 use super::commits::Commits;
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
@@ -19,7 +19,7 @@ use super::prepare::Prepared;
 use super::recovery::{self, RecoveryError};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
-use crate::actors::{HandedOver, ShardSetup, Shards, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::admin::{self, Api, NodeState};
 use crate::config::Config;
 use crate::egress::write_cloud_event;
@@ -91,7 +91,6 @@ struct Shared {
 struct Writing {
     writer: JournalWriter<Tag>,
     thread: std::thread::JoinHandle<Option<Journal>>,
-    slices: crossbeam_channel::Receiver<Slice>,
     /// Where the writer finds the shards once they have started.
     shards: Arc<OnceLock<Shards>>,
 }
@@ -119,12 +118,13 @@ impl Starting<'_> {
             handed_bytes: Arc::default(),
         };
         let writing = self.writing(&shared, opened.journal, committed)?;
-        let (shards, arbiters) = self.shards(&shared, &writing.writer, recovered.entities);
+        let (slice_sender, slice_receiver) = slices();
+        let (shards, arbiters) = self.shards(&shared, &writing.writer, &slice_sender, recovered.entities);
         let _ = writing.shards.set(shards.clone());
         let admission = self.admission(&shared, &shards);
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
-            self.checkpointer(&shared, &shards, &sinks, writing.writer, writing.slices)?;
+            self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
         self.guard(&shared, &admission);
 
         let (phase, state) = (watch::Sender::new(Phase::Running), watch::Sender::new(NodeState::Ready));
@@ -173,11 +173,9 @@ impl Starting<'_> {
     }
 
     fn writing(&self, shared: &Shared, journal: Journal, committed: watch::Sender<Lsn>) -> Result<Writing, NodeError> {
-        let (slice_sender, slices) = slices();
         let shards = Arc::new(OnceLock::new());
         let commits = Commits {
             shards: shards.clone(),
-            slices: slice_sender,
             committed,
             journaled_bytes: shared.journaled_bytes.clone(),
             metrics: shared.metrics.clone(),
@@ -188,13 +186,14 @@ impl Starting<'_> {
         let (writer, thread) =
             spawn_writer(journal, queued_max, move |commit| commits.pass_on(commit), move |error| fatal(&error))
                 .map_err(|source| NodeError::Start { what: "the journal's writer", source })?;
-        Ok(Writing { writer, thread, slices, shards })
+        Ok(Writing { writer, thread, shards })
     }
 
     fn shards(
         &self,
         shared: &Shared,
         writer: &JournalWriter<Tag>,
+        slices: &crossbeam_channel::Sender<Slice>,
         recovered: HashMap<EntityKey, HandedOver>,
     ) -> (Shards, Vec<Arbiter>) {
         let actors = &self.config.tuning.actors;
@@ -218,6 +217,8 @@ impl Starting<'_> {
                     fatal: Arc::new(move |error| fatal(&error)),
                 },
                 writer: writer.clone(),
+                slices: slices.clone(),
+                committed: *shared.committed.borrow(),
                 live_max: (usize::try_from(actors.max_live).unwrap_or(usize::MAX) / count).max(1),
                 idle: actors.idle,
                 recovered,
