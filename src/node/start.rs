@@ -16,7 +16,7 @@ use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
 use super::prepare::Prepared;
-use super::recovery::{self, RecoveryError};
+use super::recovery::{self, Opened, Recovered, RecoveryError};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
 use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
@@ -100,8 +100,7 @@ impl Starting<'_> {
         let bound = sources::bind_all(self.config)?;
         let metrics = Arc::new(Metrics::new());
         let types = type_metrics(&metrics, &self.prepared.ruleset);
-        let opened = recovery::open(&self.config.server.data_dir, &self.config.tuning, &self.prepared.ruleset)?;
-        let recovered = recovery::replay(&opened, &types)?;
+        let (opened, recovered) = self.recover(&metrics, &types, &bound).await?;
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
@@ -170,6 +169,35 @@ impl Starting<'_> {
             checkpointer,
             writer: writing.thread,
         })
+    }
+
+    /// Opens the data folder and replays the journal, on a thread of its own; HTTP says meanwhile that it is not ready.
+    async fn recover(
+        &self,
+        metrics: &Arc<Metrics>,
+        types: &HashMap<Arc<str>, Arc<TypeMetrics>>,
+        bound: &[Bound<'_>],
+    ) -> Result<(Opened, Recovered), NodeError> {
+        let mut waiting = None;
+        if let Some(bound) = bound.iter().find(|bound| matches!(bound.kind, Kind::Http)) {
+            let listening = |source| NodeError::Listen { address: bound.address.to_string(), source };
+            let listener = bound.listener.try_clone().map_err(listening)?;
+            let server = admin::serve_recovering(metrics.clone(), listener).map_err(listening)?;
+            waiting = Some(server.handle());
+            actix_rt::spawn(server);
+        }
+        let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
+        let recovery = actix_rt::task::spawn_blocking(move || {
+            let opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
+            let recovered = recovery::replay(&opened, &types)?;
+            Ok::<_, RecoveryError>((opened, recovered))
+        });
+        let recovered = recovery.await;
+        if let Some(waiting) = waiting {
+            waiting.stop(false).await;
+        }
+        let failed = |error| NodeError::Start { what: "recovery", source: std::io::Error::other(error) };
+        Ok(recovered.map_err(failed)??)
     }
 
     fn writing(&self, shared: &Shared, journal: Journal, committed: watch::Sender<Lsn>) -> Result<Writing, NodeError> {
