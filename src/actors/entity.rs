@@ -2,7 +2,6 @@
 //! its shard's outbox.
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use crate::model::state::{LsnBook, State};
 use crate::model::time::Timestamp;
 use crate::rules::{self, Outcome, Taken, Verdict};
 use crate::store::{EntityWrite, Store, StoreError, StoredIdentity, StoredRow};
+use crate::vital;
 
 /// Format of a stored entity: its state and where its records are.
 pub const ENTITY_FORMAT: u8 = 1;
@@ -197,7 +197,7 @@ impl Entity {
         }
         let rules = taken.rules.clone();
         let event_id = taken.input.event.id.clone();
-        let decided = catch_unwind(AssertUnwindSafe(|| (around.decide)(&self.state, taken, prior, now)));
+        let decided = vital::guarded(|| (around.decide)(&self.state, taken, prior, now));
         match decided {
             Ok(Verdict::Record(decided)) => {
                 match decided.outcome {
@@ -229,9 +229,8 @@ impl Entity {
                 );
                 self.unrecorded(Pending::Refused(ticket, Refusal::new(Code::Conflict, why)))
             }
-            Err(panic) => {
+            Err(why) => {
                 metrics.failed.inc();
-                let why = panic_text(panic.as_ref());
                 tracing::error!(r#type = %self.key.kind, key = %self.key.key, event_id = %event_id, "a rule panicked: {why}");
                 let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", self.key.kind));
                 self.unrecorded(Pending::Refused(ticket, refusal))
@@ -257,11 +256,8 @@ impl Entity {
     fn evolve(&mut self, record: Record, pending: Pending) -> Handled {
         let bytes = record.encode();
         self.grown += bytes.len();
-        // A panic here means that memory no longer agrees with the journal: the process must not go on.
-        if catch_unwind(AssertUnwindSafe(|| rules::evolve(&mut self.state, &record))).is_err() {
-            tracing::error!(entity = %self.key, "a record does not fit its state; the process ends");
-            std::process::abort();
-        }
+        // A panic here ends the process, as everywhere on this thread: memory would no longer agree with the journal.
+        rules::evolve(&mut self.state, &record);
         Handled::Recorded(Recorded {
             entity: self.key.clone(),
             version: record.version,
@@ -290,11 +286,6 @@ impl Entity {
             metrics.completeness.observe(rules::completeness(rules, &self.state));
         }
     }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// The actor.

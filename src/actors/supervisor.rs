@@ -21,6 +21,7 @@ use crate::journal::{Entry, JournalWriter};
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::state::{LsnBook, State};
 use crate::model::time::Timestamp;
+use crate::vital;
 
 /// How often idle actors are looked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -303,6 +304,7 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
+        vital::mark();
         context.set_mailbox_capacity(0);
         context.run_interval(TICK, |supervisor, _| supervisor.stop_idle());
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use subtle::ConstantTimeEq;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -31,7 +31,7 @@ const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
 /// The first line, with the token, has at most so many bytes.
 const TOKEN_LINE_BYTES_MAX: usize = 4096;
 /// How long a connection that is being ended may take to accept its last answers.
-const FAREWELL_PATIENCE: Duration = Duration::from_secs(5);
+const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether the node is running or on its way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,8 @@ impl TcpSource {
         refusal_line(&mut out, 0, refusal);
         let _ = tokio::time::timeout(FAREWELL_PATIENCE, async {
             stream.write_all(&out).await?;
-            stream.shutdown().await
+            stream.shutdown().await?;
+            read_to_end(stream).await
         })
         .await;
     }
@@ -114,7 +115,7 @@ impl TcpSource {
                 return self.dismiss(&mut stream, &Refusal::new(Code::Unauthorized, why)).await;
             }
         }
-        let (read, write) = stream.into_split();
+        let (mut read, write) = stream.into_split();
         let connection = Arc::new(Connection {
             source: self.clone(),
             window: Mutex::default(),
@@ -123,7 +124,7 @@ impl TcpSource {
             end: watch::Sender::new(None),
         });
         let teller = tokio::spawn(connection.clone().tell(write));
-        let end = connection.clone().read(read, buffer).await;
+        let end = connection.clone().read(&mut read, buffer).await;
         connection.end.send_if_modified(|known| {
             let first = known.is_none();
             known.get_or_insert(end);
@@ -131,7 +132,16 @@ impl TcpSource {
         });
         connection.news.notify_one();
         let _ = teller.await;
+        let _ = tokio::time::timeout(FAREWELL_PATIENCE, read_to_end(&mut read)).await;
     }
+}
+
+/// Reads and drops what still comes. A connection closed with something unread would be reset, and the client would lose
+/// the last answers.
+async fn read_to_end(read: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+    let mut dropped = vec![0; READ_BYTES];
+    while read.read(&mut dropped).await? > 0 {}
+    Ok(())
 }
 
 async fn draining(phase: &mut watch::Receiver<Phase>) {
@@ -217,7 +227,7 @@ impl Connection {
     }
 
     /// Reads lines until no more come.
-    async fn read(self: Arc<Self>, mut read: OwnedReadHalf, mut buffer: BytesMut) -> End {
+    async fn read(self: Arc<Self>, read: &mut OwnedReadHalf, mut buffer: BytesMut) -> End {
         let mut phase = self.source.phase.clone();
         let mut end = self.end.subscribe();
         let mut lines = Lines { skipping: false, searched: 0 };

@@ -25,8 +25,7 @@ pub struct Window {
 struct Line {
     need: Need,
     read_at: Instant,
-    settled: bool,
-    is_duplicate: bool,
+    outcome: Option<EventOutcome>,
 }
 
 /// What a settled line gives back.
@@ -38,7 +37,7 @@ pub struct Returned {
 impl Window {
     /// Opens the next line and returns its number.
     pub fn open(&mut self, need: Need, read_at: Instant) -> u64 {
-        self.open.push_back(Line { need, read_at, settled: false, is_duplicate: false });
+        self.open.push_back(Line { need, read_at, outcome: None });
         self.settled + self.open.len() as u64
     }
 
@@ -50,20 +49,19 @@ impl Window {
     /// Settles a line.
     pub fn settle(&mut self, line: u64, outcome: EventOutcome) -> Option<Returned> {
         let open = self.line(line)?;
-        open.settled = true;
+        open.outcome = Some(outcome);
         let returned = Returned { need: open.need, read_at: open.read_at };
-        match outcome {
-            EventOutcome::Accepted(lsn) => self.lsn = self.lsn.max(lsn),
-            EventOutcome::Duplicate(lsn) => {
-                open.is_duplicate = true;
-                self.lsn = self.lsn.max(lsn);
-            }
-            EventOutcome::Refused(refusal) => self.refusals.push((line, refusal)),
-        }
-        while self.open.front().is_some_and(|line| line.settled) {
-            if let Some(line) = self.open.pop_front() {
-                self.settled += 1;
-                self.duplicates += u64::from(line.is_duplicate);
+        while self.open.front().is_some_and(|line| line.outcome.is_some()) {
+            let Some(outcome) = self.open.pop_front().and_then(|line| line.outcome) else { break };
+            self.settled += 1;
+            match outcome {
+                EventOutcome::Accepted(lsn) => self.lsn = self.lsn.max(lsn),
+                EventOutcome::Duplicate(lsn) => {
+                    self.duplicates += 1;
+                    self.lsn = self.lsn.max(lsn);
+                }
+                // Told in the order of lines, whenever each was known.
+                EventOutcome::Refused(refusal) => self.refusals.push((self.settled, refusal)),
             }
         }
         Some(returned)
@@ -93,7 +91,7 @@ impl Window {
 
     /// Whether there is something to tell.
     pub fn has_news(&self) -> bool {
-        self.settled > self.acknowledged || !self.refusals.is_empty()
+        self.settled > self.acknowledged
     }
 
     /// Refusals that were not told yet.

@@ -13,6 +13,7 @@ use super::error::JournalError;
 use super::group::{Entry, Group, GroupCommit};
 use super::log::Journal;
 use crate::model::ids::Lsn;
+use crate::vital;
 
 /// What a commit released.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ pub fn spawn_writer<T: Send + 'static>(
     let (sender, receiver) = bounded(queued_max);
     let group = GroupCommit::new(journal.commit_bytes_max());
     let mut writer = Writer { journal, receiver, group, current: None, keep_from: None, on_commit };
-    let thread = thread::Builder::new().name("journal".into()).spawn(move || match writer.run() {
+    let thread = thread::Builder::new().name("journal".into()).spawn(move || match writer.run_vitally() {
         Ok(()) => Some(writer.journal),
         Err(error) => {
             // Told before the tags are dropped with the writer, so that nobody takes their end for anything else.
@@ -105,6 +106,11 @@ struct Writer<T, F> {
 }
 
 impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
+    fn run_vitally(&mut self) -> Result<(), JournalError> {
+        vital::mark();
+        self.run()
+    }
+
     /// Until all senders are gone and all they sent is committed.
     fn run(&mut self) -> Result<(), JournalError> {
         while let Ok(message) = self.receiver.recv() {

@@ -16,6 +16,7 @@ use crate::journal::JournalWriter;
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 use crate::store::{CheckpointWriter, EntityWrite, Store, StoreError, TRANSACTION_BYTES_MAX};
+use crate::vital;
 
 /// So many entities are copied at once.
 const SLICE_ENTITIES_MAX: usize = 1000;
@@ -52,6 +53,8 @@ pub struct Checkpointer {
     pub sinks_delivered: Arc<dyn Fn() -> Lsn + Send + Sync>,
     pub fatal: Fatal,
     pub watermark: watch::Sender<Lsn>,
+    /// How many of the journaled bytes are in the store.
+    pub saved_bytes: Arc<AtomicU64>,
 }
 
 /// Copies that are written together.
@@ -80,6 +83,7 @@ enum Done {
 impl Checkpointer {
     /// Makes checkpoints until it is asked to finish.
     pub fn run(self) {
+        vital::mark();
         let mut checkpointed_bytes = 0;
         // When which watermark was reached: the journal is kept for the retention after that.
         let mut reached = VecDeque::from([(Instant::now(), *self.watermark.borrow())]);
@@ -97,6 +101,7 @@ impl Checkpointer {
                 match self.checkpoint(deadline) {
                     Ok(Done::Completed) => {
                         checkpointed_bytes = journaled;
+                        self.saved_bytes.store(journaled, Ordering::Relaxed);
                         reached.push_back((Instant::now(), *self.watermark.borrow()));
                         self.trim(&mut reached);
                     }

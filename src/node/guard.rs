@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::config::Tuning;
 use crate::ingress::Admission;
 use crate::journal::JournalReader;
@@ -28,25 +26,21 @@ pub struct Guard {
     pub metrics: Arc<Metrics>,
     pub journaled_bytes: Arc<AtomicU64>,
     pub handed_bytes: Arc<AtomicU64>,
-    pub watermark: watch::Receiver<crate::model::ids::Lsn>,
+    /// How many of the journaled bytes are in the store.
+    pub saved_bytes: Arc<AtomicU64>,
 }
 
 impl Guard {
     /// Looks at the limits until the node ends.
-    pub async fn run(mut self) {
-        let mut saved_bytes = 0;
+    pub async fn run(self) {
         loop {
-            if self.watermark.has_changed().unwrap_or(false) {
-                self.watermark.mark_unchanged();
-                saved_bytes = self.journaled_bytes.load(Ordering::Relaxed);
-            }
-            self.look(saved_bytes);
+            self.look();
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
     /// Looks at the limits once.
-    pub fn look(&self, saved_bytes: u64) {
+    pub fn look(&self) {
         let gate = &self.admission.gate;
         gate.set("the free disk space", self.disk());
         let handed = self.handed_bytes.load(Ordering::Relaxed);
@@ -57,7 +51,8 @@ impl Guard {
                 format!("{handed} bytes wait for the store, more than checkpoint.dirty_bytes_max = {handed_max}")
             }),
         );
-        let tail = self.journaled_bytes.load(Ordering::Relaxed).saturating_sub(saved_bytes);
+        let saved = self.saved_bytes.load(Ordering::Relaxed);
+        let tail = self.journaled_bytes.load(Ordering::Relaxed).saturating_sub(saved);
         let tail_max = self.tuning.checkpoint.journal_bytes.saturating_mul(TAIL_FACTOR_MAX);
         gate.set(
             "the journal's unsaved tail",

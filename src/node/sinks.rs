@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::SinkProgress;
 use crate::rules::Ruleset;
+use crate::vital;
 
 /// The entity type of sinks' progress.
 const SINK_KIND: &str = "$sink";
@@ -89,6 +90,7 @@ impl Sinks {
             sinks.running.push(Running { name: declared.name.value.clone(), kind, noted });
             let fatal = setup.fatal.clone();
             let run = move || {
+                vital::mark();
                 if let Err(error) = dispatcher.run() {
                     fatal(&error);
                 }

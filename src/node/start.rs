@@ -29,6 +29,7 @@ use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::{EntityKey, Lsn};
 use crate::rules::{Ruleset, decide};
 use crate::store::Store;
+use crate::vital;
 
 /// Batches that may wait for the writer beyond those that credits bound: inputs from inside, and copies.
 const WRITER_QUEUE_SPARE: usize = 4096;
@@ -53,6 +54,7 @@ pub enum NodeError {
 /// # Errors
 /// When it cannot start. Once it runs, a failing disk ends the process with exit code 3.
 pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
+    vital::end_process_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("io")
         .enable_all()
@@ -85,6 +87,7 @@ struct Shared {
     watermark: watch::Sender<Lsn>,
     journaled_bytes: Arc<AtomicU64>,
     handed_bytes: Arc<AtomicU64>,
+    saved_bytes: Arc<AtomicU64>,
 }
 
 /// The journal's writer and what it sets off.
@@ -115,6 +118,7 @@ impl Starting<'_> {
             watermark: watch::Sender::new(watermark),
             journaled_bytes: Arc::default(),
             handed_bytes: Arc::default(),
+            saved_bytes: Arc::default(),
         };
         let writing = self.writing(&shared, opened.journal, committed)?;
         let (slice_sender, slice_receiver) = slices();
@@ -307,6 +311,7 @@ impl Starting<'_> {
             sinks_delivered: sinks.delivered(),
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
+            saved_bytes: shared.saved_bytes.clone(),
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || checkpointer.run());
         Ok((checkpoints, thread.map_err(|source| NodeError::Start { what: "the checkpointer", source })?))
@@ -322,9 +327,9 @@ impl Starting<'_> {
             metrics: shared.metrics.clone(),
             journaled_bytes: shared.journaled_bytes.clone(),
             handed_bytes: shared.handed_bytes.clone(),
-            watermark: shared.watermark.subscribe(),
+            saved_bytes: shared.saved_bytes.clone(),
         };
-        guard.look(0);
+        guard.look();
         self.runtime.spawn(guard.run());
     }
 
