@@ -1,0 +1,46 @@
+//! What the black-box tests share: a server that is the real binary, and plain clients for TCP and HTTP. Nothing here
+//! knows the inside of Turnstile; what it expects is what the interfaces promise.
+#![allow(dead_code, unused_imports)] // each test binary uses a part of it
+
+pub mod dataset;
+pub mod http;
+pub mod orders;
+pub mod server;
+pub mod tcp;
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+pub use http::{Http, Response};
+pub use server::{Server, Setup};
+pub use tcp::{Client, Outcome, deliver};
+
+/// How long anything may take before a test gives up. Generous, since nothing here is about speed.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+/// Pause between two looks at a condition.
+pub const POLL: Duration = Duration::from_millis(10);
+
+/// Waits until `condition` gives something; panics with `what` when [`PATIENCE`] is over.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Text as a segment or parameter of a URL.
+pub fn percent(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"_~-".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}

@@ -1,0 +1,343 @@
+//! The real binary in a directory of its own, ended by its process id when the test is over.
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::http::{Http, Response};
+use super::tcp::Client;
+use super::{percent, wait_for};
+
+/// A configuration in the making. Addresses, data directory and the sink are given; the rest is up to the test.
+pub struct Setup {
+    rules: String,
+    server: String,
+    source: String,
+    tables: String,
+    token: Option<String>,
+}
+
+impl Setup {
+    pub fn new(rules: &str) -> Setup {
+        Setup {
+            rules: rules.to_owned(),
+            server: String::new(),
+            source: String::new(),
+            tables: String::new(),
+            token: None,
+        }
+    }
+
+    /// A line of `[server]`.
+    pub fn server(mut self, line: &str) -> Setup {
+        self.server.extend([line, "\n"]);
+        self
+    }
+
+    /// The token of HTTP, which the requests of [`Server`] then show.
+    pub fn http_token(mut self, token: &str) -> Setup {
+        self.token = Some(token.to_owned());
+        self.server(&format!("token = {token:?}"))
+    }
+
+    /// A line of `[source.tcp]`.
+    pub fn tcp(mut self, line: &str) -> Setup {
+        self.source.extend([line, "\n"]);
+        self
+    }
+
+    /// Further tables, such as `[limits]`.
+    pub fn tables(mut self, toml: &str) -> Setup {
+        self.tables.extend([toml, "\n"]);
+        self
+    }
+
+    /// Writes the configuration; nothing runs yet.
+    pub fn write(self) -> Server {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let server = Server { dir, token: self.token.clone(), running: None };
+        server.rewrite(&self.text());
+        server
+    }
+
+    /// Starts and waits until it is ready.
+    pub fn start(self) -> Server {
+        let mut server = self.write();
+        server.start();
+        server
+    }
+
+    pub fn text(&self) -> String {
+        let Setup { rules, server, source, tables, .. } = self;
+        format!(
+            "[server]\ndata_dir = \"data\"\nhttp = \"127.0.0.1:0\"\n{server}\n\
+             [source.tcp]\nkind = \"tcp\"\nlisten = \"127.0.0.1:0\"\n{source}\n\
+             [sink.decisions]\nkind = \"file\"\npath = \"out/decisions.ndjson\"\n\n{tables}\n{rules}\n"
+        )
+    }
+}
+
+/// A server's directory, and the process if one runs.
+pub struct Server {
+    dir: TempDir,
+    token: Option<String>,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    stdout: Arc<Mutex<Lines>>,
+    tcp: SocketAddr,
+    http: SocketAddr,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Server {
+    /// Starts the binary on this directory and waits until `/readyz` says so.
+    pub fn start(&mut self) {
+        self.start_unready();
+        wait_for("the server is ready", || (self.get("/readyz").status == 200).then_some(()));
+    }
+
+    /// Starts the binary and waits only until it says where it listens.
+    pub fn start_unready(&mut self) {
+        assert!(self.running.is_none(), "it runs already");
+        let mut child = self.spawn();
+        let stdout = Arc::new(Mutex::new(Lines::default()));
+        let pipe = child.stdout.take().expect("stdout is a pipe");
+        let shared = stdout.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                shared.lock().unwrap().lines.push(line);
+            }
+            shared.lock().unwrap().ended = true;
+        });
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        // Held from here on, so that the process goes even if the wait below fails.
+        self.running = Some(Running { child, stdout: stdout.clone(), tcp: unknown, http: unknown });
+        let [http, tcp] = ["http listening on http://", "source tcp listening on "].map(|prefix| {
+            wait_for(&format!("a start-up line `{prefix}…`"), || {
+                let seen = stdout.lock().unwrap();
+                let address = seen.lines.iter().find_map(|line| line.strip_prefix(prefix));
+                assert!(address.is_some() || !seen.ended, "it ended at once:\n{}", self.stderr());
+                address.map(|address| address.trim().parse::<SocketAddr>().expect("an address after `listening on`"))
+            })
+        });
+        let running = self.running.as_mut().expect("set above");
+        (running.tcp, running.http) = (tcp, http);
+    }
+
+    /// Starts the binary and kills it at once, wherever it is by then.
+    pub fn start_and_kill(&mut self) {
+        let mut child = self.spawn();
+        let mut first = String::new();
+        // The first line is the earliest moment at which something has happened for sure.
+        BufReader::new(child.stdout.take().expect("stdout is a pipe")).read_line(&mut first).expect("its stdout");
+        child.kill().expect("it can be killed");
+        child.wait().expect("it can be waited for");
+    }
+
+    /// Runs it with the expectation that it ends by itself.
+    pub fn run_to_end(&self) -> Output {
+        let child = self.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child = Owned(Some(child));
+        wait_for("the process ends by itself", || child.get().try_wait().expect("its status"));
+        child.0.take().expect("still owned").wait_with_output().expect("its output")
+    }
+
+    /// A command of the CLI on this configuration and this server.
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
+        command.arg("-c").arg(self.path("config.toml")).current_dir(self.dir.path());
+        if let Some(running) = &self.running {
+            command.arg("--url").arg(format!("http://{}", running.http));
+        }
+        command.args(arguments).stdin(Stdio::null()).output().expect("the binary starts")
+    }
+
+    fn spawn(&self) -> Child {
+        let stderr = OpenOptions::new().create(true).append(true).open(self.path("stderr.log")).expect("a log file");
+        self.command().stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary starts")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
+        command.arg("-c").arg(self.path("config.toml")).arg("run").current_dir(self.dir.path());
+        command.stdin(Stdio::null()).env_remove("RUST_LOG");
+        command
+    }
+
+    /// SIGKILL: no warning, no clean-up.
+    pub fn kill(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        running.child.kill().expect("it can be killed");
+        running.child.wait().expect("it can be waited for");
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub fn signal_term(&self) {
+        let pid = self.running().child.id().to_string();
+        let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(status.success(), "kill -TERM {pid}");
+    }
+
+    /// Waits for the end of a process that was told to stop.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        let mut running = self.running.take().expect("it runs");
+        let child = &mut running.child;
+        let status = wait_for("the process ends after SIGTERM", || child.try_wait().expect("its status"));
+        drop(running);
+        status
+    }
+
+    /// SIGTERM and the exit status.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal_term();
+        self.wait_for_exit()
+    }
+
+    /// SIGKILL and a start on the same data.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.start();
+    }
+
+    /// Replaces the configuration.
+    pub fn rewrite(&self, config: &str) {
+        std::fs::write(self.path("config.toml"), config).expect("the configuration can be written");
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("it runs")
+    }
+
+    pub fn tcp(&self) -> SocketAddr {
+        self.running().tcp
+    }
+
+    pub fn http(&self) -> SocketAddr {
+        self.running().http
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.tcp())
+    }
+
+    /// Lines on standard output so far.
+    pub fn stdout(&self) -> Vec<String> {
+        self.running().stdout.lock().unwrap().lines.clone()
+    }
+
+    /// What was logged, over all starts.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
+    }
+
+    /// One request on a connection of its own, with the token if there is one.
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let mut headers = headers.to_vec();
+        headers.extend(bearer.iter().map(|bearer| ("authorization", bearer.as_str())));
+        headers.push(("connection", "close"));
+        Http::connect(self.http()).request(method, path, &headers, body)
+    }
+
+    pub fn get(&self, path: &str) -> Response {
+        self.request("GET", path, &[], b"")
+    }
+
+    pub fn post(&self, path: &str, content_type: &str, body: impl AsRef<[u8]>) -> Response {
+        self.request("POST", path, &[("content-type", content_type)], body.as_ref())
+    }
+
+    /// The document of an entity that must be there.
+    pub fn entity(&self, kind: &str, key: &str) -> Value {
+        self.get(&format!("/v1/entities/{kind}/{}", percent(key))).expect(200).json()
+    }
+
+    /// All entities of a type, read page by page.
+    pub fn entities(&self, kind: &str, page: usize) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut after = String::new();
+        loop {
+            let answer = self.get(&format!("/v1/entities/{kind}?limit={page}{after}")).expect(200).json();
+            let items = answer["items"].as_array().expect("a page has items").clone();
+            assert!(items.len() <= page, "a page of {page} has {} items", items.len());
+            all.extend(items);
+            match &answer["next"] {
+                Value::Null => return all,
+                Value::String(next) => after = format!("&after={}", percent(next)),
+                other => panic!("`next` is {other}"),
+            }
+        }
+    }
+
+    /// Lines of the file sink that are complete, parsed.
+    pub fn decisions_file(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path("out/decisions.ndjson")).unwrap_or_default();
+        let complete = text.rfind('\n').map_or("", |end| &text[..=end]);
+        complete
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in the sink's file: {line}")))
+            .collect()
+    }
+
+    /// The value of a metric's sample, given as it stands in the exposition, labels included.
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        let text = self.get("/metrics").expect(200).text();
+        text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- log of the server ---\n{}", self.stderr());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A child that goes with its owner.
+struct Owned(Option<Child>);
+
+impl Owned {
+    fn get(&mut self) -> &mut Child {
+        self.0.as_mut().expect("owned until taken")
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
