@@ -1,5 +1,11 @@
-//! The `turnstile` binary: everything is in the library, see [`turnstile::cli`].
+//! The `turnstile` binary.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+/// Records are made on one thread and let go on another, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
     turnstile::cli::main()
 }

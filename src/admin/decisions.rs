@@ -101,7 +101,7 @@ fn read(
     };
     let mut blocks = journal.read_decisions_from(from).map_err(failed)?;
     let (mut items, mut count) = (Vec::new(), 0);
-    while let Some(block) = blocks.next() {
+    for block in blocks.by_ref() {
         let block = block.map_err(failed)?;
         for (lsn, bytes) in block.records().filter(|(lsn, _)| *lsn >= from) {
             let record = Record::decode(bytes).map_err(|source| unreadable(Unreadable { lsn, source }))?;

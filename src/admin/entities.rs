@@ -1,12 +1,12 @@
 //! `GET /v1/entities` and `GET /v1/entities/{type}`: which types there are, and pages of entities in the order of keys.
 
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::future::{Ready, ready};
 
 use super::api::Api;
 use super::entity::{document, entity_type, push_item, unreadable};
@@ -98,13 +98,11 @@ impl Filter {
 
 fn bit_of(rules: &EntityRules, name: &str) -> Result<u64, Problem> {
     let known: Vec<&str> = rules.missing_names(u64::MAX).collect();
-    match known.iter().position(|known| *known == name) {
-        Some(bit) => Ok(1 << bit),
-        None => {
-            let why = format!("incomplete: the completeness of `{}` knows no {name:.80?}", rules.name);
-            Err(Problem::invalid(why + &suggest(name, known)))
-        }
-    }
+    let bit = known.iter().position(|known| *known == name);
+    bit.map(|bit| 1 << bit).ok_or_else(|| {
+        let why = format!("incomplete: the completeness of `{}` knows no {name:.80?}", rules.name);
+        Problem::invalid(why + &suggest(name, known))
+    })
 }
 
 fn compile(rules: &EntityRules, text: &str) -> Result<Expr, Problem> {

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::query::{query, timeout};
 use super::waiting::{Wait, deadline, wait_for};
 use crate::ingress::{self, Head, Posted, Request};
-use crate::model::ids::Lsn;
+use crate::model::ids::{EntityKey, Lsn};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::EventOutcome;
 use crate::model::time::Timestamp;
@@ -120,7 +120,7 @@ struct Summary {
     /// The last position of any of them.
     lsn: Lsn,
     refused: Vec<(u64, Refusal)>,
-    entities: Vec<crate::model::ids::EntityKey>,
+    entities: Vec<EntityKey>,
 }
 
 impl Summary {
@@ -159,9 +159,10 @@ impl Summary {
     fn problem(&self) -> Problem {
         let refused = self.refused.iter();
         let all_busy = refused.clone().all(|(_, refusal)| refusal.code == Code::Busy);
-        let (status, code) = match all_busy {
-            true => (StatusCode::TOO_MANY_REQUESTS, Code::Busy.as_str()),
-            false => (StatusCode::BAD_REQUEST, REFUSED),
+        let (status, code) = if all_busy {
+            (StatusCode::TOO_MANY_REQUESTS, Code::Busy.as_str())
+        } else {
+            (StatusCode::BAD_REQUEST, REFUSED)
         };
         let count = self.refused.len();
         let of = count as u64 + self.accepted + self.duplicates;

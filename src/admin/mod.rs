@@ -7,6 +7,8 @@
 //! `api` is what the interface stands on, its routes and its server; `guard` what every request passes first; `problem`
 //! the errors; `query` and `path` reading a request; `waiting` waiting for what is asked for. Then a file a resource.
 
+#![allow(clippy::needless_pass_by_value)] // handlers are given what they extract
+
 mod api;
 mod decisions;
 mod entities;

@@ -86,6 +86,16 @@ impl Decoder {
         self.event(self.parse(bytes)?, now)
     }
 
+    /// The event in an element of a batch; its size is that of its JSON.
+    pub fn item(&self, item: Value, now: Timestamp) -> Result<Event, Refusal> {
+        let mut text = Vec::new();
+        json::write(&mut text, &item);
+        if text.len() > self.event_bytes_max {
+            return Err(self.too_large());
+        }
+        self.event(item, now)
+    }
+
     /// The event in a parsed document.
     pub fn event(&self, body: Value, now: Timestamp) -> Result<Event, Refusal> {
         match &self.mapping {

@@ -62,17 +62,17 @@ fn is_lines(decoder: &Decoder, body: &[u8]) -> bool {
 }
 
 fn document(decoder: &Decoder, body: &[u8], now: Timestamp) -> Result<Request, Refusal> {
-    match decoder.parse_batch(body)? {
-        list @ Value::List(_) => batch(decoder, list, now),
-        _ => Ok(Request { events: vec![(1, decoder.decode(body, now))], is_batch: false }),
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return batch(decoder, decoder.parse_batch(body)?, now);
     }
+    Ok(Request { events: vec![(1, decoder.decode(body, now))], is_batch: false })
 }
 
 fn batch(decoder: &Decoder, list: Value, now: Timestamp) -> Result<Request, Refusal> {
     let Value::List(items) = list else {
         return Err(Refusal::new(Code::InvalidJson, "a batch of CloudEvents is a JSON array"));
     };
-    let events = (1..).zip(items).map(|(line, item)| (line, decoder.event(item, now))).collect();
+    let events = (1..).zip(items).map(|(line, item)| (line, decoder.item(item, now))).collect();
     Ok(Request { events, is_batch: true })
 }
 

@@ -1,8 +1,5 @@
 //! `POST /v1/events`: every way to send events, every answer.
 
-use std::rc::Rc;
-use std::time::Duration;
-
 use actix_web::test::TestRequest;
 use serde_json::json;
 
@@ -49,7 +46,7 @@ async fn a_refused_event_has_its_own_status() {
         let detail = node.post("", body).await.problem(status, code);
         assert!(!detail.is_empty());
     }
-    let body = vec![b' '; 70_000];
+    let body = vec![b' '; (2 << 20) + 1];
     let answer = node.answer(TestRequest::post().uri("/v1/events").set_payload(body)).await;
     assert!(answer.problem(413, "too_large").contains("http_body_bytes_max"));
     let metrics = node.get("/metrics").await;
@@ -159,9 +156,9 @@ async fn wrong_queries_are_refused() {
 }
 
 /// If this failed, a stopping or overloaded node would take events it may not be able to keep, or tell senders to give up.
-#[actix_web::test(start_paused = true)]
+#[actix_web::test]
 async fn a_node_that_cannot_take_events_says_so() {
-    let node = Node::start_with(None, 1);
+    let node = Node::start();
     node.api.admission.gate.set("disk", Some("the disk is full".into()));
     let answer = node.post("", noted("1", "a", "x")).await;
     assert!(answer.problem(429, "busy").contains("the disk is full"));
@@ -173,11 +170,11 @@ async fn a_node_that_cannot_take_events_says_so() {
     node.post("", noted("1", "a", "x")).await.expect(202);
 
     let waiting = {
-        let node: Rc<Node> = node.clone();
+        let node = node.clone();
         actix::spawn(async move { node.post("?wait=Confirmed&timeout=5m", paid("9", "a", 1)).await })
     };
     while !node.get("/v1/entities/order/a/events/9").await.text().contains("applied") {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::task::yield_now().await;
     }
     node.state.send_replace(NodeState::Draining);
     waiting.await.unwrap().expect(202);

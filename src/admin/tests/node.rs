@@ -16,21 +16,22 @@ use super::super::{Api, NodeState, configure};
 use crate::actors::{self, ShardSetup, Shards, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics, Secret};
 use crate::ingress::{Admission, Credits, Decoder, Gate, SourceMetrics};
-use crate::journal::{Committed, Journal, JournalOptions, spawn_writer};
+use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::rules::{self, Ruleset};
 use crate::store::{CheckpointWriter, Store, StoreOptions};
 
 const CACHE_BYTES: usize = 1 << 20;
+pub(super) const SEGMENT_BYTES: u64 = 1 << 30;
 
-/// Orders, as in the design; decisions `Confirmed` and `Noted`.
+/// Orders that are confirmed and celebrated at once, and remarked on.
 pub(super) const RULES: &str = r#"
 [server]
 ignore = ["Ping"]
 [limits]
 event_bytes_max = "1KiB"
-http_body_bytes_max = "64KiB"
+http_body_bytes_max = "2MiB"
 [entity.order]
 key = "event.data.order"
 [entity.order.fields]
@@ -43,6 +44,8 @@ fields = ["note", "paid"]
 [entity.order.decision.Confirmed]
 when = "order.rich"
 data = { paid = "order.paid" }
+[entity.order.decision.Celebrated]
+when = "order.rich"
 [entity.order.decision.Remarked]
 when = "has(order.note)"
 data = { note = "order.note" }
@@ -52,23 +55,30 @@ key = "event.data.customer"
 orders = { on = "Ordered", take = "count" }
 "#;
 
+/// In what nodes differ.
+pub(super) struct Options {
+    pub token: Option<&'static str>,
+    pub segment_bytes: u64,
+}
+
 /// A node under test.
 pub(super) struct Node {
     pub api: web::Data<Api>,
     pub state: watch::Sender<NodeState>,
     committed: watch::Sender<Lsn>,
     stored: watch::Receiver<bool>,
+    pub journal: JournalWriter<Tag>,
     _dir: TempDir,
 }
 
 impl Node {
-    /// A node without a token.
+    /// A node with room for all that is tested.
     pub fn start() -> Rc<Node> {
-        Self::start_with(None, 100_000)
+        Self::start_with(Options { token: None, segment_bytes: SEGMENT_BYTES })
     }
 
-    /// A node with this token and so many credits for records.
-    pub fn start_with(token: Option<&str>, credits: u64) -> Rc<Node> {
+    pub fn start_with(options: Options) -> Rc<Node> {
+        let Options { token, segment_bytes } = options;
         let dir = tempfile::tempdir().unwrap();
         let loaded = config::load_str(RULES, &|_| None);
         let mut diagnostics = Diagnostics::default();
@@ -78,9 +88,9 @@ impl Node {
         let ruleset = Arc::new(Ruleset::new(types, &config.server.ignore, limits.key_bytes_max as usize));
         let metrics = Arc::new(Metrics::new());
         let store = Store::open(dir.path(), StoreOptions { cache_bytes: CACHE_BYTES }).unwrap();
-        let options = JournalOptions { segment_bytes: 1 << 30, commit_bytes_max: 1_048_000, cache_bytes: CACHE_BYTES };
-        let journal = Journal::open(dir.path(), store.uuid(), options).unwrap();
-        let reader = journal.reader();
+        let options = JournalOptions { segment_bytes, commit_bytes_max: 1_048_000, cache_bytes: CACHE_BYTES };
+        let log = Journal::open(dir.path(), store.uuid(), options).unwrap();
+        let reader = log.reader();
 
         let (committed, committed_told) = watch::channel(Lsn::ZERO);
         let (stored_told, stored) = watch::channel(false);
@@ -92,7 +102,7 @@ impl Node {
             checkpoints: CheckpointWriter::new(store.clone()),
         };
         let (writer, _) =
-            spawn_writer(journal, 64, move |committed| settle.commit(committed), |error| panic!("{error}")).unwrap();
+            spawn_writer(log, 64, move |committed| settle.commit(committed), |error| panic!("{error}")).unwrap();
         let kinds: HashMap<_, _> = ruleset
             .types()
             .iter()
@@ -109,11 +119,12 @@ impl Node {
             },
             fatal: Arc::new(|error| panic!("{error}")),
         };
+        let journal = writer.clone();
         let setup = ShardSetup {
             index: 0,
             around,
             writer,
-            live_max: 1000,
+            live_max: 100_000,
             idle: Duration::from_mins(5),
             recovered: HashMap::new(),
             handed_bytes: Arc::new(AtomicU64::new(0)),
@@ -124,7 +135,7 @@ impl Node {
         let to_shards = all.clone();
         let admission = Admission {
             ruleset: ruleset.clone(),
-            credits: Credits::new(credits, 1 << 30),
+            credits: Credits::new(100_000, 1 << 30),
             gate: Gate::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(move |deliveries| {
@@ -152,7 +163,7 @@ impl Node {
             }),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };
-        Rc::new(Node { api: web::Data::new(api), state, committed, stored, _dir: dir })
+        Rc::new(Node { api: web::Data::new(api), journal, state, committed, stored, _dir: dir })
     }
 
     /// Takes the word of a commit that is still under way away, so that a request has to wait for it.

@@ -8,12 +8,12 @@ use actix_web::test::TestRequest;
 use serde_json::json;
 
 use super::super::{NodeState, serve};
-use super::node::{Node, noted};
+use super::node::{Node, Options, SEGMENT_BYTES, noted};
 
 /// If this failed, whoever reaches the port could read and write everything.
 #[actix_web::test]
 async fn with_a_token_only_health_is_open() {
-    let node = Node::start_with(Some("s3cret"), 1000);
+    let node = Node::start_with(Options { token: Some("s3cret"), segment_bytes: SEGMENT_BYTES });
     let with =
         |uri: &str, header: &str| TestRequest::get().uri(uri).insert_header(("authorization", header.to_owned()));
     for uri in ["/v1/status", "/metrics", "/v1/entities", "/v1/entities/order/a", "/nowhere"] {
@@ -84,7 +84,7 @@ async fn status_and_metrics_tell_of_the_node() {
     assert_eq!(status["state"], "ready");
     assert_eq!(status["journal"]["last_lsn"], 1);
     assert_eq!(status["admission"]["open"], true);
-    assert_eq!(status["types"][1]["entities"], json!(1));
+    assert_eq!(status["types"][0], json!({ "type": "order", "entities": 1, "live": 1 }));
     assert_eq!(status["sources"], json!(["http"]));
     let metrics = node.get("/metrics").await;
     assert_eq!(metrics.kind.as_deref(), Some("text/plain; version=0.0.4; charset=utf-8"));
