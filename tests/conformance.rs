@@ -308,7 +308,7 @@ fn the_json_suite_alone_over_tcp() {
         assert_eq!(outcome.code(outcome.acked), None, "after {} the connection works", sample.name);
         for refusal in &outcome.refused {
             let code = &refusal["code"];
-            let known = ["invalid_json", "too_deep", "missing_id"].iter().any(|known| code == known);
+            let known = ["invalid_json", "too_deep", "missing_id", "missing_type"].iter().any(|known| code == known);
             assert!(known, "{}: {code}", sample.name);
         }
     }

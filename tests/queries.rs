@@ -205,7 +205,7 @@ fn lists_with_filters_and_pages() {
         assert_eq!(sorted(&both), ["a-03"]);
         assert_eq!(sorted("limit=100&incomplete=true").len(), 25, "five are complete");
     }
-    for wrong in ["where=order.nonsense%20%3D%3D%201", "where=%28", "limit=0", "limit=many", "after=nonsense"] {
+    for wrong in ["where=order.nonsense%20%3D%3D%201", "where=%28", "limit=0", "limit=many"] {
         let response = server.get(&format!("/v1/entities/order?{wrong}"));
         assert_eq!(response.status, 400, "{wrong}: {}", response.text());
     }

@@ -147,6 +147,10 @@ impl Copy {
         let config = copy.root().join("config.toml");
         let text = std::fs::read_to_string(&config).expect("the shipped configuration");
         std::fs::write(&config, copy.with_ports(&text)).expect("the configuration");
+        // What the page's `cargo run --release` would have built.
+        let built = copy.root().join("target/release");
+        std::fs::create_dir_all(&built).expect("a directory");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_turnstile"), built.join("turnstile")).expect("a link");
         let tools = copy.dir.path().join("bin");
         std::fs::create_dir_all(&tools).expect("a directory");
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_turnstile"), tools.join("turnstile")).expect("a link");
@@ -211,6 +215,7 @@ impl Copy {
     /// Runs a command and compares its output. What is asked for may be on its way still, so reading is repeated.
     fn run(&self, page: &str, step: &Step) {
         let expected = self.with_ports(&step.output.join("\n"));
+        let command = step.command.trim_start_matches("target/release/");
         let reads = [
             "curl -s http",
             "curl -s 'http",
@@ -222,7 +227,7 @@ impl Copy {
             "turnstile status",
         ]
         .iter()
-        .any(|prefix| step.command.starts_with(prefix));
+        .any(|prefix| command.starts_with(prefix));
         let mut tries = if reads { 100 } else { 1 };
         loop {
             let output =
