@@ -40,7 +40,7 @@ const WRITER_QUEUE_MAX: usize = 1 << 20;
 pub enum NodeError {
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    #[error("cannot listen on {address}; is it in use, or not this machine's?")]
+    #[error("cannot listen on {address} (is it in use, or not this machine's?)")]
     Listen { address: String, source: std::io::Error },
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -320,7 +320,7 @@ impl Starting<'_> {
                 "watermark": watermark.borrow().0,
                 "shards": shards,
                 "sources": sources,
-                "sinks": sinks(committed),
+                "sinks": sinks(),
             })
         })
     }
