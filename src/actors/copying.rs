@@ -1,5 +1,6 @@
 //! Copying changed states for a checkpoint, in slices, so that no shard is held up for long.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use actix::{Handler, Message};
@@ -7,23 +8,33 @@ use tokio::sync::oneshot;
 
 use super::entity::{Copy, Entity};
 use super::mailbox::post;
-use super::supervisor::{Supervisor, Tag};
-use crate::journal::Entry;
-use crate::model::ids::{EntityKey, IdentityHash, Version};
+use super::slots::Slot;
+use super::supervisor::Supervisor;
+use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 use crate::store::EntityWrite;
+
+/// Copies for the store; every record in them is committed.
+pub struct Slice {
+    pub shard: u16,
+    pub writes: Vec<EntityWrite>,
+    /// Nothing is left to copy in this shard.
+    pub is_last: bool,
+    /// No record in the copies is above this.
+    pub committed: Lsn,
+}
 
 /// A checkpoint's progress in a shard.
 #[derive(Default)]
 pub(super) struct Copying {
     /// Entities still to be copied.
     left: Vec<EntityKey>,
-    slice: Option<Slice>,
-}
-
-struct Slice {
-    writes: Vec<EntityWrite>,
+    /// Whether a slice was asked for and not sent yet.
+    is_asked: bool,
     /// Copies that actors were asked for and have not made yet.
     awaited: usize,
+    /// Copies that ran ahead of the journal: they are stored once their last record is committed.
+    unripe: HashMap<EntityKey, EntityWrite>,
+    ripe: Vec<EntityWrite>,
 }
 
 /// Begins a checkpoint: all entities that changed are to be copied. Answers how many.
@@ -43,7 +54,7 @@ impl Handler<BeginCopying> for Supervisor {
     }
 }
 
-/// Asks for the next slice; it comes back through the writer, once all that is in it is committed.
+/// Asks for the next slice.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CopySlice {
@@ -54,7 +65,7 @@ impl Handler<CopySlice> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, message: CopySlice, _: &mut Self::Context) {
-        let mut slice = Slice { writes: Vec::new(), awaited: 0 };
+        self.copying.is_asked = true;
         let keys = self.copying.left.split_off(self.copying.left.len().saturating_sub(message.entities_max));
         for key in keys {
             if let Some(slot) = self.slots.peek_mut(&key) {
@@ -66,7 +77,7 @@ impl Handler<CopySlice> for Supervisor {
                 slot.listed = false;
                 slot.book_stale = slot.latest > slot.committed.0;
                 slot.sent += 1;
-                slice.awaited += 1;
+                self.copying.awaited += 1;
                 self.outbox.borrow_mut().asked();
                 let news = Supervisor::news_for(slot);
                 post(&slot.actor, Copy { news });
@@ -74,7 +85,8 @@ impl Handler<CopySlice> for Supervisor {
                 handed.listed = false;
                 handed.book_stale = false;
                 match Entity::decode(key.clone(), &handed.bytes) {
-                    Ok(entity) => slice.writes.push(entity.write()),
+                    // What has no actor has nothing uncommitted.
+                    Ok(entity) => self.copying.ripe.push(entity.write()),
                     Err(error) => {
                         tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
                         std::process::abort();
@@ -82,7 +94,6 @@ impl Handler<CopySlice> for Supervisor {
                 }
             }
         }
-        self.copying.slice = Some(slice);
         self.finish_slice();
     }
 }
@@ -90,22 +101,34 @@ impl Handler<CopySlice> for Supervisor {
 impl Supervisor {
     /// An actor has made its copy.
     pub(super) fn copied(&mut self, write: EntityWrite) {
-        if let Some(slice) = &mut self.copying.slice {
-            slice.awaited -= 1;
-            slice.writes.push(write);
+        self.copying.awaited -= 1;
+        let is_committed = |slot: &Slot| slot.committed.0 >= write.row.version;
+        if self.slots.peek(&write.entity).is_none_or(is_committed) {
+            self.copying.ripe.push(write);
+        } else {
+            self.copying.unripe.insert(write.entity.clone(), write);
         }
     }
 
-    /// Sends the slice off if all its copies are made.
-    pub(super) fn finish_slice(&mut self) {
-        if let Some(slice) = self.copying.slice.take_if(|slice| slice.awaited == 0) {
-            let is_last = self.copying.left.is_empty();
-            let _ = self.writer.append(vec![Entry::Barrier(Tag::Slice {
-                shard: self.index(),
-                writes: slice.writes,
-                is_last,
-            })]);
+    /// A record was committed: a copy of its entity may be ripe.
+    pub(super) fn ripen(&mut self, entity: &EntityKey, version: Version) {
+        if self.copying.unripe.get(entity).is_some_and(|write| write.row.version <= version) {
+            self.copying.ripe.extend(self.copying.unripe.remove(entity));
         }
+    }
+
+    /// Sends the slice that was asked for, if its copies are made; the last one once everything is committed.
+    pub(super) fn finish_slice(&mut self) {
+        let Copying { left, is_asked, awaited, unripe, ripe } = &mut self.copying;
+        let is_last = left.is_empty() && unripe.is_empty();
+        if !*is_asked || *awaited > 0 || (left.is_empty() && !is_last) {
+            return;
+        }
+        *is_asked = false;
+        let writes = std::mem::take(ripe);
+        let slice = Slice { shard: self.index, writes, is_last, committed: self.committed };
+        // The checkpointer has given up if it does not listen any more; then the process is ending.
+        let _ = self.slices.try_send(slice);
     }
 }
 

@@ -10,6 +10,7 @@ mod shards;
 mod slots;
 mod supervisor;
 
+pub use copying::Slice;
 pub use entity::{Entity, Snapshot, Surroundings, Work};
 pub use outbox::Pending;
 pub use shards::Shards;

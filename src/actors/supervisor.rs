@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
-use super::copying::Copying;
+use super::copying::{Copying, Slice};
 use super::entity::{Entity, EntityActor, Handle, News, Read, Snapshot, Stop, Surroundings, Work};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Recorded, Take};
@@ -20,7 +21,6 @@ use crate::journal::{Entry, JournalWriter};
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::state::{LsnBook, State};
 use crate::model::time::Timestamp;
-use crate::store::EntityWrite;
 
 /// How often idle actors are looked for.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,19 +28,11 @@ const TICK: Duration = Duration::from_secs(1);
 const EVICTION_TRIES_MAX: usize = 8;
 
 /// What travels through the journal's writer with a record, and comes back with its position.
-pub enum Tag {
-    Record {
-        shard: u16,
-        entity: EntityKey,
-        version: Version,
-        pending: Pending,
-    },
-    /// Copies for the store; everything in them is committed when this comes back.
-    Slice {
-        shard: u16,
-        writes: Vec<EntityWrite>,
-        is_last: bool,
-    },
+pub struct Tag {
+    pub shard: u16,
+    pub entity: EntityKey,
+    pub version: Version,
+    pub pending: Pending,
 }
 
 /// An entity without an actor whose state is not, or not whole, in the store yet.
@@ -60,6 +52,10 @@ pub struct ShardSetup {
     pub index: u16,
     pub around: Surroundings,
     pub writer: JournalWriter<Tag>,
+    /// Where copies for the store go.
+    pub slices: Sender<Slice>,
+    /// The last committed record.
+    pub committed: Lsn,
     pub live_max: usize,
     pub idle: Duration,
     /// What recovery replayed and the store does not have yet.
@@ -70,10 +66,13 @@ pub struct ShardSetup {
 
 /// The actor.
 pub struct Supervisor {
-    index: u16,
+    pub(super) index: u16,
     around: Rc<Surroundings>,
     pub(super) outbox: Rc<RefCell<Outbox>>,
-    pub(super) writer: JournalWriter<Tag>,
+    writer: JournalWriter<Tag>,
+    pub(super) slices: Sender<Slice>,
+    /// The last record that this shard knows to be committed.
+    pub(super) committed: Lsn,
     live_max: usize,
     idle_ticks: u64,
     pub(super) slots: Slots,
@@ -105,6 +104,8 @@ impl Supervisor {
             around: Rc::new(setup.around),
             outbox: Rc::new(RefCell::new(Outbox::new(address))),
             writer: setup.writer,
+            slices: setup.slices,
+            committed: setup.committed,
             live_max: setup.live_max,
             idle_ticks: setup.idle.as_secs().div_ceil(TICK.as_secs()).max(1),
             slots: Slots::unbounded(),
@@ -116,10 +117,6 @@ impl Supervisor {
             copying: Copying::default(),
             tick: 0,
         }
-    }
-
-    pub(super) fn index(&self) -> u16 {
-        self.index
     }
 
     /// An entity that has no actor: handed over, stored, or new.
@@ -221,7 +218,7 @@ impl Supervisor {
                 self.changed.push(entity.clone());
             }
         }
-        let tag = Tag::Record { shard: self.index, entity, version, pending };
+        let tag = Tag { shard: self.index, entity, version, pending };
         entries.push(Entry::Record { bytes, has_decision: !decisions.is_empty(), tag });
     }
 
@@ -248,6 +245,8 @@ impl Supervisor {
         let slot = self.spawn(key, entity, stored);
         slot.book_stale = book_stale;
         slot.listed = listed;
+        // The actor's answer to `Stop` is still to come and is counted against this slot.
+        slot.sent += 1;
         for queued in queue {
             match queued {
                 Queued::Work(work) => self.route(key, vec![work], now),
@@ -386,6 +385,8 @@ impl Handler<Committed> for Supervisor {
                 }
             }
             pending.release(lsn);
+            self.committed = self.committed.max(lsn);
+            self.ripen(&entity, version);
             if let Some(slot) = self.slots.peek_mut(&entity) {
                 slot.commit(version, lsn);
                 if slot.book_stale && !slot.listed {
@@ -394,6 +395,7 @@ impl Handler<Committed> for Supervisor {
                 }
             }
         }
+        self.finish_slice();
     }
 }
 

@@ -33,8 +33,6 @@ pub type RenderDecisions = Arc<dyn Fn(Lsn, &Record) -> Vec<Vec<u8>> + Send + Syn
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeState {
-    /// The journal is being replayed: nothing is answered but health and metrics.
-    Recovering,
     Ready,
     /// The node is about to end: events are no longer taken, and nobody is kept waiting.
     Draining,
@@ -44,7 +42,6 @@ impl NodeState {
     /// The state as it is shown.
     pub fn as_str(self) -> &'static str {
         match self {
-            NodeState::Recovering => "recovering",
             NodeState::Ready => "ready",
             NodeState::Draining => "draining",
         }

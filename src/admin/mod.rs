@@ -18,6 +18,7 @@ mod guard;
 mod path;
 mod problem;
 mod query;
+mod recovering;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -25,3 +26,4 @@ mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, configure, serve};
 pub use path::entity_link;
+pub use recovering::serve_recovering;

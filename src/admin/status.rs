@@ -10,7 +10,7 @@ use super::entities::type_counts;
 use super::problem::Problem;
 
 /// Prometheus' text format.
-const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(super) const METRICS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) fn node(api: web::Data<Api>) -> Ready<HttpResponse> {
     let mut document = json!({
@@ -44,7 +44,6 @@ pub(super) fn readyz(api: web::Data<Api>) -> Ready<Result<HttpResponse, Problem>
     let state = *api.state.borrow();
     ready(match state {
         NodeState::Ready => Ok(HttpResponse::Ok().json(json!({ "status": state.as_str() }))),
-        NodeState::Recovering => Err(Problem::unavailable(state.as_str(), "the node is replaying its journal")),
         NodeState::Draining => Err(Problem::unavailable(state.as_str(), "the node is about to end")),
     })
 }

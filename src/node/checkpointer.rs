@@ -10,28 +10,23 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::watch;
 
 use super::fatal::Fatal;
-use crate::actors::{Shards, Tag};
+use crate::actors::{Shards, Slice, Tag};
 use crate::config::Tuning;
 use crate::journal::JournalWriter;
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
-use crate::store::{CheckpointWriter, EntityWrite, Store, StoreError};
+use crate::store::{CheckpointWriter, EntityWrite, Store, StoreError, TRANSACTION_BYTES_MAX};
 
 /// So many entities are copied at once.
-const SLICE_ENTITIES_MAX: usize = 500;
+const SLICE_ENTITIES_MAX: usize = 1000;
+/// Copies are gathered to so many bytes before they are written: a transaction's worth.
+const GATHERED_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
 /// How often it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Slices that may be under way; more than one only if a checkpoint was given up.
+const SLICES_MAX: usize = 4;
 /// A slice that takes longer to come back is worth a warning.
 const SLICE_PATIENCE: Duration = Duration::from_mins(1);
-
-/// A slice of copies, everything in which is committed.
-pub struct Slice {
-    pub shard: u16,
-    pub writes: Vec<EntityWrite>,
-    pub is_last: bool,
-    /// The last committed record when it came back.
-    pub committed: Lsn,
-}
 
 /// What the checkpointer is asked to do.
 pub enum Request {
@@ -57,6 +52,22 @@ pub struct Checkpointer {
     pub sinks_delivered: Arc<dyn Fn() -> Lsn + Send + Sync>,
     pub fatal: Fatal,
     pub watermark: watch::Sender<Lsn>,
+}
+
+/// Copies that are written together.
+#[derive(Default)]
+struct Gathered {
+    writes: Vec<EntityWrite>,
+    bytes: usize,
+    committed: Lsn,
+}
+
+impl Gathered {
+    fn add(&mut self, slice: Slice) {
+        self.bytes += slice.writes.iter().map(EntityWrite::stored_bytes).sum::<usize>();
+        self.committed = self.committed.max(slice.committed);
+        self.writes.extend(slice.writes);
+    }
 }
 
 /// Whether a checkpoint was completed.
@@ -108,14 +119,22 @@ impl Checkpointer {
             if self.shards.begin_copying(shard).blocking_recv().is_err() {
                 return Ok(Done::OutOfTime);
             }
+            self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
+            let mut gathered = Gathered::default();
             loop {
                 if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                     return Ok(Done::OutOfTime);
                 }
-                self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
                 let Some(slice) = self.await_slice(deadline) else { return Ok(Done::OutOfTime) };
                 let is_last = slice.is_last;
-                self.write(&mut writer, slice)?;
+                if !is_last {
+                    // The shard copies while this thread writes.
+                    self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
+                }
+                gathered.add(slice);
+                if is_last || gathered.bytes >= GATHERED_BYTES_MAX {
+                    self.write(&mut writer, shard, std::mem::take(&mut gathered))?;
+                }
                 if is_last {
                     break;
                 }
@@ -136,24 +155,22 @@ impl Checkpointer {
             match self.slices.recv_deadline(patience) {
                 Ok(slice) => return Some(slice),
                 Err(RecvTimeoutError::Timeout) if deadline.is_none() => {
-                    tracing::warn!("a checkpoint waits for the journal's writer");
+                    tracing::warn!("a checkpoint waits for a shard");
                 }
                 Err(_) => return None,
             }
         }
     }
 
-    fn write(&self, writer: &mut CheckpointWriter, slice: Slice) -> Result<(), StoreError> {
-        if slice.writes.is_empty() {
+    fn write(&self, writer: &mut CheckpointWriter, shard: u16, gathered: Gathered) -> Result<(), StoreError> {
+        if gathered.writes.is_empty() {
             return Ok(());
         }
-        let rows: Vec<(EntityKey, Version, Option<IdentityHash>)> = slice
-            .writes
-            .iter()
-            .map(|write| (write.entity.clone(), write.row.version, write.identities.last().map(|(id, _)| *id)))
-            .collect();
-        writer.write(slice.writes, slice.committed)?;
-        self.shards.stored(slice.shard, rows);
+        let row =
+            |write: &EntityWrite| (write.entity.clone(), write.row.version, write.identities.last().map(|(id, _)| *id));
+        let rows: Vec<(EntityKey, Version, Option<IdentityHash>)> = gathered.writes.iter().map(row).collect();
+        writer.write(gathered.writes, gathered.committed)?;
+        self.shards.stored(shard, rows);
         Ok(())
     }
 
@@ -173,7 +190,7 @@ impl Checkpointer {
     }
 }
 
-/// The channel on which slices come back from the writer; one is under way at a time.
+/// The channel on which slices come; of each shard one is under way at a time.
 pub fn slices() -> (Sender<Slice>, Receiver<Slice>) {
-    crossbeam_channel::bounded(4)
+    crossbeam_channel::bounded(SLICES_MAX)
 }

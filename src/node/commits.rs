@@ -1,13 +1,11 @@
-//! What a commit sets off, on the writer's thread: shards are told of their records, the checkpointer of its slices, and
-//! everybody of the new end of the journal.
+//! What a commit sets off, on the writer's thread: shards are told of their records, and everybody of
+//! the new end of the journal.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam_channel::Sender;
 use tokio::sync::watch;
 
-use super::checkpointer::Slice;
 use crate::actors::{Committed, Shards, Tag};
 use crate::journal;
 use crate::metrics::Metrics;
@@ -17,7 +15,6 @@ use crate::model::ids::Lsn;
 pub struct Commits {
     /// Set once the shards have started; nothing is committed before.
     pub shards: Arc<OnceLock<Shards>>,
-    pub slices: Sender<Slice>,
     pub committed: watch::Sender<Lsn>,
     pub journaled_bytes: Arc<AtomicU64>,
     pub metrics: Arc<Metrics>,
@@ -30,21 +27,11 @@ impl Commits {
         self.journaled_bytes.fetch_add(commit.bytes as u64, Ordering::Relaxed);
         let last = if commit.bytes > 0 { commit.last_lsn } else { *self.committed.borrow() };
         let mut by_shard: Vec<Vec<_>> = (0..shards.count()).map(|_| Vec::new()).collect();
-        let mut slices = Vec::new();
         let mut records = 0_u32;
         for (lsn, tag) in commit.tags {
-            match (lsn, tag) {
-                (Some(lsn), Tag::Record { shard, entity, version, pending }) => {
-                    records += 1;
-                    by_shard[usize::from(shard)].push((entity, version, lsn, pending));
-                }
-                (None, Tag::Slice { shard, writes, is_last }) => {
-                    slices.push(Slice { shard, writes, is_last, committed: last });
-                }
-                (None, Tag::Record { .. }) | (Some(_), Tag::Slice { .. }) => {
-                    unreachable!("records have positions, slices have none")
-                }
-            }
+            let Some(lsn) = lsn else { continue };
+            records += 1;
+            by_shard[usize::from(tag.shard)].push((tag.entity, tag.version, lsn, tag.pending));
         }
         for (shard, records) in by_shard.into_iter().enumerate() {
             if !records.is_empty() {
@@ -56,10 +43,6 @@ impl Commits {
             self.metrics.commit_records.observe(f64::from(records));
             self.metrics.journal_lsn.set(i64::try_from(last.0).unwrap_or(i64::MAX));
             self.committed.send_replace(last);
-        }
-        for slice in slices {
-            // The checkpointer has given up if it does not listen any more.
-            let _ = self.slices.try_send(slice);
         }
     }
 }

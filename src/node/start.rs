@@ -10,16 +10,16 @@ use actix::Arbiter;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use super::checkpointer::{Checkpointer, Request, Slice, slices};
+use super::checkpointer::{Checkpointer, Request, slices};
 use super::commits::Commits;
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
 use super::prepare::Prepared;
-use super::recovery::{self, RecoveryError};
+use super::recovery::{self, Opened, Recovered, RecoveryError};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
-use crate::actors::{HandedOver, ShardSetup, Shards, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::admin::{self, Api, NodeState};
 use crate::config::Config;
 use crate::egress::write_cloud_event;
@@ -91,7 +91,6 @@ struct Shared {
 struct Writing {
     writer: JournalWriter<Tag>,
     thread: std::thread::JoinHandle<Option<Journal>>,
-    slices: crossbeam_channel::Receiver<Slice>,
     /// Where the writer finds the shards once they have started.
     shards: Arc<OnceLock<Shards>>,
 }
@@ -101,8 +100,7 @@ impl Starting<'_> {
         let bound = sources::bind_all(self.config)?;
         let metrics = Arc::new(Metrics::new());
         let types = type_metrics(&metrics, &self.prepared.ruleset);
-        let opened = recovery::open(&self.config.server.data_dir, &self.config.tuning, &self.prepared.ruleset)?;
-        let recovered = recovery::replay(&opened, &types)?;
+        let (opened, recovered) = self.recover(&metrics, &types, &bound).await?;
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
@@ -119,12 +117,13 @@ impl Starting<'_> {
             handed_bytes: Arc::default(),
         };
         let writing = self.writing(&shared, opened.journal, committed)?;
-        let (shards, arbiters) = self.shards(&shared, &writing.writer, recovered.entities);
+        let (slice_sender, slice_receiver) = slices();
+        let (shards, arbiters) = self.shards(&shared, &writing.writer, &slice_sender, recovered.entities);
         let _ = writing.shards.set(shards.clone());
         let admission = self.admission(&shared, &shards);
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
-            self.checkpointer(&shared, &shards, &sinks, writing.writer, writing.slices)?;
+            self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
         self.guard(&shared, &admission);
 
         let (phase, state) = (watch::Sender::new(Phase::Running), watch::Sender::new(NodeState::Ready));
@@ -172,12 +171,39 @@ impl Starting<'_> {
         })
     }
 
+    /// Opens the data folder and replays the journal, on a thread of its own; HTTP says meanwhile that it is not ready.
+    async fn recover(
+        &self,
+        metrics: &Arc<Metrics>,
+        types: &HashMap<Arc<str>, Arc<TypeMetrics>>,
+        bound: &[Bound<'_>],
+    ) -> Result<(Opened, Recovered), NodeError> {
+        let mut waiting = None;
+        if let Some(bound) = bound.iter().find(|bound| matches!(bound.kind, Kind::Http)) {
+            let listening = |source| NodeError::Listen { address: bound.address.to_string(), source };
+            let listener = bound.listener.try_clone().map_err(listening)?;
+            let server = admin::serve_recovering(metrics.clone(), listener).map_err(listening)?;
+            waiting = Some(server.handle());
+            actix_rt::spawn(server);
+        }
+        let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
+        let recovery = actix_rt::task::spawn_blocking(move || {
+            let opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
+            let recovered = recovery::replay(&opened, &types)?;
+            Ok::<_, RecoveryError>((opened, recovered))
+        });
+        let recovered = recovery.await;
+        if let Some(waiting) = waiting {
+            waiting.stop(false).await;
+        }
+        let failed = |error| NodeError::Start { what: "recovery", source: std::io::Error::other(error) };
+        Ok(recovered.map_err(failed)??)
+    }
+
     fn writing(&self, shared: &Shared, journal: Journal, committed: watch::Sender<Lsn>) -> Result<Writing, NodeError> {
-        let (slice_sender, slices) = slices();
         let shards = Arc::new(OnceLock::new());
         let commits = Commits {
             shards: shards.clone(),
-            slices: slice_sender,
             committed,
             journaled_bytes: shared.journaled_bytes.clone(),
             metrics: shared.metrics.clone(),
@@ -188,13 +214,14 @@ impl Starting<'_> {
         let (writer, thread) =
             spawn_writer(journal, queued_max, move |commit| commits.pass_on(commit), move |error| fatal(&error))
                 .map_err(|source| NodeError::Start { what: "the journal's writer", source })?;
-        Ok(Writing { writer, thread, slices, shards })
+        Ok(Writing { writer, thread, shards })
     }
 
     fn shards(
         &self,
         shared: &Shared,
         writer: &JournalWriter<Tag>,
+        slices: &crossbeam_channel::Sender<Slice>,
         recovered: HashMap<EntityKey, HandedOver>,
     ) -> (Shards, Vec<Arbiter>) {
         let actors = &self.config.tuning.actors;
@@ -218,6 +245,8 @@ impl Starting<'_> {
                     fatal: Arc::new(move |error| fatal(&error)),
                 },
                 writer: writer.clone(),
+                slices: slices.clone(),
+                committed: *shared.committed.borrow(),
                 live_max: (usize::try_from(actors.max_live).unwrap_or(usize::MAX) / count).max(1),
                 idle: actors.idle,
                 recovered,

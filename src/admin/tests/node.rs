@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::super::{Api, NodeState, configure};
-use crate::actors::{self, ShardSetup, Shards, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{self, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics, Secret};
 use crate::ingress::{Admission, Credits, Decoder, Gate, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
@@ -66,7 +66,7 @@ pub(super) struct Node {
     pub api: web::Data<Api>,
     pub state: watch::Sender<NodeState>,
     committed: watch::Sender<Lsn>,
-    stored: watch::Receiver<bool>,
+    slices: crossbeam_channel::Receiver<Slice>,
     pub journal: JournalWriter<Tag>,
     _dir: TempDir,
 }
@@ -93,14 +93,9 @@ impl Node {
         let reader = log.reader();
 
         let (committed, committed_told) = watch::channel(Lsn::ZERO);
-        let (stored_told, stored) = watch::channel(false);
+        let (slice_sender, slices) = crossbeam_channel::bounded(1);
         let shards: Arc<OnceLock<Shards>> = Arc::default();
-        let mut settle = Settle {
-            shards: shards.clone(),
-            committed: committed.clone(),
-            stored: stored_told,
-            checkpoints: CheckpointWriter::new(store.clone()),
-        };
+        let settle = Settle { shards: shards.clone(), committed: committed.clone() };
         let (writer, _) =
             spawn_writer(log, 64, move |committed| settle.commit(committed), |error| panic!("{error}")).unwrap();
         let kinds: HashMap<_, _> = ruleset
@@ -124,7 +119,9 @@ impl Node {
             index: 0,
             around,
             writer,
-            live_max: 100_000,
+            slices: slice_sender,
+            committed: Lsn::ZERO,
+            live_max: 1000,
             idle: Duration::from_mins(5),
             recovered: HashMap::new(),
             handed_bytes: Arc::new(AtomicU64::new(0)),
@@ -163,7 +160,7 @@ impl Node {
             }),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };
-        Rc::new(Node { api: web::Data::new(api), journal, state, committed, stored, _dir: dir })
+        Rc::new(Node { api: web::Data::new(api), journal, state, committed, slices, _dir: dir })
     }
 
     /// Takes the word of a commit that is still under way away, so that a request has to wait for it.
@@ -178,11 +175,23 @@ impl Node {
 
     /// Stores every entity.
     pub async fn checkpoint(&self) {
-        let mut stored = self.stored.clone();
-        stored.mark_unchanged();
         assert!(self.api.shards.begin_copying(0).await.unwrap() > 0);
-        self.api.shards.copy_slice(0, usize::MAX);
-        stored.changed().await.unwrap();
+        let mut writer = CheckpointWriter::new(self.api.store.clone());
+        loop {
+            self.api.shards.copy_slice(0, usize::MAX);
+            let slices = self.slices.clone();
+            let slice = web::block(move || slices.recv().unwrap()).await.unwrap();
+            let row = |write: &crate::store::EntityWrite| {
+                let key: EntityKey = write.entity.clone();
+                (key, write.row.version, write.identities.last().map(|(id, _)| *id))
+            };
+            let rows = slice.writes.iter().map(row).collect();
+            writer.write(slice.writes, slice.committed).unwrap();
+            self.api.shards.stored(0, rows);
+            if slice.is_last {
+                return;
+            }
+        }
     }
 
     /// Answers a request.
@@ -267,33 +276,15 @@ pub(super) fn paid(id: &str, order: &str, amount: i64) -> String {
 struct Settle {
     shards: Arc<OnceLock<Shards>>,
     committed: watch::Sender<Lsn>,
-    stored: watch::Sender<bool>,
-    checkpoints: CheckpointWriter,
 }
 
 impl Settle {
-    fn commit(&mut self, committed: Committed<Tag>) {
+    fn commit(&self, committed: Committed<Tag>) {
         let shards = self.shards.get().expect("nothing is committed before the shard is there");
-        let mut records = Vec::new();
-        for (lsn, tag) in committed.tags {
-            match (lsn, tag) {
-                (Some(lsn), Tag::Record { entity, version, pending, .. }) => {
-                    records.push((entity, version, lsn, pending));
-                }
-                (_, Tag::Slice { writes, .. }) => {
-                    let row = |write: &crate::store::EntityWrite| {
-                        let key: EntityKey = write.entity.clone();
-                        (key, write.row.version, write.identities.last().map(|(id, _)| *id))
-                    };
-                    let rows = writes.iter().map(row).collect();
-                    self.checkpoints.write(writes, committed.last_lsn).unwrap();
-                    shards.stored(0, rows);
-                    self.stored.send_replace(true);
-                }
-                (None, Tag::Record { .. }) => panic!("a record without a position"),
-            }
-        }
-        shards.committed(0, actors::Committed(records));
+        let record = |(lsn, tag): (Option<Lsn>, Tag)| {
+            (tag.entity, tag.version, lsn.expect("a record has a position"), tag.pending)
+        };
+        shards.committed(0, actors::Committed(committed.tags.into_iter().map(record).collect()));
         self.committed.send_replace(committed.last_lsn);
     }
 }

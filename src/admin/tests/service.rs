@@ -35,11 +35,7 @@ async fn with_a_token_only_health_is_open() {
 #[actix_web::test]
 async fn readiness_follows_the_node() {
     let node = Node::start();
-    for (state, ready, events, entities) in [
-        (NodeState::Recovering, 503, 503, 503),
-        (NodeState::Ready, 200, 202, 200),
-        (NodeState::Draining, 503, 503, 200),
-    ] {
+    for (state, ready, events, entities) in [(NodeState::Ready, 200, 202, 200), (NodeState::Draining, 503, 503, 200)] {
         node.state.send_replace(state);
         assert_eq!(node.get("/healthz").await.status, 200);
         assert_eq!(node.get("/readyz").await.status, ready, "{state:?}");
