@@ -38,6 +38,8 @@ fn twenty_kills_change_nothing_with_checkpoints_segments_and_passivation_all_the
 }
 
 fn survive(tuning: &str, seed: u64) {
+    // Other seeds may be tried by hand.
+    let seed = std::env::var("CRASH_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(seed);
     let mut random = StdRng::seed_from_u64(seed);
     let mut lines = Vec::new();
     for dataset in ALL {

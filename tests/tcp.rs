@@ -3,7 +3,9 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{BufRead, Write};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::{Client, Outcome, Server, Setup, deliver, wait_for};
@@ -165,36 +167,45 @@ fn a_client_that_vanishes_disturbs_no_one() {
     });
 }
 
-/// Without these, deploying a new version would lose or repeat events, or hang.
+/// Writes payments of `order` until the server no longer takes them, and reads what it answers up to the end.
+fn press(server: &Server, order: &str, acked: &AtomicU64) -> Result<Outcome, std::io::Error> {
+    let (mut stream, replies) = server.client().split();
+    let handle = stream.try_clone()?;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut ids = 0..;
+            while ids.next().is_some_and(|id| stream.write_all((paid(id, order) + "\n").as_bytes()).is_ok()) {}
+        });
+        let mut outcome = Outcome::default();
+        let ended = replies.lines().try_for_each(|line| {
+            outcome.take(&serde_json::from_str(&line?).expect("JSON"));
+            acked.fetch_max(outcome.acked, Ordering::SeqCst);
+            Ok(())
+        });
+        // The server has said all it had to say: there is no use in writing on.
+        let _ = handle.shutdown(Shutdown::Both);
+        ended.map(|()| outcome)
+    })
+}
+
+/// Without these, deploying a new version would lose or repeat events, or hang. A connection that is closed with lines
+/// unread is reset, and the reset can overtake the last answers: a server has to see to it that they arrive.
 #[test]
 fn sigterm_settles_what_was_read_says_bye_and_exits_with_0() {
+    const BUSY: usize = 6;
     let mut server = Setup::new(RULES).start();
     let mut idle = server.client();
     idle.send(paid(1_000_000, "idle"));
     idle.settle(1);
-    let (mut stream, replies) = server.client().split();
-    let (acked, bye) = std::thread::scope(|scope| {
-        scope.spawn(move || {
-            // Ends when the server no longer takes anything.
-            for n in 0.. {
-                if stream.write_all((paid(n, "busy") + "\n").as_bytes()).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut outcome = Outcome::default();
-        let mut signalled = false;
-        for line in std::io::BufRead::lines(replies) {
-            let Ok(line) = line else { break };
-            outcome.take(&serde_json::from_str(&line).expect("JSON"));
-            if outcome.acked >= 1_000 && !signalled {
-                server.signal_term();
-                signalled = true;
-            }
-        }
-        (outcome.acked, outcome.bye)
+    let acked = AtomicU64::new(0);
+    let orders: Vec<String> = (0..BUSY).map(|n| format!("busy-{n}")).collect();
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let press = |order| press(&server, order, &acked);
+        let busy: Vec<_> = orders.iter().map(|order| scope.spawn(move || press(order))).collect();
+        wait_for("the connections are busy", || (acked.load(Ordering::SeqCst) >= 1_000).then_some(()));
+        server.signal_term();
+        busy.into_iter().map(|thread| thread.join().expect("a connection")).collect()
     });
-    assert_eq!(bye.as_deref(), Some("draining"), "the busy connection is told why it ends");
     let mut end = Outcome::default();
     while let Ok(Some(reply)) = idle.try_reply() {
         end.take(&reply);
@@ -203,8 +214,12 @@ fn sigterm_settles_what_was_read_says_bye_and_exits_with_0() {
     assert_eq!(server.wait_for_exit().code(), Some(0), "{}", server.stderr());
     server.start();
     assert_eq!(payments(&server, "idle"), 1);
-    let kept = payments(&server, "busy");
-    assert!(kept >= acked, "{acked} lines were acknowledged, {kept} are there");
+    for (order, outcome) in orders.iter().zip(outcomes) {
+        let outcome = outcome.unwrap_or_else(|error| panic!("{order}: the last answers do not arrive: {error}"));
+        assert_eq!(outcome.bye.as_deref(), Some("draining"), "{order}: a busy connection is told why it ends");
+        let kept = payments(&server, order);
+        assert_eq!(kept, outcome.acked, "{order}: what was read is acknowledged, and nothing else is there");
+    }
 }
 
 /// What was acknowledged is there after kill -9, and the same lines are duplicates.
@@ -286,6 +301,13 @@ fn one_connection_too_many_is_told_busy() {
     let reply = extra.reply().expect("an answer");
     assert_eq!((&reply["refused"], &reply["code"]), (&0.into(), &"busy".into()), "{reply}");
     assert!(matches!(extra.try_reply(), Ok(None) | Err(_)), "then the connection ends");
+    for _ in 0..50 {
+        // A client may speak first; what it sent must not cost it the answer.
+        let mut eager = server.client();
+        let _ = eager.try_send(&paid(9, "a").repeat(100));
+        let reply = eager.try_reply().expect("an answer, not a reset");
+        assert_eq!(reply.expect("an answer")["code"], "busy");
+    }
     drop(clients);
     wait_for("a place is free again", || {
         let mut client = server.client();
