@@ -185,6 +185,7 @@ impl Copy {
         shell.args(["-c", &self.with_ports(command)]).current_dir(self.root()).stdin(Stdio::null());
         shell.env("PATH", format!("{}:{path}", self.dir.path().join("bin").display())).env_remove("RUST_LOG");
         shell.env("TURNSTILE_URL", format!("http://127.0.0.1:{}", self.ports[1]));
+        shell.env("TURNSTILE_TO", format!("127.0.0.1:{}", self.ports[0]));
         shell
     }
 
@@ -221,6 +222,7 @@ impl Copy {
         let reads = [
             "curl -s http",
             "curl -s 'http",
+            "curl -s -G",
             "cat ",
             "grep ",
             "head ",

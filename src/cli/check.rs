@@ -34,7 +34,13 @@ pub fn check(args: &CheckArgs, config: &Path, screen: &mut Screen<'_>) -> Result
         write!(screen.out, "{}", config::print(&config))?;
     } else if !args.json {
         let types: Vec<_> = prepared.ruleset.types().iter().map(|rules| rules.name.to_string()).collect();
-        writeln!(screen.out, "ok: {} entity types ({})", types.len(), types.join(", "))?;
+        writeln!(
+            screen.out,
+            "ok: {} entity type{} ({})",
+            types.len(),
+            if types.len() == 1 { "" } else { "s" },
+            types.join(", ")
+        )?;
     }
     Ok(Exit::Ok)
 }

@@ -21,14 +21,17 @@ const ANSWER_DEPTH_MAX: usize = 1_000;
 /// What stays as it is in a path segment or a query value.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'~').remove(b'-').remove(b'.');
 
+/// The heading of options that every subcommand takes, so that its own come first.
+pub const GLOBAL: &str = "Global options";
+
 /// Where the server is and how it knows us.
 #[derive(Debug, clap::Args)]
 pub struct ServerArgs {
     /// The server that get, ls and status ask
-    #[arg(long, global = true, env = "TURNSTILE_URL", default_value = "http://127.0.0.1:7480", value_parser = parse_url)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TURNSTILE_URL", default_value = "http://127.0.0.1:7480", value_parser = parse_url)]
     url: Url,
     /// The secret the server asks for, if it has one configured
-    #[arg(long, global = true, env = "TURNSTILE_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TURNSTILE_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
 

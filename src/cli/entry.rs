@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use super::client::ServerArgs;
+use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{check, completions, get, ls, run, send, status};
@@ -20,7 +20,7 @@ const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or
 #[command(name = "turnstile", version, after_help = EXIT_CODES)]
 pub(super) struct Cli {
     /// The configuration of the server
-    #[arg(short, long, global = true, env = "TURNSTILE_CONFIG", default_value = "./config.toml", value_name = "FILE")]
+    #[arg(short, long, global = true, help_heading = GLOBAL, env = "TURNSTILE_CONFIG", default_value = "./config.toml", value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]
     server: ServerArgs,

@@ -35,20 +35,23 @@ pub fn status(args: &StatusArgs, server: &ServerArgs, screen: &mut Screen<'_>) -
 /// Members in the first line, so not again below.
 const TOLD_FIRST: [&str; 4] = ["name", "version", "state", "uptime_seconds"];
 /// The order of the others, as of the columns of a table; what is not known here follows.
-const ORDER: [&str; 13] = [
-    "lsn",
-    "watermark",
-    "in_flight",
-    "shards",
-    "journal_bytes",
-    "store_bytes",
-    "entities",
-    "sources",
-    "sinks",
+const ORDER: [&str; 16] = [
     "name",
+    "type",
+    "open",
+    "bytes",
     "kind",
     "listen",
-    "connections",
+    "lsn",
+    "watermark",
+    "admission",
+    "journal",
+    "store",
+    "shards",
+    "types",
+    "sources",
+    "sinks",
+    "entities",
 ];
 
 /// The status document, for a person. Every member is shown, known or not.
@@ -62,25 +65,18 @@ fn node(out: &mut dyn Write, paint: Paint, document: &Map) -> io::Result<()> {
         None => writeln!(out)?,
     }
     let members = ordered(document.iter().filter(|(name, _)| !TOLD_FIRST.contains(name)));
-    let facts: Vec<_> = members.iter().filter(|(_, value)| !matches!(value, Value::Map(_) | Value::List(_))).collect();
+    let (lists, facts): (Vec<_>, Vec<_>) = members.into_iter().partition(|(_, value)| matches!(value, Value::List(_)));
     let width = facts.iter().map(|(name, _)| label(name).chars().count()).max().unwrap_or_default();
     for (name, value) in facts {
-        writeln!(out, "  {:width$}  {}", label(name), amount(name, value))?;
+        let fact = if let Value::Map(parts) = value { parts_of(parts) } else { amount(name, value) };
+        writeln!(out, "  {:width$}  {fact}", label(name))?;
     }
-    for (name, value) in &members {
-        match value {
-            // Shown beside the entities of its type.
-            Value::Map(_) if *name == "live" && document.get("entities").is_some() => {}
-            Value::Map(counts) if !counts.is_empty() => {
-                writeln!(out)?;
-                let live = document.get("live").filter(|_| *name == "entities");
-                counted(out, paint, name, counts, live)?;
-            }
-            Value::List(items) if !items.is_empty() => {
-                writeln!(out)?;
-                listed(out, paint, name, items)?;
-            }
-            _ => {}
+    for (name, value) in lists {
+        if let Value::List(items) = value
+            && !items.is_empty()
+        {
+            writeln!(out)?;
+            listed(out, paint, name, items)?;
         }
     }
     Ok(())
@@ -92,6 +88,18 @@ fn ordered<'v>(members: impl Iterator<Item = (&'v str, &'v Value)>) -> Vec<(&'v 
     members
 }
 
+/// What a member consists of, in one line: "open, in flight records 0".
+fn parts_of(parts: &Map) -> String {
+    let part = |(name, value): (&str, &Value)| match value {
+        Value::Null => None,
+        Value::Bool(true) => Some(label(name)),
+        Value::Bool(false) => Some(format!("not {}", label(name))),
+        _ if name == "bytes" => Some(amount(name, value)),
+        _ => Some(format!("{} {}", label(name), amount(name, value))),
+    };
+    ordered(parts.iter()).into_iter().filter_map(part).collect::<Vec<_>>().join(", ")
+}
+
 /// `journal_bytes` is told as "journal", its unit stands with the amount.
 fn label(name: &str) -> String {
     let name = name.strip_suffix("_bytes").or_else(|| name.strip_suffix("_seconds")).unwrap_or(name);
@@ -100,7 +108,7 @@ fn label(name: &str) -> String {
 
 fn amount(name: &str, value: &Value) -> String {
     match whole(value) {
-        Some(bytes) if name.ends_with("_bytes") => render::size(bytes),
+        Some(bytes) if name == "bytes" || name.ends_with("_bytes") => render::size(bytes),
         Some(seconds) if name.ends_with("_seconds") => render::span(seconds),
         _ => render::count(value),
     }
@@ -112,23 +120,6 @@ fn whole(value: &Value) -> Option<i64> {
         Value::Double(double) => Some(*double as i64),
         _ => None,
     }
-}
-
-/// A map of names to counts, with a second count of each name where there is one.
-fn counted(out: &mut dyn Write, paint: Paint, title: &str, counts: &Map, live: Option<&Value>) -> io::Result<()> {
-    let mut columns = vec![(label(title), Align::Left), ("count".to_owned(), Align::Right)];
-    columns.extend(live.map(|_| ("live".to_owned(), Align::Right)));
-    let rows: Vec<_> = counts
-        .iter()
-        .map(|(name, count)| {
-            let mut row = vec![render::safe(name), render::count(count)];
-            if let Some(Value::Map(live)) = live {
-                row.push(live.get(name).map(render::count).unwrap_or_default());
-            }
-            row
-        })
-        .collect();
-    Table::new(columns).rows(out, paint, &rows)
 }
 
 /// A list of documents with the same members, as a table; of anything else, one a line.
@@ -148,7 +139,7 @@ fn listed(out: &mut dyn Write, paint: Paint, title: &str, items: &[Value]) -> io
     let columns = names.iter().map(|name| {
         let numeric = documents.iter().filter_map(|document| document.get(name)).all(|value| whole(value).is_some());
         // The name of each stands below what they are.
-        let heading = if *name == "name" { label(title) } else { label(name) };
+        let heading = if matches!(*name, "name" | "type") { label(title) } else { label(name) };
         (heading, if numeric { Align::Right } else { Align::Left })
     });
     let rows: Vec<_> = documents
@@ -165,32 +156,34 @@ mod tests {
     use super::*;
     use crate::cli::testing::{HttpServer, told};
 
-    const STATUS: &str = r#"{"name":"turnstile","version":"0.1.0","uptime_seconds":7325,"state":"ready","lsn":1042,
-        "watermark":1000,"shards":2,"in_flight":3,"live":{"order":10},"entities":{"day":5,"order":1000},
-        "journal_bytes":12900000,"store_bytes":512,"sources":[{"name":"tcp","kind":"tcp","listen":"127.0.0.1:7400",
-        "connections":3},{"name":"http","kind":"http","listen":"127.0.0.1:7480"}],
-        "sinks":[{"name":"decisions","kind":"file","delivered":1234,"lag":0}],"new":true,"odd":[1,"a"]}"#;
+    const STATUS: &str = r#"{"admission":{"closed_because":null,"in_flight_records":3,"open":true},
+        "journal":{"bytes":12900000,"first_lsn":1,"last_lsn":1042},"lsn":1042,"name":"turnstile","shards":2,
+        "sinks":[{"delivered":1234,"kind":"file","lag":0,"lsn":1042,"name":"decisions"}],
+        "sources":[{"kind":"http","listen":"127.0.0.1:7480","name":"http"},{"kind":"tcp","listen":"127.0.0.1:7400",
+        "name":"tcp","connections":3}],"state":"ready","store":{"bytes":512},"types":[{"entities":1000,"live":10,
+        "type":"order"},{"entities":5,"live":0,"type":"day"}],"uptime_seconds":7325,"version":"0.1.0",
+        "watermark":1000,"new":true,"odd":[1,"a"]}"#;
 
     const RENDERED: &str = "\
 turnstile 0.1.0  ready, up 2 h 2 min
   lsn        1,042
   watermark  1,000
-  in flight  3
-  shards     2
-  journal    12.3 MiB
+  admission  open, in flight records 3
+  journal    12.3 MiB, first lsn 1, last lsn 1,042
   store      512 B
+  shards     2
   new        true
 
-entities  count  live
-day           5
+types  entities  live
 order     1,000    10
+day           5     0
 
 sources  kind  listen          connections
-tcp      tcp   127.0.0.1:7400            3
 http     http  127.0.0.1:7480
+tcp      tcp   127.0.0.1:7400            3
 
-sinks      kind  delivered  lag
-decisions  file      1,234    0
+sinks      kind    lsn  delivered  lag
+decisions  file  1,042      1,234    0
 
 odd
   1
@@ -208,7 +201,7 @@ odd
 
     #[test]
     fn nothing_that_is_missing_or_odd_is_an_error() {
-        for body in ["{}", r#"{"live":5,"entities":[],"sources":{},"uptime_seconds":"x","sinks":[{}]}"#] {
+        for body in ["{}", r#"{"admission":5,"journal":[],"sources":{},"uptime_seconds":"x","sinks":[{}]}"#] {
             let server = HttpServer::answering(vec![(200, body.to_owned())]);
             let (exit, _, err) = told(|screen| status(&StatusArgs { json: false }, &server.args(None), screen));
             assert_eq!((exit, &*err), (Exit::Ok, ""), "{body}");

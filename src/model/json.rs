@@ -183,13 +183,12 @@ struct NumberForms {
 
 fn write_with(out: &mut Vec<u8>, value: &Value, numbers: &NumberForms) {
     match value {
-        Value::Null => out.extend(b"null"),
         Value::Bool(true) => out.extend(b"true"),
         Value::Bool(false) => out.extend(b"false"),
         Value::Int(int) => out.extend(itoa::Buffer::new().format(*int).as_bytes()),
         Value::Double(double) if double.is_finite() => (numbers.double)(out, *double),
         // JSON has no infinities; only arithmetic on doubles makes them.
-        Value::Double(_) => out.extend(b"null"),
+        Value::Null | Value::Double(_) => out.extend(b"null"),
         Value::Decimal(decimal) => (numbers.decimal)(out, decimal),
         Value::String(text) => write_string(out, text),
         Value::Timestamp(time) => write_string(out, &time.to_string()),

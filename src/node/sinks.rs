@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use prometheus::{IntCounter, IntGauge};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -40,11 +41,14 @@ pub struct Sinks {
     running: Vec<Running>,
 }
 
-/// A sink, and how far it has delivered for good.
+/// A sink, how far it has delivered for good, and what it counts.
+#[derive(Clone)]
 struct Running {
     name: String,
     kind: &'static str,
     noted: Arc<AtomicU64>,
+    delivered: IntCounter,
+    lag: IntGauge,
 }
 
 /// Why a sink cannot start.
@@ -87,7 +91,10 @@ impl Sinks {
                 noted: noted.clone(),
                 runtime: setup.runtime.clone(),
             };
-            sinks.running.push(Running { name: declared.name.value.clone(), kind, noted });
+            let name = declared.name.value.clone();
+            let delivered = setup.metrics.sink_deliveries.with_label_values(&[name.as_str(), "ok"]);
+            let lag = setup.metrics.sink_lag.with_label_values(&[&name]);
+            sinks.running.push(Running { name, kind, noted, delivered, lag });
             let fatal = setup.fatal.clone();
             let run = move || {
                 vital::mark();
@@ -108,15 +115,19 @@ impl Sinks {
         Arc::new(move || Lsn(noted.iter().map(|noted| noted.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)))
     }
 
-    /// A function that describes the sinks for the status document.
-    pub fn status(&self) -> impl Fn(Lsn) -> serde_json::Value + Send + Sync + use<> {
-        let sinks: Vec<_> =
-            self.running.iter().map(|sink| (sink.name.clone(), sink.kind, sink.noted.clone())).collect();
-        move |committed| {
-            let shown = sinks.iter().map(|(name, kind, noted)| {
-                let delivered = noted.load(Ordering::Relaxed);
-                let lag = committed.0.saturating_sub(delivered);
-                serde_json::json!({ "name": name, "kind": kind, "delivered": delivered, "lag": lag })
+    /// A function that describes the sinks for the status document: how many decisions each has taken since the start,
+    /// how many records it has yet to pass, and the LSN it would go on from after a crash.
+    pub fn status(&self) -> impl Fn() -> serde_json::Value + Send + Sync + use<> {
+        let sinks = self.running.clone();
+        move || {
+            let shown = sinks.iter().map(|sink| {
+                serde_json::json!({
+                    "name": sink.name,
+                    "kind": sink.kind,
+                    "lsn": sink.noted.load(Ordering::Relaxed),
+                    "delivered": sink.delivered.get(),
+                    "lag": sink.lag.get(),
+                })
             });
             shown.collect()
         }

@@ -41,7 +41,7 @@ const WRITER_QUEUE_MAX: usize = 1 << 20;
 pub enum NodeError {
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    #[error("cannot listen on {address}; is it in use, or not this machine's?")]
+    #[error("cannot listen on {address} (is it in use, or not this machine's?)")]
     Listen { address: String, source: std::io::Error },
     #[error(transparent)]
     Sink(#[from] SinkError),
@@ -134,7 +134,7 @@ impl Starting<'_> {
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let status = self.status(&shared, &shards, &sinks, &bound);
+        let status = status(&shared, &shards, &sinks, &bound);
         let (mut tasks, mut http) = (Vec::new(), None);
         for bound in bound {
             match bound.kind {
@@ -333,32 +333,6 @@ impl Starting<'_> {
         self.runtime.spawn(guard.run());
     }
 
-    /// The node's own members of the status document.
-    fn status(
-        &self,
-        shared: &Shared,
-        shards: &Shards,
-        sinks: &Sinks,
-        bound: &[Bound<'_>],
-    ) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
-        let started = Instant::now();
-        let sources: serde_json::Value = bound.iter().map(Bound::status).collect();
-        let sinks = sinks.status();
-        let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
-        let shards = shards.count();
-        Arc::new(move || {
-            let committed = *committed.borrow();
-            serde_json::json!({
-                "uptime_seconds": started.elapsed().as_secs(),
-                "lsn": committed.0,
-                "watermark": watermark.borrow().0,
-                "shards": shards,
-                "sources": sources,
-                "sinks": sinks(committed),
-            })
-        })
-    }
-
     fn http(
         &mut self,
         bound: Bound<'_>,
@@ -399,6 +373,31 @@ impl Starting<'_> {
         actix_rt::spawn(server);
         Ok(handle)
     }
+}
+
+/// The node's own members of the status document.
+fn status(
+    shared: &Shared,
+    shards: &Shards,
+    sinks: &Sinks,
+    bound: &[Bound<'_>],
+) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+    let started = Instant::now();
+    let sources: serde_json::Value = bound.iter().map(Bound::status).collect();
+    let sinks = sinks.status();
+    let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
+    let shards = shards.count();
+    Arc::new(move || {
+        let committed = *committed.borrow();
+        serde_json::json!({
+            "uptime_seconds": started.elapsed().as_secs(),
+            "lsn": committed.0,
+            "watermark": watermark.borrow().0,
+            "shards": shards,
+            "sources": sources,
+            "sinks": sinks(),
+        })
+    })
 }
 
 fn gauge(lsn: Lsn) -> i64 {

@@ -35,7 +35,7 @@ pub struct SendArgs {
     /// A file with one event a line, or - for standard input
     file: PathBuf,
     /// A TCP source of the server
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7400", value_parser = parse_address)]
+    #[arg(long, env = "TURNSTILE_TO", value_name = "HOST:PORT", default_value = "127.0.0.1:7400", value_parser = parse_address)]
     to: String,
     /// So many connections at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(CONNECTIONS_MAX)))]

@@ -157,7 +157,8 @@ impl Summary {
     pub fn print(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
         let Tally { accepted, duplicates, refused, resent, .. } = self.tally;
         let (lines, rate) = (grouped(self.lines), grouped(self.rate));
-        writeln!(out, "{} in {:.2} s, {rate}/s", paint.bold(&format!("{lines} lines")), self.seconds)?;
+        let noun = if self.lines == 1 { "line" } else { "lines" };
+        writeln!(out, "{} in {:.2} s, {rate}/s", paint.bold(&format!("{lines} {noun}")), self.seconds)?;
         let width = lines.len();
         for (name, count) in [("accepted", accepted), ("duplicates", duplicates), ("refused", refused)] {
             let line = format!("  {name:10}  {:>width$}", grouped(count));
