@@ -118,7 +118,8 @@ impl LsnBook {
         self.version = version;
         self.last = lsn;
         if ledger.iter().any(|entry| entry.version == version) {
-            self.decisions.retain(|(version, _)| ledger.iter().any(|entry| entry.version == *version));
+            // A replay notes what the book may know already.
+            self.decisions.retain(|(known, _)| *known != version && ledger.iter().any(|entry| entry.version == *known));
             self.decisions.push((version, lsn));
         }
     }
