@@ -75,7 +75,6 @@ impl Handler<CopySlice> for Supervisor {
                     continue;
                 }
                 slot.listed = false;
-                slot.book_stale = slot.latest > slot.committed.0;
                 slot.sent += 1;
                 self.copying.awaited += 1;
                 self.outbox.borrow_mut().asked();
@@ -99,9 +98,17 @@ impl Handler<CopySlice> for Supervisor {
 }
 
 impl Supervisor {
-    /// An actor has made its copy.
-    pub(super) fn copied(&mut self, write: EntityWrite) {
+    /// An actor has made its copy. One whose book is behind, since records in it were not committed yet, must be followed
+    /// by another, or their positions would be missing for ever.
+    pub(super) fn copied(&mut self, write: EntityWrite, book_is_behind: bool) {
         self.copying.awaited -= 1;
+        if let Some(slot) = self.slots.peek_mut(&write.entity) {
+            slot.book_stale = book_is_behind;
+            if book_is_behind && !slot.listed {
+                slot.listed = true;
+                self.changed.push(write.entity.clone());
+            }
+        }
         let is_committed = |slot: &Slot| slot.committed.0 >= write.row.version;
         if self.slots.peek(&write.entity).is_none_or(is_committed) {
             self.copying.ripe.push(write);

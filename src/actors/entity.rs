@@ -9,6 +9,7 @@ use actix::{Actor, ActorContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
 use super::outbox::{Handled, Outbox, Pending, Recorded};
+use crate::journal::RECORD_BYTES_MAX;
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::codec;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, PayloadHash, Version};
@@ -86,7 +87,8 @@ impl Entity {
     /// Reads what [`Entity::encode`] made.
     pub fn decode(key: EntityKey, bytes: &[u8]) -> Result<Self, codec::CodecError> {
         let (state, lsns) = codec::decode(ENTITY_FORMAT, bytes)?;
-        Ok(Self::new(key, state, lsns))
+        // A large one is measured at its first event, however often it was passivated.
+        Ok(Entity { grown: bytes.len(), ..Self::new(key, state, lsns) })
     }
 
     /// The stored form, with every identity.
@@ -129,15 +131,13 @@ impl Entity {
     /// The entity's row and the identities that get rows of their own.
     pub fn write(&self) -> EntityWrite {
         let overflow = self.state.identities.overflow();
-        let identities: Vec<_> = overflow
-            .iter()
-            .map(|seen| (seen.id, StoredIdentity { payload: seen.payload, seen_ms: seen.at_ms }))
-            .collect();
+        let stored = overflow.map(|seen| (seen.id, StoredIdentity { payload: seen.payload, seen_ms: seen.at_ms }));
+        let identities: Vec<_> = stored.collect();
         let state = if identities.is_empty() {
             self.encode()
         } else {
             let mut rest = self.state.clone();
-            overflow.last().inspect(|last| rest.identities.spill_through(last.id));
+            identities.last().inspect(|(last, _)| rest.identities.spill_through(*last));
             codec::encode(ENTITY_FORMAT, &(&rest, &self.lsns))
         };
         let row = StoredRow { version: self.state.version, lsn: self.lsns.last, missing: self.state.missing, state };
@@ -165,7 +165,8 @@ impl Entity {
             Work::Event { taken, ticket } => self.event(taken, ticket, around, now),
             Work::Progress { progress, done, .. } => {
                 let record = rules::decide_progress(self.key.clone(), &self.state, progress, now);
-                self.evolve(record, Pending::Progress(done))
+                let bytes = record.encode();
+                self.evolve(record, bytes, Pending::Progress(done))
             }
         }
     }
@@ -200,6 +201,13 @@ impl Entity {
         let decided = vital::guarded(|| (around.decide)(&self.state, taken, prior, now));
         match decided {
             Ok(Verdict::Record(decided)) => {
+                let bytes = decided.record.encode();
+                if bytes.len() > RECORD_BYTES_MAX {
+                    metrics.failed.inc();
+                    let why =
+                        format!("its record takes {} bytes, at most {RECORD_BYTES_MAX} are possible", bytes.len());
+                    return self.unrecorded(Pending::Refused(ticket, Refusal::new(Code::TooLarge, why)));
+                }
                 match decided.outcome {
                     Outcome::Merged => metrics.merged.inc(),
                     Outcome::Stale => metrics.stale.inc(),
@@ -209,7 +217,7 @@ impl Entity {
                 }
                 let before = self.state.missing;
                 let is_new = self.state.version.0 == 0;
-                let handled = self.evolve(decided.record, Pending::Counted(ticket));
+                let handled = self.evolve(decided.record, bytes, Pending::Counted(ticket));
                 metrics.missing_changed(before, self.state.missing);
                 if is_new {
                     metrics.entities.inc();
@@ -253,8 +261,7 @@ impl Entity {
         Ok(stored.filter(|seen| !lapsed(seen)).map(|stored| stored.payload))
     }
 
-    fn evolve(&mut self, record: Record, pending: Pending) -> Handled {
-        let bytes = record.encode();
+    fn evolve(&mut self, record: Record, bytes: Vec<u8>, pending: Pending) -> Handled {
         self.grown += bytes.len();
         // A panic here ends the process, as everywhere on this thread: memory would no longer agree with the journal.
         rules::evolve(&mut self.state, &record);
@@ -371,7 +378,8 @@ impl Handler<Copy> for EntityActor {
     fn handle(&mut self, message: Copy, _: &mut Self::Context) {
         self.hear(&message.news);
         let mut outbox = self.outbox.borrow_mut();
-        outbox.put(Handled::Copied(self.entity.write()));
+        let book_is_behind = self.entity.lsns.version < self.entity.version();
+        outbox.put(Handled::Copied { write: self.entity.write(), book_is_behind });
         outbox.answered(&self.entity.key);
     }
 }
@@ -391,9 +399,7 @@ impl Handler<Stop> for EntityActor {
         let key = self.entity.key.clone();
         let left = Entity::new(key.clone(), State::default(), LsnBook::default());
         let entity = std::mem::replace(&mut self.entity, left);
-        let mut outbox = self.outbox.borrow_mut();
-        outbox.put(Handled::Gone(key.clone(), Box::new(entity)));
-        outbox.answered(&key);
+        self.outbox.borrow_mut().gone(key, entity);
         context.stop();
     }
 }

@@ -6,6 +6,7 @@ mod copying;
 mod entity;
 mod mailbox;
 mod outbox;
+mod passivation;
 mod shards;
 mod slots;
 mod supervisor;

@@ -19,9 +19,9 @@ pub(super) enum Handled {
     Recorded(Recorded),
     /// No record; `pending` waits for the commit of the entity's `version`.
     Unrecorded { entity: EntityKey, version: Version, pending: Pending },
-    /// A copy to be stored.
-    Copied(EntityWrite),
-    /// The actor is done with a message.
+    /// A copy to be stored; its book may lack positions of records that are in it.
+    Copied { write: EntityWrite, book_is_behind: bool },
+    /// The actor is done with a message, not its last.
     Answered(EntityKey),
     /// The actor has ended.
     Gone(EntityKey, Box<Entity>),
@@ -61,7 +61,8 @@ impl Pending {
                     snapshot.lsns.note(snapshot.state.version, lsn, &ledger);
                     snapshot.state.ledger = ledger;
                 }
-                drop(reply.send(Some(*snapshot)));
+                // An entity all of whose inputs were refused has an actor, but nothing is known of it.
+                drop(reply.send((snapshot.state.version > Version(0)).then_some(*snapshot)));
             }
         }
     }
@@ -97,16 +98,21 @@ impl Outbox {
     /// An actor has handled a message; everything that came of it was put before.
     pub(super) fn answered(&mut self, entity: &EntityKey) {
         self.handled.push(Handled::Answered(entity.clone()));
+        self.done();
+    }
+
+    /// An actor has ended. Its slot goes with it, so nothing else may be answered for it.
+    pub(super) fn gone(&mut self, key: EntityKey, entity: Entity) {
+        self.handled.push(Handled::Gone(key, Box::new(entity)));
+        self.done();
+    }
+
+    fn done(&mut self) {
         self.outstanding -= 1;
         if (self.outstanding == 0 || self.handled.len() >= GATHERED_MAX) && !self.asked_to_take {
             self.asked_to_take = true;
             post(&self.supervisor, Take);
         }
-    }
-
-    /// Messages sent to entity actors and not yet answered.
-    pub(super) fn outstanding(&self) -> usize {
-        self.outstanding
     }
 
     /// Everything put so far, in order.

@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
 use super::copying::{Copying, Slice};
-use super::entity::{Entity, EntityActor, Handle, News, Read, Snapshot, Stop, Surroundings, Work};
+use super::entity::{Entity, EntityActor, Handle, News, Read, Snapshot, Surroundings, Work};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Recorded, Take};
 use super::slots::{Queued, Slot, Slots};
@@ -24,9 +24,7 @@ use crate::model::time::Timestamp;
 use crate::vital;
 
 /// How often idle actors are looked for.
-const TICK: Duration = Duration::from_secs(1);
-/// So many of the least recently used actors are looked at to find one that can be stopped.
-const EVICTION_TRIES_MAX: usize = 8;
+pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// What travels through the journal's writer with a record, and comes back with its position.
 pub struct Tag {
@@ -68,15 +66,17 @@ pub struct ShardSetup {
 /// The actor.
 pub struct Supervisor {
     pub(super) index: u16,
-    around: Rc<Surroundings>,
+    pub(super) around: Rc<Surroundings>,
     pub(super) outbox: Rc<RefCell<Outbox>>,
     writer: JournalWriter<Tag>,
     pub(super) slices: Sender<Slice>,
     /// The last record that this shard knows to be committed.
     pub(super) committed: Lsn,
-    live_max: usize,
-    idle_ticks: u64,
+    pub(super) live_max: usize,
+    pub(super) idle_ticks: u64,
     pub(super) slots: Slots,
+    /// Slots whose actors were told to stop.
+    pub(super) closing: usize,
     pub(super) handed: HashMap<EntityKey, HandedOver>,
     pub(super) handed_bytes: Arc<AtomicU64>,
     /// Entities that changed since they were last copied for the store.
@@ -84,9 +84,9 @@ pub struct Supervisor {
     /// Entities the store has no row of.
     pub(super) unsaved: BTreeSet<EntityKey>,
     /// Who waits for an entity to change.
-    watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
+    pub(super) watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
     pub(super) copying: Copying,
-    tick: u64,
+    pub(super) tick: u64,
 }
 
 impl Supervisor {
@@ -110,6 +110,7 @@ impl Supervisor {
             live_max: setup.live_max,
             idle_ticks: setup.idle.as_secs().div_ceil(TICK.as_secs()).max(1),
             slots: Slots::unbounded(),
+            closing: 0,
             unsaved: unsaved.collect(),
             changed: handed.keys().cloned().collect(),
             handed,
@@ -148,7 +149,7 @@ impl Supervisor {
         }
     }
 
-    fn spawn(&mut self, key: &EntityKey, entity: Entity, stored: Version) -> &mut Slot {
+    pub(super) fn spawn(&mut self, key: &EntityKey, entity: Entity, stored: Version) -> &mut Slot {
         let version = entity.version();
         let lsn = entity.lsn();
         let actor = EntityActor { entity, around: self.around.clone(), outbox: self.outbox.clone() }.start();
@@ -176,7 +177,7 @@ impl Supervisor {
         Some(slot)
     }
 
-    fn route(&mut self, key: &EntityKey, mut work: Vec<Work>, now: Timestamp) {
+    pub(super) fn route(&mut self, key: &EntityKey, mut work: Vec<Work>, now: Timestamp) {
         let outbox = self.outbox.clone();
         let Some(slot) = self.slot(key) else { return };
         if let Some(queue) = &mut slot.closing {
@@ -189,7 +190,7 @@ impl Supervisor {
         post(&slot.actor, Handle { work, now, news });
     }
 
-    fn read(&mut self, key: &EntityKey, reply: oneshot::Sender<Option<Snapshot>>) {
+    pub(super) fn read(&mut self, key: &EntityKey, reply: oneshot::Sender<Option<Snapshot>>) {
         if let Some(slot) = self.slots.get_mut(key) {
             if let Some(queue) = &mut slot.closing {
                 queue.push(Queued::Read(reply));
@@ -221,82 +222,6 @@ impl Supervisor {
         }
         let tag = Tag { shard: self.index, entity, version, pending };
         entries.push(Entry::Record { bytes, has_decision: !decisions.is_empty(), tag });
-    }
-
-    fn gone(&mut self, key: &EntityKey, mut entity: Entity, now: Timestamp) {
-        let Some(slot) = self.slots.pop(key) else { return };
-        if let Some(metrics) = self.around.types.get(&key.kind) {
-            metrics.live.dec();
-        }
-        let clean = slot.is_clean();
-        let Slot { stored, book_stale, listed, closing, news, .. } = slot;
-        if let Some(last) = news.spilled {
-            entity.spilled(last);
-        }
-        let queue = closing.unwrap_or_default();
-        if queue.is_empty() {
-            if !clean {
-                let handed =
-                    HandedOver { version: entity.version(), stored, book_stale, listed, bytes: entity.encode() };
-                self.handed_bytes.fetch_add(handed.bytes.len() as u64, Ordering::Relaxed);
-                self.handed.insert(key.clone(), handed);
-            }
-            return;
-        }
-        let slot = self.spawn(key, entity, stored);
-        slot.book_stale = book_stale;
-        slot.listed = listed;
-        // The actor's answer to `Stop` is still to come and is counted against this slot.
-        slot.sent += 1;
-        for queued in queue {
-            match queued {
-                Queued::Work(work) => self.route(key, vec![work], now),
-                Queued::Read(reply) => self.read(key, reply),
-            }
-        }
-    }
-
-    fn stop(&mut self, key: &EntityKey) {
-        let Some(slot) = self.slots.peek_mut(key) else { return };
-        slot.closing = Some(Vec::new());
-        slot.sent += 1;
-        self.outbox.borrow_mut().asked();
-        post(&slot.actor, Stop { news: std::mem::take(&mut slot.news) });
-    }
-
-    /// Stops the least recently used actors while there are too many.
-    fn make_room(&mut self) {
-        let mut surplus = self.slots.len().saturating_sub(self.live_max + self.closing());
-        let mut tries = surplus + EVICTION_TRIES_MAX;
-        while surplus > 0 && tries > 0 {
-            tries -= 1;
-            let Some((key, slot)) = self.slots.peek_lru() else { return };
-            let (key, idle) = (key.clone(), slot.is_idle());
-            // Looked at: it goes to the other end, closing or busy.
-            self.slots.promote(&key);
-            if idle {
-                self.stop(&key);
-                surplus -= 1;
-            }
-        }
-    }
-
-    fn closing(&self) -> usize {
-        self.outbox.borrow().outstanding().min(self.slots.len())
-    }
-
-    fn stop_idle(&mut self) {
-        self.tick += 1;
-        let Some(before) = self.tick.checked_sub(self.idle_ticks) else { return };
-        let idle = self.slots.iter().rev().take_while(|(_, slot)| slot.last_used_tick < before);
-        let idle: Vec<EntityKey> = idle.filter(|(_, slot)| slot.is_idle()).map(|(key, _)| key.clone()).collect();
-        for key in idle {
-            self.stop(&key);
-        }
-        self.watchers.retain(|_, waiting| {
-            waiting.retain(|watcher| !watcher.is_closed());
-            !waiting.is_empty()
-        });
     }
 }
 
@@ -351,7 +276,7 @@ impl Handler<Take> for Supervisor {
                     Some(slot) => slot.hold(version, pending),
                     None => pending.release(Lsn::ZERO),
                 },
-                Handled::Copied(write) => self.copied(write),
+                Handled::Copied { write, book_is_behind } => self.copied(write, book_is_behind),
                 Handled::Answered(key) => {
                     if let Some(slot) = self.slots.peek_mut(&key) {
                         slot.sent -= 1;
@@ -391,13 +316,11 @@ impl Handler<Committed> for Supervisor {
             self.ripen(&entity, version);
             if let Some(slot) = self.slots.peek_mut(&entity) {
                 slot.commit(version, lsn);
-                if slot.book_stale && !slot.listed {
-                    slot.listed = true;
-                    self.changed.push(entity);
-                }
             }
         }
         self.finish_slice();
+        // What was busy until now may be stopped.
+        self.make_room();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which event identities counted for an entity. The youngest are in its state; older ones move to rows of the store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bincode::de::Decoder;
 use bincode::enc::Encoder;
@@ -25,10 +25,10 @@ pub struct Seen {
 #[derive(Clone, Debug, Default)]
 pub struct Identities {
     /// Oldest first.
-    recent: Vec<Seen>,
+    recent: VecDeque<Seen>,
     /// How many moved to rows of their own.
     spilled: u64,
-    /// Where in `recent` an identity is, once there are too many to look through. Not stored.
+    /// The same by identity, once there are too many to look through. Not stored.
     #[allow(clippy::box_collection)] // nearly every entity has none, and the box keeps those small
     index: Option<Box<HashMap<IdentityHash, Seen>>>,
 }
@@ -44,7 +44,7 @@ impl Identities {
 
     /// Counts an identity.
     pub fn push(&mut self, seen: Seen) {
-        self.recent.push(seen);
+        self.recent.push_back(seen);
         match &mut self.index {
             Some(index) => {
                 index.insert(seen.id, seen);
@@ -53,15 +53,18 @@ impl Identities {
         }
     }
 
-    /// Forgets those seen before `at_ms`.
+    /// Forgets those seen before `at_ms`. They are the oldest: an entity's time never goes back.
     pub fn forget_before(&mut self, at_ms: i64) {
-        self.recent.retain(|seen| seen.at_ms >= at_ms);
-        self.reindex();
+        while let Some(seen) = self.recent.pop_front_if(|seen| seen.at_ms < at_ms) {
+            if let Some(index) = &mut self.index {
+                index.remove(&seen.id);
+            }
+        }
     }
 
     /// The oldest ones that have no place in the state's row; the row is stored without them.
-    pub fn overflow(&self) -> &[Seen] {
-        &self.recent[..self.recent.len().saturating_sub(IDENTITIES_IN_STATE_MAX)]
+    pub fn overflow(&self) -> impl ExactSizeIterator<Item = Seen> {
+        self.recent.range(..self.recent.len().saturating_sub(IDENTITIES_IN_STATE_MAX)).copied()
     }
 
     /// Drops the oldest ones up to `last`, which are rows of the store now.
@@ -76,7 +79,7 @@ impl Identities {
 
     /// The oldest in the state.
     pub fn oldest(&self) -> Option<Seen> {
-        self.recent.first().copied()
+        self.recent.front().copied()
     }
 
     /// Whether the store may know more.
@@ -105,7 +108,8 @@ impl Encode for Identities {
 
 impl<C> Decode<C> for Identities {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let mut identities = Identities { recent: Vec::decode(decoder)?, spilled: u64::decode(decoder)?, index: None };
+        let mut identities =
+            Identities { recent: VecDeque::decode(decoder)?, spilled: u64::decode(decoder)?, index: None };
         identities.reindex();
         Ok(identities)
     }
@@ -134,7 +138,7 @@ mod tests {
         identities.spill_through(last);
         assert_eq!(identities.get(seen(0).id), None);
         assert_eq!(identities.get(seen(999).id), Some(seen(999)));
-        assert!(identities.overflow().is_empty() && identities.has_spilled());
+        assert!(identities.overflow().len() == 0 && identities.has_spilled());
         identities.forget_before(990);
         assert_eq!(identities.oldest(), Some(seen(990)));
     }
