@@ -43,7 +43,7 @@ pub struct Checkpointer {
     pub requests: Receiver<Request>,
     pub committed: watch::Receiver<Lsn>,
     pub journal: JournalWriter<Tag>,
-    /// Bytes journaled since the process started.
+    /// Bytes journaled since the process started, and those that recovery replayed.
     pub journaled_bytes: Arc<AtomicU64>,
     /// Bytes of states that wait for the store.
     pub handed_bytes: Arc<AtomicU64>,
@@ -59,14 +59,14 @@ pub struct Checkpointer {
 
 /// Copies that are written together.
 #[derive(Default)]
-struct Gathered {
+pub(super) struct Gathered {
     writes: Vec<EntityWrite>,
     bytes: usize,
     committed: Lsn,
 }
 
 impl Gathered {
-    fn add(&mut self, slice: Slice) {
+    pub(super) fn add(&mut self, slice: Slice) {
         self.bytes += slice.writes.iter().map(EntityWrite::stored_bytes).sum::<usize>();
         self.committed = self.committed.max(slice.committed);
         self.writes.extend(slice.writes);
@@ -75,7 +75,7 @@ impl Gathered {
 
 /// Whether a checkpoint was completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Done {
+pub(super) enum Done {
     Completed,
     OutOfTime,
 }
@@ -115,7 +115,7 @@ impl Checkpointer {
         }
     }
 
-    fn checkpoint(&self, deadline: Option<Instant>) -> Result<Done, StoreError> {
+    pub(super) fn checkpoint(&self, deadline: Option<Instant>) -> Result<Done, StoreError> {
         let started = Instant::now();
         let cut = *self.committed.borrow();
         let mut writer = CheckpointWriter::new(self.store.clone());
@@ -167,7 +167,12 @@ impl Checkpointer {
         }
     }
 
-    fn write(&self, writer: &mut CheckpointWriter, shard: u16, gathered: Gathered) -> Result<(), StoreError> {
+    pub(super) fn write(
+        &self,
+        writer: &mut CheckpointWriter,
+        shard: u16,
+        gathered: Gathered,
+    ) -> Result<(), StoreError> {
         if gathered.writes.is_empty() {
             return Ok(());
         }

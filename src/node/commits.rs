@@ -33,6 +33,7 @@ impl Commits {
             records += 1;
             by_shard[usize::from(tag.shard)].push((tag.entity, tag.version, lsn, tag.pending));
         }
+        // Before the new end is told: a checkpoint cuts there, and its copies must know every position up to the cut.
         for (shard, records) in by_shard.into_iter().enumerate() {
             if !records.is_empty() {
                 shards.committed(shard as u16, Committed(records));

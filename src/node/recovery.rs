@@ -127,6 +127,8 @@ pub struct Recovered {
     /// Entities the store does not have as they are now.
     pub entities: HashMap<EntityKey, HandedOver>,
     pub records: u64,
+    /// What the records took: the journal's tail that is not in the store.
+    pub bytes: u64,
 }
 
 /// Applies the journal's records above the watermark.
@@ -142,20 +144,21 @@ pub fn replay(
         }
     }
     let from = opened.store.watermark()?.next();
-    let mut replay = Replay { opened, types, held: HashMap::new(), records: 0 };
+    let mut replay = Replay { opened, types, held: HashMap::new(), records: 0, bytes: 0 };
     for block in opened.journal.reader().read_from(from)? {
         let block = block?;
         for (lsn, bytes) in block.records().filter(|(lsn, _)| *lsn >= from) {
             let record = Record::decode(bytes).map_err(|source| RecoveryError::Record { lsn, source })?;
             replay.record(&record, lsn)?;
+            replay.bytes += bytes.len() as u64;
         }
         if replay.held.len() > REPLAYED_HELD_MAX {
             replay.store_held(block.last_lsn())?;
         }
     }
-    let records = replay.records;
+    let (records, bytes) = (replay.records, replay.bytes);
     let entities = replay.held.into_iter().map(|(key, (entity, stored))| (key, handed_over(&entity, stored))).collect();
-    Ok(Recovered { entities, records })
+    Ok(Recovered { entities, records, bytes })
 }
 
 fn handed_over(entity: &Entity, stored: Version) -> HandedOver {
@@ -168,6 +171,7 @@ struct Replay<'a> {
     /// Replayed entities, each with the version the store has.
     held: HashMap<EntityKey, (Entity, Version)>,
     records: u64,
+    bytes: u64,
 }
 
 impl Replay<'_> {

@@ -116,7 +116,8 @@ impl Starting<'_> {
             store: opened.store,
             committed: committed_seen,
             watermark: watch::Sender::new(watermark),
-            journaled_bytes: Arc::default(),
+            // The tail that a crash left counts too, or crashes in a row would let it grow for ever.
+            journaled_bytes: Arc::new(AtomicU64::new(recovered.bytes)),
             handed_bytes: Arc::default(),
             saved_bytes: Arc::default(),
         };
