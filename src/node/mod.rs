@@ -12,6 +12,8 @@ mod recovery;
 mod sinks;
 mod sources;
 mod start;
+#[cfg(test)]
+mod tests;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};

@@ -272,7 +272,7 @@ pub(super) fn paid(id: &str, order: &str, amount: i64) -> String {
     .to_string()
 }
 
-/// What the journal's commits release, as in the node: first the shards, then whoever waits for a position.
+/// What the journal's commits release.
 struct Settle {
     shards: Arc<OnceLock<Shards>>,
     committed: watch::Sender<Lsn>,
@@ -284,7 +284,8 @@ impl Settle {
         let record = |(lsn, tag): (Option<Lsn>, Tag)| {
             (tag.entity, tag.version, lsn.expect("a record has a position"), tag.pending)
         };
-        shards.committed(0, actors::Committed(committed.tags.into_iter().map(record).collect()));
+        // Before anybody is answered, so that a test sees the position of what it was told of.
         self.committed.send_replace(committed.last_lsn);
+        shards.committed(0, actors::Committed(committed.tags.into_iter().map(record).collect()));
     }
 }

@@ -1,0 +1,13 @@
+//! Shards, journal, store, commits and checkpoints wired as in a node, without sources: lost inputs, early answers and
+//! states that a crash takes away would show here.
+
+mod answers;
+mod checkpoints;
+mod fixtures;
+mod harness;
+mod passivation;
+mod refusals;
+mod sharding;
+
+use fixtures::{Folder, added, event, order};
+use harness::{Harness, Wiring, wait_until};
