@@ -221,7 +221,7 @@ impl Supervisor {
             }
         }
         let tag = Tag { shard: self.index, entity, version, pending };
-        entries.push(Entry::Record { bytes, has_decision: !decisions.is_empty(), tag });
+        entries.push(Entry { bytes, has_decision: !decisions.is_empty(), tag });
     }
 }
 

@@ -11,22 +11,21 @@ use crate::model::ids::Lsn;
 /// 1,048,576; as 524,000 and the rest they take what they are.
 const BLOCK_BYTES: [usize; 5] = [1_048_000, 524_000, 261_900, 130_800, 65_300];
 
-/// What travels to the writer. `T` is what the sender wants handed back when it is committed.
+/// A record on its way to the writer. `T` is what the sender wants handed back when it is committed.
 #[derive(Debug)]
-pub enum Entry<T> {
-    /// A record to append.
-    Record { bytes: Vec<u8>, has_decision: bool, tag: T },
-    /// Makes no record; handed back when everything before it is committed.
-    Barrier(T),
+pub struct Entry<T> {
+    pub bytes: Vec<u8>,
+    pub has_decision: bool,
+    pub tag: T,
 }
 
 /// One commit to be.
 #[derive(Debug)]
 pub struct Group<T> {
-    /// Its records; empty if there were only barriers, and nothing need be written.
+    /// Its records.
     pub blocks: Vec<BlockBuilder>,
-    records: u64,
-    tags: Vec<(Option<u64>, T)>,
+    /// One a record, in their order.
+    tags: Vec<T>,
 }
 
 impl<T> Group<T> {
@@ -37,12 +36,12 @@ impl<T> Group<T> {
 
     /// How many records it holds.
     pub fn records(&self) -> u64 {
-        self.records
+        self.tags.len() as u64
     }
 
-    /// The tags in their order, with the positions of those that came with a record, the first of which got `first_lsn`.
-    pub fn into_tags(self, first_lsn: Lsn) -> Vec<(Option<Lsn>, T)> {
-        self.tags.into_iter().map(|(nth, tag)| (nth.map(|nth| first_lsn.plus(nth)), tag)).collect()
+    /// The tags in their order, with the positions of their records, the first of which got `first_lsn`.
+    pub fn into_tags(self, first_lsn: Lsn) -> Vec<(Lsn, T)> {
+        (0..).map(|nth| first_lsn.plus(nth)).zip(self.tags).collect()
     }
 }
 
@@ -63,7 +62,7 @@ impl<T> GroupCommit<T> {
 
     /// Adds `entries` behind the others.
     pub fn push(&mut self, entries: Vec<Entry<T>>) {
-        self.queued_bytes += entries.iter().map(stored_bytes).sum::<usize>();
+        self.queued_bytes += entries.iter().map(|entry| block::record_bytes(entry.bytes.len())).sum::<usize>();
         self.queue.extend(entries);
     }
 
@@ -72,36 +71,24 @@ impl<T> GroupCommit<T> {
         HEADER_BYTES + self.queued_bytes >= self.commit_bytes_max
     }
 
-    /// The next commit, if there is anything to commit. Barriers leave with the record before them.
+    /// The next commit, if there is anything to commit.
     pub fn next_group(&mut self) -> Option<Group<T>> {
         let mut records = Vec::new();
         let mut tags = Vec::new();
         let mut bytes = HEADER_BYTES;
-        while let Some(entry) = self.queue.pop_front() {
-            let more = stored_bytes(&entry);
-            match entry {
-                Entry::Record { .. } if !records.is_empty() && bytes + more > self.commit_bytes_max => {
-                    self.queue.push_front(entry);
-                    break;
-                }
-                Entry::Record { bytes: record, has_decision, tag } => {
-                    tags.push((Some(records.len() as u64), tag));
-                    records.push((record, has_decision));
-                }
-                Entry::Barrier(tag) => tags.push((None, tag)),
+        while let Some(entry) = self.queue.front() {
+            let more = block::record_bytes(entry.bytes.len());
+            if !records.is_empty() && bytes + more > self.commit_bytes_max {
+                break;
+            }
+            if let Some(Entry { bytes: record, has_decision, tag }) = self.queue.pop_front() {
+                records.push((record, has_decision));
+                tags.push(tag);
             }
             bytes += more;
         }
         self.queued_bytes -= bytes - HEADER_BYTES;
-        let records_count = records.len() as u64;
-        (!tags.is_empty()).then(|| Group { blocks: cut(records), records: records_count, tags })
-    }
-}
-
-fn stored_bytes<T>(entry: &Entry<T>) -> usize {
-    match entry {
-        Entry::Record { bytes, .. } => block::record_bytes(bytes.len()),
-        Entry::Barrier(_) => 0,
+        (!tags.is_empty()).then(|| Group { blocks: cut(records), tags })
     }
 }
 
@@ -133,19 +120,18 @@ mod tests {
     use super::*;
 
     fn record(tag: u32, len: usize) -> Entry<u32> {
-        Entry::Record { bytes: vec![0; len], has_decision: false, tag }
+        Entry { bytes: vec![0; len], has_decision: false, tag }
     }
 
     /// The tags of each commit, with positions as if the first record ever got LSN 1.
-    fn check(commit_bytes_max: usize, entries: Vec<Entry<u32>>, expected: &[&[(Option<u64>, u32)]]) {
+    fn check(commit_bytes_max: usize, entries: Vec<Entry<u32>>, expected: &[&[(u64, u32)]]) {
         let mut commits = GroupCommit::new(commit_bytes_max);
         commits.push(entries);
         let mut first = Lsn::FIRST;
         for expected in expected {
             let group = commits.next_group().expect("a commit is due");
             let next = first.plus(group.records());
-            let tags: Vec<_> =
-                group.into_tags(first).into_iter().map(|(lsn, tag)| (lsn.map(|lsn| lsn.0), tag)).collect();
+            let tags: Vec<_> = group.into_tags(first).into_iter().map(|(lsn, tag)| (lsn.0, tag)).collect();
             assert_eq!(&tags, expected);
             first = next;
         }
@@ -156,28 +142,12 @@ mod tests {
     /// Wrong grouping would lose an acknowledgement, or give it before its record is durable.
     #[test]
     fn entries_leave_in_order_and_within_bounds() {
-        let barrier = Entry::Barrier;
         check(100, vec![], &[]);
-        check(100, vec![record(1, 10), record(2, 10)], &[&[(Some(1), 1), (Some(2), 2)]]);
+        check(100, vec![record(1, 10), record(2, 10)], &[&[(1, 1), (2, 2)]]);
         // 28 bytes header, 34 a record: two fit into 100 bytes, three do not.
-        check(
-            100,
-            vec![record(1, 30), record(2, 30), record(3, 30)],
-            &[&[(Some(1), 1), (Some(2), 2)], &[(Some(3), 3)]],
-        );
-        // Barriers alone need no write; those behind a record leave with it.
-        check(100, vec![barrier(1), barrier(2)], &[&[(None, 1), (None, 2)]]);
-        check(
-            100,
-            vec![barrier(1), record(2, 60), barrier(3), record(4, 60), barrier(5)],
-            &[&[(None, 1), (Some(1), 2), (None, 3)], &[(Some(2), 4), (None, 5)]],
-        );
+        check(100, vec![record(1, 30), record(2, 30), record(3, 30)], &[&[(1, 1), (2, 2)], &[(3, 3)]]);
         // A record over the bound goes alone.
-        check(
-            100,
-            vec![record(1, 1), record(2, 500), record(3, 1)],
-            &[&[(Some(1), 1)], &[(Some(2), 2)], &[(Some(3), 3)]],
-        );
+        check(100, vec![record(1, 1), record(2, 500), record(3, 1)], &[&[(1, 1)], &[(2, 2)], &[(3, 3)]]);
     }
 
     #[test]

@@ -18,13 +18,13 @@ use crate::vital;
 /// What a commit released.
 #[derive(Debug)]
 pub struct Committed<T> {
-    /// Position of its first record; right after `last_lsn` if it has none.
+    /// Position of its first record.
     pub first_lsn: Lsn,
     /// Everything up to here is durable.
     pub last_lsn: Lsn,
-    /// What was handed in, in order; with the positions of those that came with a record.
-    pub tags: Vec<(Option<Lsn>, T)>,
-    /// Stored size of its blocks; 0 if only barriers were released and nothing was written.
+    /// What was handed in with its records, in order, with their positions.
+    pub tags: Vec<(Lsn, T)>,
+    /// Stored size of its blocks.
     pub bytes: usize,
     /// How long the write took.
     pub took: Duration,
@@ -116,13 +116,9 @@ impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
         while let Ok(message) = self.receiver.recv() {
             self.take(message);
             loop {
-                // No more than was there to begin with: barriers take no room, and a stream of them must not hold up
-                // the records before them.
-                for _ in 0..self.receiver.len() {
-                    if self.group.is_full() {
-                        break;
-                    }
-                    let Ok(message) = self.receiver.try_recv() else { break };
+                while !self.group.is_full()
+                    && let Ok(message) = self.receiver.try_recv()
+                {
                     self.take(message);
                 }
                 if let Some(keep_from) = self.keep_from.take() {
@@ -148,9 +144,7 @@ impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
 
     fn commit(&mut self) -> Result<(), JournalError> {
         let started = Instant::now();
-        if let Some(group) = &mut self.current
-            && !group.blocks.is_empty()
-        {
+        if let Some(group) = &mut self.current {
             self.journal.append(&mut group.blocks)?;
         }
         if let Some(group) = self.current.take() {
@@ -173,14 +167,10 @@ mod tests {
     use super::*;
 
     fn entry(lsn: u64) -> Entry<String> {
-        Entry::Record { bytes: record(lsn), has_decision: false, tag: format!("record {lsn}") }
+        Entry { bytes: record(lsn), has_decision: false, tag: format!("record {lsn}") }
     }
 
-    fn barrier(name: &str) -> Entry<String> {
-        Entry::Barrier(name.to_owned())
-    }
-
-    /// Tags must come back once, in order, with the positions their records got, and barriers between the right ones.
+    /// Tags must come back once, in order, with the positions their records got.
     #[test]
     fn tags_come_back_in_order() {
         let folder = tempfile::tempdir().unwrap();
@@ -188,16 +178,14 @@ mod tests {
         let reader = journal.reader();
         let (sender, receiver) = bounded(1024);
         let on_commit = move |committed: Committed<String>| {
-            assert_eq!(committed.bytes == 0, committed.last_lsn < committed.first_lsn);
             assert!(reader.last_lsn() >= committed.last_lsn, "what was committed can be read");
             sender.send(committed.tags).unwrap();
         };
         let (writer, thread) = spawn_writer(journal, 2, on_commit, |error| panic!("{error}")).unwrap();
-        writer.append(vec![barrier("before all")]).unwrap();
-        let mut expected = vec![(None, "before all".to_owned())];
+        let mut expected = Vec::new();
         for lsn in 1..=200 {
-            writer.append(vec![entry(lsn), barrier("after")]).unwrap();
-            expected.extend([(Some(Lsn(lsn)), format!("record {lsn}")), (None, "after".to_owned())]);
+            writer.append(vec![entry(lsn)]).unwrap();
+            expected.push((Lsn(lsn), format!("record {lsn}")));
         }
         drop(writer);
         let journal = thread.join().unwrap().expect("the journal is handed back");
@@ -254,12 +242,10 @@ mod tests {
         fs::remove_dir_all(folder.path().join("journal")).unwrap();
         let (writer, thread) = spawn_writer(journal, 8, on_commit, on_fatal).unwrap();
         let promise = || Promise(said.clone());
-        writer.append(vec![Entry::Barrier(promise())]).unwrap();
-        let record = Entry::Record { bytes: record(2), has_decision: false, tag: promise() };
-        // The writer may be done with the barrier or not; the record never commits.
-        writer.append(vec![record]).unwrap();
+        let record = || Entry { bytes: record(2), has_decision: false, tag: promise() };
+        writer.append(vec![record(), record()]).unwrap();
         assert!(thread.join().unwrap().is_none());
-        assert_eq!(writer.append(vec![Entry::Barrier(promise())]), Err(WriterGone));
+        assert_eq!(writer.append(vec![record()]), Err(WriterGone));
         let said = said.lock().unwrap().clone();
         let fatal = said.iter().position(|word| *word == "fatal").expect("the error is told");
         assert_eq!(said.iter().filter(|word| **word == "fatal").count(), 1);

@@ -25,12 +25,9 @@ impl Commits {
     pub fn pass_on(&self, commit: journal::Committed<Tag>) {
         let Some(shards) = self.shards.get() else { return };
         self.journaled_bytes.fetch_add(commit.bytes as u64, Ordering::Relaxed);
-        let last = if commit.bytes > 0 { commit.last_lsn } else { *self.committed.borrow() };
+        let records = commit.tags.len();
         let mut by_shard: Vec<Vec<_>> = (0..shards.count()).map(|_| Vec::new()).collect();
-        let mut records = 0_u32;
         for (lsn, tag) in commit.tags {
-            let Some(lsn) = lsn else { continue };
-            records += 1;
             by_shard[usize::from(tag.shard)].push((tag.entity, tag.version, lsn, tag.pending));
         }
         // Before the new end is told: a checkpoint cuts there, and its copies must know every position up to the cut.
@@ -39,11 +36,9 @@ impl Commits {
                 shards.committed(shard as u16, Committed(records));
             }
         }
-        if records > 0 {
-            self.metrics.commit_duration.observe(commit.took.as_secs_f64());
-            self.metrics.commit_records.observe(f64::from(records));
-            self.metrics.journal_lsn.set(i64::try_from(last.0).unwrap_or(i64::MAX));
-            self.committed.send_replace(last);
-        }
+        self.metrics.commit_duration.observe(commit.took.as_secs_f64());
+        self.metrics.commit_records.observe(records as f64);
+        self.metrics.journal_lsn.set(i64::try_from(commit.last_lsn.0).unwrap_or(i64::MAX));
+        self.committed.send_replace(commit.last_lsn);
     }
 }
