@@ -11,10 +11,6 @@ use super::row::{self, StoredIdentity, StoredRow};
 use super::tables::{self, ENTITIES, GAUGES, IDENTITIES};
 use crate::model::ids::{EntityKey, IdentityHash};
 
-/// Kinds from here up to, not including, [`SYSTEM_END`] are the system's own: they begin with `$`.
-const SYSTEM_START: &[u8] = b"$";
-const SYSTEM_END: &[u8] = b"%";
-
 impl Store {
     /// The stored state of `entity`.
     pub fn get(&self, entity: &EntityKey) -> Result<Option<StoredRow>, StoreError> {
@@ -67,18 +63,5 @@ impl Store {
     /// Counts of all types that have stored entities, the system's own (`$…`) among them.
     pub fn gauges(&self) -> Result<BTreeMap<String, TypeGauges>, StoreError> {
         self.read(|transaction| tables::all_records(transaction, GAUGES, "gauges"))
-    }
-
-    /// The system's own entities (kinds that begin with `$`): progress of sinks, cursors of sources. A handful.
-    pub fn all_of_system(&self) -> Result<Vec<(EntityKey, StoredRow)>, StoreError> {
-        self.read(|transaction| {
-            let mut rows = Vec::new();
-            for entry in transaction.open_table(ENTITIES)?.range(SYSTEM_START..SYSTEM_END)? {
-                let (key, value) = entry?;
-                let found = row::view_state(key.value(), value.value())?.to_owned();
-                rows.push((tables::parse_entity_key(key.value())?, found));
-            }
-            Ok(rows)
-        })
     }
 }

@@ -55,7 +55,6 @@ fn a_flipped_byte_is_found_in_every_table() {
     let key = b"$sinks\0file";
     each_flip_is_found(&store, ENTITIES, "entities", key, |store| store.get(&entity).map(drop));
     each_flip_is_found(&store, ENTITIES, "entities", key, |store| store.keys("$sinks", None, "", 9).map(drop));
-    each_flip_is_found(&store, ENTITIES, "entities", key, |store| store.all_of_system().map(drop));
     each_flip_is_found(&store, GAUGES, "gauges", b"$sinks", |store| store.gauges().map(drop));
     each_flip_is_found(&store, TYPES, "types", b"order", |store| store.fingerprints().map(drop));
     each_flip_is_found(&store, META, "meta", b"watermark", |store| store.watermark().map(drop));

@@ -63,17 +63,6 @@ fn a_kind_with_nul_finds_nothing() {
     assert!(store.keys("order\0a", None, "", 100).unwrap().is_empty());
 }
 
-/// The system's own entities are all of those, and only those, whose type begins with `$`.
-#[test]
-fn system_entities_are_read_together() {
-    let (_dir, store) = with_keys();
-    store_all(&store, vec![write_of("$cursor", "sql", row(4, 0, b"17")), write_of("%", "x", row(1, 0, b""))]);
-    let rows = store.all_of_system().unwrap();
-    assert_eq!(rows.len(), KEYS.len() + 1);
-    assert_eq!(rows[0], (EntityKey::new("$cursor", "sql"), row(4, 0, b"17")));
-    assert!(rows[1..].iter().all(|(entity, _)| &*entity.kind == "$sinks"));
-}
-
 /// A hot key's identities are found one by one, are not another entity's, and are added to, not replaced.
 #[test]
 fn a_hundred_thousand_identities_of_one_entity() {
