@@ -65,6 +65,9 @@ pub(super) const NAMES: &[&str] = &[
     "strings.quote",
 ];
 
+/// The longest list that `lists.range` makes.
+const RANGE_MAX: i64 = 100_000;
+
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut env = Env::stdlib();
     for extension in [cel::extensions::strings, cel::extensions::math, cel::extensions::lists] {
@@ -106,8 +109,19 @@ impl LibraryCall {
         Some(LibraryCall { name, call: IdedExpr { id: 0, expr: Ast::Call(call) } })
     }
 
+    /// What steps do not bound: a list as long as an event says.
+    fn check_size(&self, arguments: &[Cow<'_, Value>]) -> Result<(), Fault> {
+        match arguments.first().map(|argument| &**argument) {
+            Some(Value::Int(length)) if self.name == "lists.range" && *length > RANGE_MAX => {
+                Err(Fault::Wrong(format!("lists.range({length}) is longer than {RANGE_MAX} items")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The function's value.
     pub(super) fn apply(&self, arguments: &[Cow<'_, Value>]) -> Result<Value, Fault> {
+        self.check_size(arguments)?;
         let mut context = Context::with_env(ENVIRONMENT.clone());
         for (n, argument) in arguments.iter().enumerate() {
             context.add_variable_from_value(variable(n), to_cel(argument));

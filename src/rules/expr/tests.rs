@@ -147,6 +147,7 @@ fn missing_is_unknown() {
 #[test]
 fn wrong_says_why() {
     for (text, why) in [
+        ("lists.range(order.n * 100000)", "longer than 100000 items"),
         ("order.n / 0", "division by zero"),
         ("order.n + 'a'", "`+` does not work on int and string"),
         ("order.n < 'a'", "`<` does not work on int and string"),
