@@ -20,4 +20,5 @@ bench: ## speed of what is hot
 	cargo bench --locked
 
 soak: ## kill -9 and restart, over and over: make soak ROUNDS=100
-	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; cargo test --locked --test crash || exit 1; done
+	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
+	CRASH_SEED=$$round cargo test --locked --test crash || exit 1; done
