@@ -184,23 +184,16 @@ impl Entity {
                 return self.unrecorded(Pending::Refused(ticket, gone));
             }
         };
-        if self.grown > around.entity_bytes_max / 4 {
-            self.grown = 0;
-            let bytes = self.encode().len();
-            if bytes > around.entity_bytes_max {
-                self.grown = around.entity_bytes_max;
-                let why = format!(
-                    "the entity has {bytes} bytes, more than limits.entity_bytes_max = {}",
-                    around.entity_bytes_max
-                );
-                return self.unrecorded(Pending::Refused(ticket, Refusal::new(Code::TooLarge, why)));
-            }
-        }
         let rules = taken.rules.clone();
         let event_id = taken.input.event.id.clone();
         let decided = vital::guarded(|| (around.decide)(&self.state, taken, prior, now));
         match decided {
             Ok(Verdict::Record(decided)) => {
+                // Asked only here: what counted before is a duplicate, however large the entity has become since.
+                if let Some(refusal) = self.too_large(around) {
+                    metrics.failed.inc();
+                    return self.unrecorded(Pending::Refused(ticket, refusal));
+                }
                 let bytes = decided.record.encode();
                 if bytes.len() > RECORD_BYTES_MAX {
                     metrics.failed.inc();
@@ -244,6 +237,21 @@ impl Entity {
                 self.unrecorded(Pending::Refused(ticket, refusal))
             }
         }
+    }
+
+    /// Why the entity takes nothing more, if it has grown too large. Worked out only after it grew by a good part.
+    fn too_large(&mut self, around: &Surroundings) -> Option<Refusal> {
+        let bytes_max = around.entity_bytes_max;
+        if self.grown <= bytes_max / 4 {
+            return None;
+        }
+        self.grown = 0;
+        let bytes = self.encode().len();
+        (bytes > bytes_max).then(|| {
+            self.grown = bytes_max;
+            let why = format!("the entity has {bytes} bytes, more than limits.entity_bytes_max = {bytes_max}");
+            Refusal::new(Code::TooLarge, why)
+        })
     }
 
     fn prior(&self, taken: &Taken, around: &Surroundings, now: Timestamp) -> Result<Option<PayloadHash>, StoreError> {

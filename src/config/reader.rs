@@ -288,7 +288,9 @@ impl Context {
                 let written = self.files.slice(node.at).to_owned();
                 let problem = self.out.error(node.at, message);
                 if matches!(other, Value::Integer(_) | Value::Float | Value::Boolean(_)) {
-                    problem.help(format!("write it in quotes: \"{written}\""));
+                    // What is meant to be a token is not repeated.
+                    let shown = if key == "token" { "…" } else { &written };
+                    problem.help(format!("write it in quotes: \"{shown}\""));
                 }
                 None
             }

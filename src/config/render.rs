@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 
 use super::diagnostics::{Diagnostic, Diagnostics, Files, Location, Severity};
 
+/// The name of settings that hold a secret.
+const TOKEN: &str = "token";
+
 impl Severity {
     fn name(self) -> &'static str {
         match self {
@@ -63,7 +66,7 @@ fn snippet(text: &mut String, at: Location, files: &Files) {
     let number = number.to_string();
     let margin = number.len();
     let line = files.text(at.file).split('\n').nth(number.parse::<usize>().map_or(0, |n| n - 1)).unwrap_or("");
-    let line = line.trim_end_matches('\r').replace('\t', " ");
+    let line = masked(&line.trim_end_matches('\r').replace('\t', " "));
     let room = (line.chars().count() + 1).saturating_sub(column);
     let carets = files.slice(at).chars().count().min(room).max(1);
     let _ = writeln!(text, "{:margin$}--> {}", "", files.place(at));
@@ -72,9 +75,52 @@ fn snippet(text: &mut String, at: Location, files: &Files) {
     let _ = writeln!(text, "{:margin$} | {:before$}{}", "", "", "^".repeat(carets), before = column - 1);
 }
 
+/// The line with every token's value as asterisks, as many as it has characters: problems end up in logs.
+fn masked(line: &str) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find(TOKEN) {
+        let (before, after) = rest.split_at(at + TOKEN.len());
+        let is_name = !before[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-');
+        let value = after.trim_start_matches(['"', '\'']).trim_start().strip_prefix('=');
+        let value = value.filter(|value| is_name && !value.starts_with('='));
+        shown.push_str(before);
+        let Some(value) = value.map(str::trim_start) else {
+            rest = after;
+            continue;
+        };
+        let quote = value.chars().next().filter(|c| ['"', '\''].contains(c));
+        let inner = value.trim_start_matches(|c| Some(c) == quote);
+        let ends = |c: char| quote.map_or(c.is_whitespace() || ",]}#".contains(c), |quote| c == quote);
+        let end = inner.find(ends).unwrap_or(inner.len());
+        shown.push_str(&after[..after.len() - inner.len()]);
+        shown.extend(inner[..end].chars().map(|_| '*'));
+        rest = &inner[end..];
+    }
+    shown + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// If this failed, a mistake beside a token would put the token into the log.
+    #[test]
+    fn tokens_are_masked_and_nothing_else() {
+        for (line, expected) in [
+            (r#"token = "a b""#, r#"token = "***""#),
+            (r#"server = { token='é"x', nmae = "x" }"#, r#"server = { token='***', nmae = "x" }"#),
+            (r#"http = "x"; server.token = """a""" # b"#, r#"http = "x"; server.token = """*""" # b"#),
+            ("\"token\" = 123, x = 1", "\"token\" = ***, x = 1"),
+            (r#"token = "unclosed"#, r#"token = "********"#),
+            (r#"token = """#, r#"token = """#),
+            (r#"token_file = "secret" # the token"#, r#"token_file = "secret" # the token"#),
+            (r#"id = "event.data.token == 'x'""#, r#"id = "event.data.token == 'x'""#),
+            (r#"my_token = "x""#, r#"my_token = "x""#),
+        ] {
+            assert_eq!(masked(line), expected);
+        }
+    }
 
     /// If this failed, the message people see first would not look as promised.
     #[test]

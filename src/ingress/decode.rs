@@ -104,7 +104,7 @@ impl Decoder {
                 Value::Map(members) => cloud_event(members, now),
                 other => Err(Refusal::new(
                     Code::MissingId,
-                    format!("an event is a JSON object with `id` and `type`, this is a {}", other.type_name()),
+                    format!("an event is a JSON object with `id` and `type`, this is {}", other.described()),
                 )),
             },
         }
@@ -149,10 +149,9 @@ fn text(name: &str, value: Option<Value>) -> Result<Option<Box<str>>, Refusal> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok((!text.is_empty()).then_some(text)),
-        Some(Value::Int(int)) => Ok(Some(int.to_string().into())),
-        Some(other) => {
-            Err(Refusal::new(Code::InvalidValue, format!("`{name}` must be a string, this is a {}", other.type_name())))
-        }
+        Some(other) => other.whole_text().map(Some).ok_or_else(|| {
+            Refusal::new(Code::InvalidValue, format!("`{name}` must be a string, this is {}", other.described()))
+        }),
     }
 }
 
@@ -170,7 +169,7 @@ fn time(value: Option<Value>, now: Timestamp) -> Result<(Timestamp, TimeGiven), 
             Some(time) => Ok((time, TimeGiven::BySender)),
             None => Err(invalid(format!("{:.60?}", &*text))),
         },
-        Some(other) => Err(invalid(format!("a {}", other.type_name()))),
+        Some(other) => Err(invalid(other.described())),
     }
 }
 
@@ -223,6 +222,15 @@ mod tests {
         assert_eq!(event.extensions.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["key", "traceparent"]);
     }
 
+    /// If this failed, a sender that counts in 64 bits without a sign would be refused once it has counted far enough.
+    #[test]
+    fn whole_numbers_of_any_size_name_an_event() {
+        for id in ["9223372036854775807", "18446744073709551615", "-123456789012345678901234567890"] {
+            let event = decode(&format!(r#"{{"id":{id},"type":"A"}}"#)).unwrap();
+            assert_eq!(&*event.id, id);
+        }
+    }
+
     #[test]
     fn each_refusal_has_its_code_and_says_what_to_mend() {
         for (text, code, part) in [
@@ -232,9 +240,11 @@ mod tests {
             (r#"{"type":"A"}"#, Code::MissingId, "no `id`"),
             (r#"{"id":"","type":"A"}"#, Code::MissingId, "no `id`"),
             (r#"{"id":"1"}"#, Code::MissingType, "no `type`"),
+            (r#"{"id":1.0,"type":"A"}"#, Code::InvalidValue, "`id` must be a string, this is a double"),
+            ("7", Code::MissingId, "this is an int"),
             (r#"{"id":"1","type":true}"#, Code::InvalidValue, "`type` must be a string"),
             (r#"{"id":"1","type":"A","time":"yesterday"}"#, Code::InvalidTime, "RFC 3339"),
-            (r#"{"id":"1","type":"A","time":5}"#, Code::InvalidTime, "a int is no time"),
+            (r#"{"id":"1","type":"A","time":5}"#, Code::InvalidTime, "an int is no time"),
             (r#"{"id":"1","type":"A","specversion":"0.3"}"#, Code::InvalidValue, "1.0"),
             (r#"{"id":"1","type":"A","data":[[[[[[[[1]]]]]]]]}"#, Code::TooDeep, "8 levels"),
         ] {

@@ -115,6 +115,11 @@ impl Decimal {
         self.0.sign() == bigdecimal::num_bigint::Sign::NoSign
     }
 
+    /// Whether it is an integer, of any size.
+    pub fn is_whole(&self) -> bool {
+        self.0.is_integer()
+    }
+
     /// The integer it is, if it is one and fits.
     pub fn to_int(&self) -> Option<i64> {
         if !self.0.is_integer() {

@@ -67,6 +67,15 @@ impl Value {
         }
     }
 
+    /// A whole number written out, however large; `None` for all else, also for doubles: `1.0` is no name.
+    pub fn whole_text(&self) -> Option<Box<str>> {
+        match self {
+            Value::Int(int) => Some(int.to_string().into()),
+            Value::Decimal(decimal) if decimal.is_whole() => Some(decimal.to_string().into()),
+            _ => None,
+        }
+    }
+
     /// The number as an exact decimal; `None` for what is no finite number.
     pub fn to_decimal(&self) -> Option<Decimal> {
         match self {

@@ -209,12 +209,11 @@ impl Admission<'_> {
         };
         let key: Arc<str> = match &*key {
             Value::String(text) => (&**text).into(),
-            Value::Int(int) => int.to_string().into(),
             Value::Null => return Err(missing("it is null")),
-            other => {
+            other => other.whole_text().map(Arc::from).ok_or_else(|| {
                 let why = format!("a key is a string or an integer, this is {}", other.described());
-                return Err(self.refusal(Code::InvalidKey, "`key`", &why));
-            }
+                self.refusal(Code::InvalidKey, "`key`", &why)
+            })?,
         };
         if key.is_empty() {
             return Err(self.refusal(Code::InvalidKey, "`key`", "it is empty"));
@@ -229,13 +228,12 @@ impl Admission<'_> {
     fn id(&self, expr: &Expr, bindings: &EventBindings<'_>) -> Result<Box<str>, Refusal> {
         match self.value("`id`", expr, bindings)?.as_deref() {
             Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
-            Some(Value::Int(int)) => Ok(int.to_string().into()),
             None | Some(Value::Null | Value::String(_)) => {
                 Err(self.refusal(Code::MissingId, "`id`", "the event does not have it"))
             }
-            Some(other) => {
-                Err(self.wrong("`id`", &format!("an id is a string or an integer, this is {}", other.described())))
-            }
+            Some(other) => other.whole_text().ok_or_else(|| {
+                self.wrong("`id`", &format!("an id is a string or an integer, this is {}", other.described()))
+            }),
         }
     }
 
@@ -252,12 +250,11 @@ impl Admission<'_> {
             Some(expr) => match self.value(&what("by"), expr, bindings)?.as_deref() {
                 None | Some(Value::Null) => return Ok(None),
                 Some(Value::String(text)) => Some(text.clone()),
-                Some(Value::Int(int)) => Some(int.to_string().into()),
                 Some(Value::Bool(truth)) => Some(truth.to_string().into()),
-                Some(other) => {
+                Some(other) => Some(other.whole_text().ok_or_else(|| {
                     let why = format!("a string, integer or bool is needed, this is {}", other.described());
-                    return Err(self.wrong(&what("by"), &why));
-                }
+                    self.wrong(&what("by"), &why)
+                })?),
             },
         };
         let order = match &field.order_by {

@@ -134,6 +134,8 @@ fn an_entity_that_is_too_large_is_refused_however_often_its_actor_went() {
     let too_large = |told: &EventOutcome| matches!(told, EventOutcome::Refused(why) if why.code == Code::TooLarge);
     let refused = told.iter().position(too_large).expect("it is too large at last");
     assert!(told[refused..].iter().all(too_large) && refused > 50, "after {refused}");
+    let again = harness.settle(&[added("a0", "a", 1)]);
+    assert!(matches!(again[..], [EventOutcome::Duplicate(_)]), "what was accepted once is refused now: {again:?}");
     assert!(harness.read(&order("a")).unwrap().state.encode().len() < 4096 * 5 / 4);
 }
 

@@ -205,6 +205,20 @@ fn keys_are_found_by_type_and_kept_as_they_are() {
     }
 }
 
+/// If this failed, what a sender counts in 64 bits without a sign could be no key, id or line.
+#[test]
+fn whole_numbers_of_any_size_are_keys_and_ids() {
+    let taken = |text: &str| ruleset(RULES).admit(&event(text)).unwrap();
+    let big = "18446744073709551615";
+    let order = taken(&format!(r#"{{"id":"1","type":"OrderLine","data":{{"id":{big},"line":{big}}}}}"#));
+    assert_eq!(&*order[0].entity.key, big);
+    assert!(order[0].merges.iter().any(|merge| merge.by.as_deref() == Some(big)), "{order:?}");
+    let account = taken(&format!(
+        r#"{{"id":"1","type":"Booked","data":{{"account":{big},"entry":-{big}00,"booked":"2026-11-20T10:00:00Z","amount":1}}}}"#
+    ));
+    assert_eq!((&*account[0].entity.key, account[0].input.id()), (big, &*format!("-{big}00")));
+}
+
 #[test]
 fn ignored_events_go_to_nobody() {
     for kind in ["Debug", "DebugX", "Noise"] {
