@@ -32,8 +32,8 @@ fn messages_are_as_written() {
 
 fn render(case: &Path) -> String {
     let mut loaded = load_with(case, &|name| (name == "PORT").then(|| "7400".to_owned()));
-    // Expressions are looked at once everything around them is right.
-    for declared in loaded.config.iter().flat_map(|config| &config.entities) {
+    // Expressions are looked at once everything around them in their entity type is right.
+    for declared in loaded.config.iter().flat_map(|config| &config.entities).chain(&loaded.sound_entities) {
         compile(declared, &loaded.files, &mut loaded.diagnostics);
     }
     let rendered = loaded.diagnostics.render(&loaded.files);

@@ -7,6 +7,7 @@ use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use crate::config::{self, Config, Loaded};
 use crate::node::{self, Prepared};
+use crate::rules::compile;
 
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
@@ -23,7 +24,7 @@ pub struct CheckArgs {
 /// # Errors
 /// It is wrong (2), or a file cannot be read (2).
 pub fn check(args: &CheckArgs, config: &Path, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
-    let (Loaded { files, diagnostics, config: loaded }, prepared) = load(config);
+    let (Loaded { files, diagnostics, config: loaded, .. }, prepared) = load(config);
     if args.json {
         writeln!(screen.out, "{}", diagnostics.to_json(&files))?;
     } else {
@@ -50,7 +51,7 @@ pub fn check(args: &CheckArgs, config: &Path, screen: &mut Screen<'_>) -> Result
 /// # Errors
 /// Everything that is wrong with it.
 pub fn prepared(path: &Path) -> Result<(Config, Prepared), Failure> {
-    let (Loaded { files, diagnostics, config }, prepared) = load(path);
+    let (Loaded { files, diagnostics, config, .. }, prepared) = load(path);
     let shown = diagnostics.render(&files);
     match (config, prepared) {
         (Some(config), Some(prepared)) => {
@@ -65,5 +66,8 @@ fn load(path: &Path) -> (Loaded, Option<Prepared>) {
     let mut loaded = config::load(path);
     let prepared =
         loaded.config.as_ref().and_then(|config| node::prepare(config, &loaded.files, &mut loaded.diagnostics));
+    for declared in &loaded.sound_entities {
+        compile(declared, &loaded.files, &mut loaded.diagnostics);
+    }
     (loaded, prepared)
 }

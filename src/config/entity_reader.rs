@@ -20,7 +20,7 @@ const DEDUPE_MIN: Duration = Duration::from_secs(1);
 type Namespace = HashMap<String, Location>;
 
 impl EntityType {
-    /// Reads all entity types; `sinks` are the names that decisions may be sent to.
+    /// Reads all entity types and returns those that are right; `sinks` are the names that decisions may be sent to.
     pub(super) fn read_all(cx: &mut Context, entry: Option<Entry>, sinks: &[String]) -> Vec<EntityType> {
         let at = entry.as_ref().map_or(Location::START, |entry| entry.name.at);
         let given = entry.is_some();
@@ -31,7 +31,11 @@ impl EntityType {
             let help = "add an [entity.NAME] with a `key` and [entity.NAME.fields]";
             cx.out.error(at, "no entity type is configured").help(help);
         }
-        entries.into_iter().filter_map(|entry| EntityType::read(cx, entry, sinks)).collect()
+        let sound = |entry| {
+            let errors = cx.out.errors();
+            EntityType::read(cx, entry, sinks).filter(|_| cx.out.errors() == errors)
+        };
+        entries.into_iter().filter_map(sound).collect()
     }
 
     fn read(cx: &mut Context, entry: Entry, sinks: &[String]) -> Option<EntityType> {

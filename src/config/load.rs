@@ -132,9 +132,15 @@ impl<'e> Loader<'e> {
 
     fn finish(self) -> Loaded {
         let mut cx = Context { files: self.files, out: self.out, partial: self.partial };
-        let config = assemble(&mut cx, self.root);
+        // What could not even be parsed is absent from what follows, and would be missed there for no good reason.
+        let is_whole = !cx.out.has_errors();
+        let mut config = assemble(&mut cx, self.root);
+        let mut sound_entities = Vec::new();
+        if cx.out.has_errors() && is_whole {
+            sound_entities = std::mem::take(&mut config.entities);
+        }
         let config = (!cx.out.has_errors()).then_some(config);
-        Loaded { files: cx.files, diagnostics: cx.out, config }
+        Loaded { files: cx.files, diagnostics: cx.out, config, sound_entities }
     }
 }
 

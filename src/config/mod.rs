@@ -53,10 +53,12 @@ pub struct Config {
     pub tuning: Tuning,
 }
 
-/// What came of loading: the files, for showing problems; the problems; and the configuration, if none is an error.
+/// What came of loading: the files, for showing problems; the problems; and the configuration, if none is an error. Else
+/// the entity types that nothing is wrong with so far, so that their expressions can be looked at all the same.
 #[derive(Debug)]
 pub struct Loaded {
     pub files: Files,
     pub diagnostics: Diagnostics,
     pub config: Option<Config>,
+    pub sound_entities: Vec<EntityType>,
 }
