@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use actix::{Handler, Message};
 use tokio::sync::oneshot;
 
-use super::entity::{Copy, Entity};
+use super::entity::Copy;
 use super::mailbox::post;
 use super::slots::Slot;
 use super::supervisor::Supervisor;
@@ -83,14 +83,8 @@ impl Handler<CopySlice> for Supervisor {
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.listed = false;
                 handed.book_stale = false;
-                match Entity::decode(key.clone(), &handed.bytes) {
-                    // What has no actor has nothing uncommitted.
-                    Ok(entity) => self.copying.ripe.push(entity.write()),
-                    Err(error) => {
-                        tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
-                        std::process::abort();
-                    }
-                }
+                // What has no actor has nothing uncommitted.
+                self.copying.ripe.push(handed.entity(&key).write());
             }
         }
         self.finish_slice();

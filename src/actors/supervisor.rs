@@ -46,6 +46,20 @@ pub struct HandedOver {
     pub bytes: Vec<u8>,
 }
 
+impl HandedOver {
+    /// The entity itself.
+    pub(super) fn entity(&self, key: &EntityKey) -> Entity {
+        match Entity::decode(key.clone(), &self.bytes) {
+            Ok(entity) => entity,
+            // It was encoded in this process: memory is damaged.
+            Err(error) => {
+                tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
+                std::process::abort();
+            }
+        }
+    }
+}
+
 /// What a supervisor needs to know.
 pub struct ShardSetup {
     pub index: u16,
@@ -124,15 +138,7 @@ impl Supervisor {
     /// An entity that has no actor: handed over, stored, or new.
     pub(super) fn load(&mut self, key: &EntityKey) -> Option<(Entity, Version, bool, bool)> {
         if let Some(handed) = self.handed.get(key) {
-            let entity = match Entity::decode(key.clone(), &handed.bytes) {
-                Ok(entity) => entity,
-                // It was encoded in this process: memory is damaged.
-                Err(error) => {
-                    tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
-                    std::process::abort();
-                }
-            };
-            return Some((entity, handed.stored, handed.book_stale, handed.listed));
+            return Some((handed.entity(key), handed.stored, handed.book_stale, handed.listed));
         }
         match super::load_stored(&self.around.store, key) {
             Ok(Some(entity)) => {
