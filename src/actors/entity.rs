@@ -172,8 +172,8 @@ impl Entity {
     }
 
     fn event(&mut self, taken: Taken, ticket: Ticket, around: &Surroundings, now: Timestamp) -> Handled {
-        let Some(metrics) = around.types.get(&self.key.kind) else {
-            let why = format!("entity type `{}` has no rules", self.key.kind);
+        let Some(metrics) = around.types.get(self.key.kind()) else {
+            let why = format!("entity type `{}` has no rules", self.key.kind());
             return self.unrecorded(Pending::Refused(ticket, Refusal::new(Code::Internal, why)));
         };
         let prior = match self.prior(&taken, around, now) {
@@ -226,14 +226,14 @@ impl Entity {
                 metrics.conflict.inc();
                 let why = format!(
                     "{} {:?} counted event {event_id:?} before with another payload (type, subject, data or time)",
-                    self.key.kind, self.key.key
+                    self.key.kind(), self.key.key()
                 );
                 self.unrecorded(Pending::Refused(ticket, Refusal::new(Code::Conflict, why)))
             }
             Err(why) => {
                 metrics.failed.inc();
-                tracing::error!(r#type = %self.key.kind, key = %self.key.key, event_id = %event_id, "a rule panicked: {why}");
-                let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", self.key.kind));
+                tracing::error!(r#type = %self.key.kind(), key = %self.key.key(), event_id = %event_id, "a rule panicked: {why}");
+                let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", self.key.kind()));
                 self.unrecorded(Pending::Refused(ticket, refusal))
             }
         }

@@ -61,7 +61,7 @@ impl Supervisor {
     pub(super) fn gone(&mut self, key: &EntityKey, mut entity: Entity, now: Timestamp) {
         let Some(slot) = self.slots.pop(key) else { return };
         self.closing -= 1;
-        if let Some(metrics) = self.around.types.get(&key.kind) {
+        if let Some(metrics) = self.around.types.get(key.kind()) {
             metrics.live.dec();
         }
         let clean = slot.is_clean();

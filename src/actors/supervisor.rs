@@ -159,7 +159,7 @@ impl Supervisor {
         let version = entity.version();
         let lsn = entity.lsn();
         let actor = EntityActor { entity, around: self.around.clone(), outbox: self.outbox.clone() }.start();
-        if let Some(metrics) = self.around.types.get(&key.kind) {
+        if let Some(metrics) = self.around.types.get(key.kind()) {
             metrics.live.inc();
         }
         let slot = Slot::new(actor, version, lsn, stored, self.tick);
@@ -380,11 +380,11 @@ impl Handler<ListUnsaved> for Supervisor {
         let from = message.after.as_deref().unwrap_or_default().max(&message.prefix);
         let from = EntityKey::new(message.kind.clone(), from);
         let keys = self.unsaved.range(from..).take_while(|entity| {
-            entity.kind == message.kind && (entity.key.starts_with(&message.prefix) || *entity.key < *message.prefix)
+            *entity.kind() == *message.kind && (entity.key().starts_with(&message.prefix) || *entity.key() < *message.prefix)
         });
         let after = message.after.as_deref();
-        let keys = keys.filter(|entity| after.is_none_or(|after| &*entity.key > after));
-        drop(message.reply.send(keys.take(message.limit).map(|entity| entity.key.clone()).collect()));
+        let keys = keys.filter(|entity| after.is_none_or(|after| entity.key() > after));
+        drop(message.reply.send(keys.take(message.limit).map(|entity| entity.key().into()).collect()));
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) fn entity_type(api: &Api, request: &HttpRequest) -> Result<Arc<Entity
 }
 
 fn unknown(entity: &EntityKey) -> Problem {
-    Problem::not_found(format!("nothing was heard of {} {:.200?}", entity.kind, &*entity.key))
+    Problem::not_found(format!("nothing was heard of {} {:.200?}", entity.kind(), entity.key()))
 }
 
 /// For a store or journal that cannot be read.
@@ -98,7 +98,7 @@ pub(super) fn unreadable(error: impl std::error::Error) -> Problem {
 
 /// The entity's document as JSON.
 pub(super) fn document(rules: &EntityRules, entity: &EntityKey, snapshot: &Snapshot) -> Vec<u8> {
-    Document::new(rules, &entity.key, &snapshot.state, &snapshot.lsns).to_json()
+    Document::new(rules, entity.key(), &snapshot.state, &snapshot.lsns).to_json()
 }
 
 /// The documents of `entities`, separated by commas, and whether any has what is waited for.
@@ -106,7 +106,7 @@ pub(super) async fn documents(api: &Api, entities: &[EntityKey], wait: &Wait) ->
     let mut written = Vec::new();
     let mut is_met = false;
     for entity in entities {
-        let Some(rules) = api.ruleset.get(&entity.kind) else { continue };
+        let Some(rules) = api.ruleset.get(entity.kind()) else { continue };
         let Some(snapshot) = api.shards.read(entity).await else { continue };
         is_met |= wait.is_met(&snapshot);
         push_item(&mut written, &document(rules, entity, &snapshot));

@@ -192,7 +192,7 @@ impl Replay<'_> {
             found: record.version.0,
             state: state.0,
         })?;
-        if let Some(metrics) = self.types.get(&record.entity.kind) {
+        if let Some(metrics) = self.types.get(record.entity.kind()) {
             metrics.missing_changed(missing, entity.state().missing);
             if version == Version(0) {
                 metrics.entities.inc();

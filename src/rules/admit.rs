@@ -176,7 +176,7 @@ impl Admission<'_> {
         let input = EventInput { event: packed, payload, id, time };
         Ok(Some(Taken {
             rules: self.rules.clone(),
-            entity: EntityKey { kind: self.rules.name.clone(), key },
+            entity: EntityKey::new(&self.rules.name, key),
             identity: IdentityHash::of(&self.event.source, input.id()),
             input,
             merges,

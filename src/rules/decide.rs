@@ -61,7 +61,7 @@ pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Time
     let outcome = if merges.is_empty() { Outcome::Stale } else { Outcome::Merged };
     let touched = |reads: &[u16]| is_first || merges.iter().any(|merge| reads.contains(&merge.slot));
 
-    let bindings = EntityBindings::new(&rules, &taken.entity.key, state, &changed);
+    let bindings = EntityBindings::new(&rules, taken.entity.key(), state, &changed);
     let mut correlation = None;
     let mut errors = Vec::new();
     let mut decisions = Vec::new();

@@ -147,7 +147,7 @@ fn assert_document(
     shown: &[Option<Value>],
     read: &[Option<Value>],
 ) {
-    let document = machine.document(&entity.kind, &entity.key);
+    let document = machine.document(entity.kind(), entity.key());
     let Some(Value::Map(fields)) = document.get("fields") else { panic!("no fields") };
     let Some(Value::Map(derived)) = document.get("derived") else { panic!("no derived values") };
     for (n, expected) in shown.iter().enumerate() {
