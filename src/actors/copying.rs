@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use actix::{Handler, Message};
 use tokio::sync::oneshot;
 
-use super::entity::Copy;
+use super::actor::{Copy, Spilled};
+use super::kept::Copied;
 use super::mailbox::post;
-use super::slots::Slot;
+use super::slots::{Slot, SlotId};
 use super::supervisor::Supervisor;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 use crate::store::EntityWrite;
@@ -33,7 +34,7 @@ pub(super) struct Copying {
     /// Copies that actors were asked for and have not made yet.
     awaited: usize,
     /// Copies that ran ahead of the journal: they are stored once their last record is committed.
-    unripe: HashMap<EntityKey, EntityWrite>,
+    unripe: HashMap<SlotId, Copied>,
     ripe: Vec<EntityWrite>,
 }
 
@@ -68,7 +69,7 @@ impl Handler<CopySlice> for Supervisor {
         self.copying.is_asked = true;
         let keys = self.copying.left.split_off(self.copying.left.len().saturating_sub(message.entities_max));
         for key in keys {
-            if let Some(slot) = self.slots.peek_mut(&key) {
+            if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 if slot.closing.is_some() {
                     // Its actor is handing its state over: looked at again in the next slice.
                     self.copying.left.push(key);
@@ -78,43 +79,35 @@ impl Handler<CopySlice> for Supervisor {
                 slot.sent += 1;
                 self.copying.awaited += 1;
                 self.outbox.borrow_mut().asked();
-                let news = Supervisor::news_for(slot);
-                post(&slot.actor, Copy { news });
+                post(&slot.actor, Copy);
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.listed = false;
-                handed.book_stale = false;
                 // What has no actor has nothing uncommitted.
-                self.copying.ripe.push(handed.entity(&key).write());
+                self.copying.ripe.push(handed.kept(&key).write());
             }
         }
         self.finish_slice();
     }
 }
 
-impl Supervisor {
-    /// An actor has made its copy. One whose book is behind, since records in it were not committed yet, must be followed
-    /// by another, or their positions would be missing for ever.
-    pub(super) fn copied(&mut self, write: EntityWrite, book_is_behind: bool) {
-        self.copying.awaited -= 1;
-        if let Some(slot) = self.slots.peek_mut(&write.entity) {
-            slot.book_stale = book_is_behind;
-            if book_is_behind && !slot.listed {
-                slot.listed = true;
-                self.changed.push(write.entity.clone());
-            }
-        }
-        let is_committed = |slot: &Slot| slot.committed.0 >= write.row.version;
-        if self.slots.peek(&write.entity).is_none_or(is_committed) {
-            self.copying.ripe.push(write);
-        } else {
-            self.copying.unripe.insert(write.entity.clone(), write);
+impl Copying {
+    /// A record of `slot` was committed: a copy of its entity may be ripe. Its book is then that of the copy's last record.
+    pub(super) fn ripen(&mut self, slot: &Slot, id: SlotId) {
+        if self.unripe.get(&id).is_some_and(|copied| copied.version <= slot.book.version)
+            && let Some(copied) = self.unripe.remove(&id)
+        {
+            self.ripe.push(copied.write(&slot.book));
         }
     }
+}
 
-    /// A record was committed: a copy of its entity may be ripe.
-    pub(super) fn ripen(&mut self, entity: &EntityKey, version: Version) {
-        if self.copying.unripe.get(entity).is_some_and(|write| write.row.version <= version) {
-            self.copying.ripe.extend(self.copying.unripe.remove(entity));
+impl Supervisor {
+    /// An actor has made its copy. No record after it has gone to the journal yet.
+    pub(super) fn copied(&mut self, id: SlotId, copied: Copied) {
+        self.copying.awaited -= 1;
+        self.copying.unripe.insert(id, copied);
+        if let Some(slot) = self.slots.get_mut(id) {
+            self.copying.ripen(slot, id);
         }
     }
 
@@ -144,12 +137,19 @@ impl Handler<Stored> for Supervisor {
     fn handle(&mut self, Stored(rows): Stored, _: &mut Self::Context) {
         for (key, version, spilled) in rows {
             self.unsaved.remove(&key);
-            if let Some(slot) = self.slots.peek_mut(&key) {
+            if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 slot.stored = version;
-                slot.news.spilled = spilled.or(slot.news.spilled);
+                // An actor that is stopping hands over identities that have rows: they are dropped when it is written again.
+                if let Some(last) = spilled
+                    && slot.closing.is_none()
+                {
+                    slot.sent += 1;
+                    self.outbox.borrow_mut().asked();
+                    post(&slot.actor, Spilled(last));
+                }
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.stored = version;
-                if handed.version == version && !handed.book_stale {
+                if handed.version == version {
                     self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
                     self.handed.remove(&key);
                 }

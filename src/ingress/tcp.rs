@@ -19,6 +19,7 @@ use crate::config::Secret;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Acknowledge, EventOutcome};
 use crate::model::time::Timestamp;
+use crate::rules::Takers;
 
 /// So many bytes are read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -350,7 +351,7 @@ struct Batch<'c> {
     sender: Arc<dyn Acknowledge>,
     now: Timestamp,
     read_at: Instant,
-    lines: Vec<(Need, Result<Vec<crate::rules::Taken>, Refusal>)>,
+    lines: Vec<(Need, Result<Takers, Refusal>)>,
 }
 
 impl<'c> Batch<'c> {
@@ -380,9 +381,9 @@ impl<'c> Batch<'c> {
         self.add(0, Err(refusal)).await;
     }
 
-    async fn add(&mut self, bytes: usize, takers: Result<Vec<crate::rules::Taken>, Refusal>) {
+    async fn add(&mut self, bytes: usize, takers: Result<Takers, Refusal>) {
         let credits = &self.connection.source.admission.credits;
-        let records = takers.as_ref().map_or(0, Vec::len) as u64;
+        let records = takers.as_ref().map_or(0, Takers::len) as u64;
         let need = if records == 0 { Need::default() } else { credits.need(records, bytes as u64) };
         if !credits.try_take(need) {
             // What was admitted before must be on its way, or its credits would never come back.

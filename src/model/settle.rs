@@ -47,10 +47,10 @@ struct Shared {
 
 impl Ticket {
     /// One ticket for each of an event's `takers`.
-    pub fn issue(sender: &Arc<dyn Acknowledge>, line: u64, takers: usize) -> Vec<Ticket> {
+    pub fn issue(sender: &Arc<dyn Acknowledge>, line: u64, takers: usize) -> impl Iterator<Item = Ticket> {
         let shared = (takers > 1)
             .then(|| Arc::new(Shared { remaining: AtomicU32::new(takers as u32), outcome: Mutex::new(None) }));
-        (0..takers).map(|_| Ticket { sender: sender.clone(), line, shared: shared.clone() }).collect()
+        (0..takers).map(move |_| Ticket { sender: sender.clone(), line, shared: shared.clone() })
     }
 
     /// Tells what became of the event at this taker.
@@ -116,7 +116,7 @@ mod tests {
             let mut tickets = Ticket::issue(&sender, 7, outcomes.len());
             for outcome in outcomes {
                 assert!(told.0.lock().unwrap().is_empty());
-                tickets.pop().unwrap().settle(outcome);
+                tickets.next().unwrap().settle(outcome);
             }
             assert_eq!(*told.0.lock().unwrap(), [(7, expected)]);
         }

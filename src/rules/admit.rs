@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
+use smallvec::SmallVec;
+
 use super::bindings::EventBindings;
 use super::compile::{EntityRules, FieldRules, KeyRules};
 use super::expr::{Expr, Fault, Root};
@@ -41,6 +43,9 @@ pub struct Taken {
     pub merges: Vec<Merge>,
 }
 
+/// What each taker makes of an event; most events have one.
+pub type Takers = SmallVec<[Box<Taken>; 1]>;
+
 /// The entity types that take an event type, each with the fields that do.
 #[derive(Debug)]
 struct Route(Vec<(Arc<EntityRules>, Vec<u16>)>);
@@ -70,9 +75,9 @@ impl Ruleset {
     ///
     /// # Errors
     /// The refusal, if any taker cannot take it.
-    pub fn admit(&self, event: &Event) -> Result<Vec<Taken>, Refusal> {
+    pub fn admit(&self, event: &Event) -> Result<Takers, Refusal> {
         let route = self.route(&event.kind);
-        let mut takers = Vec::with_capacity(route.0.len());
+        let mut takers = Takers::new();
         let mut shared = None;
         for (rules, fields) in &route.0 {
             let admission = Admission { rules, event, key_bytes_max: self.key_bytes_max };
@@ -151,7 +156,7 @@ impl Admission<'_> {
     }
 
     /// What the entity type makes of the event; `None` where its `if` leaves it out.
-    fn take(&self, fields: &[u16], shared: &mut Shared) -> Result<Option<Taken>, Refusal> {
+    fn take(&self, fields: &[u16], shared: &mut Shared) -> Result<Option<Box<Taken>>, Refusal> {
         let plain = EventBindings { event: self.event, time: None };
         if let Some(condition) = &self.rules.condition
             && !self.test("`if`", condition, &plain)?
@@ -174,13 +179,13 @@ impl Admission<'_> {
         }
         let (packed, payload) = shared.get_or_insert_with(|| (self.event.packed(), self.event.payload_hash())).clone();
         let input = EventInput { event: packed, payload, id, time };
-        Ok(Some(Taken {
+        Ok(Some(Box::new(Taken {
             rules: self.rules.clone(),
             entity: EntityKey::new(&self.rules.name, key),
             identity: IdentityHash::of(&self.event.source, input.id()),
             input,
             merges,
-        }))
+        })))
     }
 
     fn time(&self, expr: &Expr, bindings: &EventBindings<'_>) -> Result<Timestamp, Refusal> {

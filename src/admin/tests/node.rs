@@ -281,7 +281,7 @@ struct Settle {
 impl Settle {
     fn commit(&self, committed: Committed<Tag>) {
         let shards = self.shards.get().expect("nothing is committed before the shard is there");
-        let record = |(lsn, tag): (Lsn, Tag)| (tag.entity, tag.version, lsn, tag.pending);
+        let record = |(lsn, tag): (Lsn, Tag)| (lsn, tag.record);
         // Before anybody is answered, so that a test sees the position of what it was told of.
         self.committed.send_replace(committed.last_lsn);
         shards.committed(0, actors::Committed(committed.tags.into_iter().map(record).collect()));
