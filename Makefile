@@ -19,6 +19,7 @@ lint: ## form, lints, dependencies (the last one where cargo-deny is installed)
 bench: ## speed of what is hot
 	cargo bench --locked
 
-soak: ## kill -9 and restart, over and over: make soak ROUNDS=100
+# A round is 100 kills, a quarter of them during recovery, and 5 stops.
+soak: ## kills and stops under load, over and over: 2,000 and 100, or make soak ROUNDS=100
 	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
-	CRASH_SEED=$$round cargo test --locked --test crash || exit 1; done
+	CRASH_SEED=$$round CRASH_KILLS=50 CRASH_STOPS=5 cargo test --locked --test crash || exit 1; done

@@ -138,14 +138,23 @@ impl Server {
         (running.tcp, running.http) = (tcp, http);
     }
 
-    /// Starts the binary and kills it at once, wherever it is by then.
-    pub fn start_and_kill(&mut self) {
-        let mut child = self.spawn();
-        let mut first = String::new();
-        // The first line is the earliest moment at which something has happened for sure.
-        BufReader::new(child.stdout.take().expect("stdout is a pipe")).read_line(&mut first).expect("its stdout");
+    /// Starts the binary and kills it while it recovers: `looks` looks after its data folder is open. Tells whether it
+    /// had not said yet that it is ready.
+    pub fn start_and_kill_recovering(&mut self, looks: usize) -> bool {
+        let mut child = Owned(Some(self.spawn()));
+        let files = PathBuf::from(format!("/proc/{}/fd", child.get().id()));
+        let store = self.path("data/state.redb");
+        let is_open = || {
+            let open = std::fs::read_dir(&files).into_iter().flatten().flatten();
+            open.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|file| file == store)
+        };
+        wait_for("it opens its data", || is_open().then_some(()));
+        for _ in 0..looks {
+            is_open();
+        }
+        let mut child = child.0.take().expect("still owned");
         child.kill().expect("it can be killed");
-        child.wait().expect("it can be waited for");
+        child.wait_with_output().expect("its output").stdout.is_empty()
     }
 
     /// Runs it with the expectation that it ends by itself.
