@@ -2,6 +2,7 @@
 //! knows the inside of Turnstile; what it expects is what the interfaces promise.
 #![allow(dead_code, unused_imports)] // each test binary uses a part of it
 
+pub mod around;
 pub mod dataset;
 pub mod http;
 pub mod orders;
