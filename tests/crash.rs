@@ -4,14 +4,12 @@
 
 mod common;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use common::dataset::{ALL, Dataset};
-use common::steps::{self, Lane, Published, Slot};
-use common::tcp::deliver_some;
+use common::steps::{self, Lane, Published, Slot, acked, under_load};
 use common::{Server, Setup, from_env, wait_for};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -19,8 +17,6 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 
 const CONNECTIONS: usize = 8;
-/// Unacknowledged lines of the connections, in turn; small enough that ends fall into the middle of the data.
-const WINDOWS: [usize; 4] = [8, 16, 32, 64];
 /// Steps of each connection beside the real data, and for each end one is waited for.
 const STEPS: usize = 500;
 const STEPS_EACH_END: usize = 10;
@@ -123,41 +119,6 @@ fn survive(tuning: &str, ends: &[End], seed: u64) {
     server.start();
     check(&server, &datasets, &lanes, "after the last stop");
     published.check_all_there(&server);
-}
-
-/// Lets every lane deliver, reconnecting to `address` as often as it takes, while `trouble` goes on.
-fn under_load(server: &mut Server, lanes: &[Lane], trouble: impl FnOnce(&mut Server, &Mutex<std::net::SocketAddr>)) {
-    let address = Mutex::new(server.tcp());
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for (lane, unacked_max) in lanes.iter().zip(WINDOWS.into_iter().cycle()) {
-            let (address, over) = (&address, &over);
-            scope.spawn(move || {
-                let mut left: VecDeque<String> = lane.texts().collect();
-                while !left.is_empty() && !over.load(Ordering::SeqCst) {
-                    let address = *address.lock().unwrap_or_else(PoisonError::into_inner);
-                    deliver_some(address, &mut left, unacked_max, &lane.acked);
-                    std::thread::sleep(common::POLL); // a server that is down is not asked all the time
-                }
-            });
-        }
-        let ends = EndsWaiting(&over);
-        trouble(server, &address);
-        drop(ends);
-    });
-}
-
-/// Tells the deliveries to end when the test does, so that a failure is not a hang.
-struct EndsWaiting<'a>(&'a AtomicBool);
-
-impl Drop for EndsWaiting<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-fn acked(lanes: &[Lane]) -> usize {
-    lanes.iter().map(|lane| lane.acked.load(Ordering::SeqCst)).sum()
 }
 
 fn stop(server: &mut Server, how: &str) {

@@ -15,15 +15,22 @@ pub struct Around {
 
 /// Each sync of a file takes so much longer.
 pub fn slow_disk(delay: Duration) -> Option<Around> {
-    traced(&format!("delay_exit={}", delay.as_micros()))
+    traced(&format!("delay_exit={}", delay.as_micros()), Path::new("/dev/null"))
 }
 
-/// The `n`-th sync of each thread, and all after it, fail with EIO.
-pub fn failing_disk(n: u32) -> Option<Around> {
-    traced(&format!("error=EIO:when={n}+"))
+/// The `n`-th sync of each thread, and all after it, fail with EIO. `log` gets a line for each sync.
+pub fn failing_disk(n: u32, log: &Path) -> Option<Around> {
+    traced(&format!("error=EIO:when={n}+"), log)
 }
 
-fn traced(inject: &str) -> Option<Around> {
+/// When the first sync failed, in seconds since 1970, as the log of [`failing_disk`] tells.
+pub fn first_failure(log: &Path) -> Option<f64> {
+    let text = std::fs::read_to_string(log).expect("the log");
+    let line = text.lines().find(|line| line.contains("EIO"))?;
+    line.split_whitespace().find_map(|word| word.parse::<f64>().ok().filter(|word| word.fract() > 0.0))
+}
+
+fn traced(inject: &str, log: &Path) -> Option<Around> {
     const SYNCS: &str = "fsync,fdatasync,sync_file_range,msync";
     // -D: the server is our child, the tracer is not. Only the syncs are stopped at.
     let arguments = [
@@ -31,8 +38,9 @@ fn traced(inject: &str) -> Option<Around> {
         "-f",
         "-q",
         "--seccomp-bpf",
+        "-ttt",
         "-o",
-        "/dev/null",
+        &log.display().to_string(),
         &format!("-etrace={SYNCS}"),
         &format!("-einject={SYNCS}:{inject}"),
     ]
@@ -94,4 +102,38 @@ impl Clock {
             .and_then(|()| std::fs::rename(&new, &self.0))
             .expect("the clock is set");
     }
+}
+
+/// A file system of its own, so small that it can be filled; it goes with this value.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts it at `path`; none, with a message, where that is not allowed.
+    pub fn new(path: &Path, kib: u64) -> Option<SmallDisk> {
+        std::fs::create_dir_all(path).expect("a folder");
+        let size = format!("size={kib}k");
+        if run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs"], path) {
+            return Some(SmallDisk(path.to_owned()));
+        }
+        println!("skipped: no file system can be mounted here; that takes root");
+        None
+    }
+
+    /// Gives it another size, with all that is on it.
+    pub fn resize(&self, kib: u64) {
+        assert!(run("mount", &["-o", &format!("remount,size={kib}k")], &self.0), "it is given another size");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, since the server may still be there.
+        run("umount", &["-l"], &self.0);
+    }
+}
+
+fn run(program: &str, arguments: &[&str], path: &Path) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(path).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }

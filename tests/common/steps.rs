@@ -5,14 +5,17 @@
 //! out of order, those two are equal in every revision, and equal to its number. The same holds for the lane, which is an
 //! entity of its own and counts the steps of all its tracks.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::Value;
 
-use super::{Server, instant, percent};
+use super::tcp::deliver_some;
+use super::{POLL, Server, instant, percent};
 
 pub const RULES: &str = r#"
 [entity.track]
@@ -35,6 +38,8 @@ data = { count = "lane.count", top = "lane.top" }
 const TRACKS: usize = 5;
 /// Out of so many lines one is sent a second time, a few lines later.
 const REPEAT_ONE_IN: u32 = 8;
+/// Unacknowledged lines of the connections, in turn; small enough that trouble falls into the middle of the data.
+const WINDOWS: [usize; 4] = [8, 16, 32, 64];
 
 /// What one connection sends, over all its reconnections.
 pub struct Lane {
@@ -124,6 +129,42 @@ impl Lane {
     pub fn is_acked(&self) -> bool {
         self.acked.load(Ordering::SeqCst) == self.lines.len()
     }
+}
+
+/// Lets every lane deliver, reconnecting to `address` as often as it takes, while `trouble` goes on.
+pub fn under_load(server: &mut Server, lanes: &[Lane], trouble: impl FnOnce(&mut Server, &Mutex<SocketAddr>)) {
+    let address = Mutex::new(server.tcp());
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (lane, unacked_max) in lanes.iter().zip(WINDOWS.into_iter().cycle()) {
+            let (address, over) = (&address, &over);
+            scope.spawn(move || {
+                let mut left: VecDeque<String> = lane.texts().collect();
+                while !left.is_empty() && !over.load(Ordering::SeqCst) {
+                    let address = *address.lock().unwrap_or_else(PoisonError::into_inner);
+                    deliver_some(address, &mut left, unacked_max, &lane.acked);
+                    std::thread::sleep(POLL); // a server that is down is not asked all the time
+                }
+            });
+        }
+        let ends = EndsWaiting(&over);
+        trouble(server, &address);
+        drop(ends);
+    });
+}
+
+/// Tells the deliveries to end when the test does, so that a failure is not a hang.
+struct EndsWaiting<'a>(&'a AtomicBool);
+
+impl Drop for EndsWaiting<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Lines that are acknowledged.
+pub fn acked(lanes: &[Lane]) -> usize {
+    lanes.iter().map(|lane| lane.acked.load(Ordering::SeqCst)).sum()
 }
 
 /// Entity type and key, then the decision's name.
