@@ -268,7 +268,7 @@ impl Limits {
                 .integer("in_flight_records_max", 64..=10_000_000)
                 .unwrap_or(IN_FLIGHT_RECORDS_MAX_DEFAULT),
             in_flight_bytes_max: section.size("in_flight_bytes_max", MIB..=TIB).unwrap_or(IN_FLIGHT_BYTES_MAX_DEFAULT),
-            disk_free_min: section.size("disk_free_min", 0..=TIB).unwrap_or(DISK_FREE_MIN_DEFAULT),
+            disk_free_min: section.size("disk_free_min", 0..=1024 * TIB).unwrap_or(DISK_FREE_MIN_DEFAULT),
             http_body_bytes_max: section.size("http_body_bytes_max", KIB..=GIB).unwrap_or(HTTP_BODY_BYTES_MAX_DEFAULT),
             http_events_max: section.integer("http_events_max", 1..=10_000_000).unwrap_or(HTTP_EVENTS_MAX_DEFAULT),
             drain: section
