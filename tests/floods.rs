@@ -100,6 +100,17 @@ fn two_thousand_idle_connections() {
     check_no_connections(&server);
 }
 
+/// Over HTTP idle connections may take every place there is, but not for long.
+#[test]
+fn idle_http_connections_give_way() {
+    let server = Setup::new(RULES).tables("[limits]\nconnections_max = 50").start();
+    let mut idle: Vec<TcpStream> =
+        (0..60).map(|_| TcpStream::connect(server.http()).expect("the system accepts the connection")).collect();
+    check_served(&server, "behind idle HTTP connections");
+    idle[0].set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    idle[0].read_to_end(&mut Vec::new()).expect("the first of them was ended");
+}
+
 /// Raises this process' limit on open files; none, with a message, if it cannot be as high as that.
 fn more_open_files(least: u64) -> Option<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
