@@ -267,10 +267,12 @@ fn json_of_a_hundred_thousand_levels() {
 /// Senders that are faster than the disk wait; nothing of what they send piles up here.
 #[test]
 fn senders_faster_than_the_disk() {
+    /// What each sync takes at least, of which a commit has one or more.
+    const DELAY: Duration = Duration::from_millis(10);
     let duration = Duration::from_secs(from_env("FLOOD_SECONDS", 4));
     let limits = "[limits]\nin_flight_bytes_max = \"8MiB\"\n[checkpoint]\njournal_bytes = \"16MiB\"\n\
                   dirty_bytes_max = \"16MiB\"\n[journal]\nretention = \"0s\"\nsegment_bytes = \"16MiB\"";
-    let Some(slow) = around::slow_disk(Duration::from_millis(10)) else { return };
+    let Some(slow) = around::slow_disk(DELAY) else { return };
     let mut server = Setup::new(RULES).tables(limits).write();
     server.set_around(slow);
     server.start();
@@ -300,6 +302,9 @@ fn senders_faster_than_the_disk() {
         over.store(true, Ordering::SeqCst);
         senders.into_iter().map(|sender| sender.join().expect("a sender")).sum()
     });
+    let [took, commits] = ["sum", "count"]
+        .map(|what| server.metric(&format!("turnstile_commit_duration_seconds_{what}")).expect("a metric"));
+    assert!(took >= commits * DELAY.as_secs_f64(), "{commits} commits took {took} s: the disk was not slow");
     let kept: u64 = server.entities("order", 1000).iter().filter_map(|order| order["events"].as_u64()).sum();
     assert!(kept >= sent as u64, "{sent} were acknowledged, {kept} are there");
     check_memory(&server, "in the end");
