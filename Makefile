@@ -19,6 +19,9 @@ lint: ## form, lints, dependencies (the last one where cargo-deny is installed)
 bench: ## speed of what is hot
 	cargo bench --locked
 
-soak: ## kill -9 and restart, over and over: make soak ROUNDS=100
+# A round is 100 kills, a quarter of them during recovery, 5 stops under load and 10 disks that fill up.
+soak: ## faults, over and over: 2,000 kills, 100 stops, 200 full disks, a minute of flood; or make soak ROUNDS=100
 	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
-	CRASH_SEED=$$round cargo test --locked --test crash || exit 1; done
+	CRASH_SEED=$$round CRASH_KILLS=50 CRASH_STOPS=5 DISK_SEED=$$round DISK_ROUNDS=10 \
+	cargo test --locked --test crash --test disk || exit 1; done
+	FLOOD_SECONDS=60 cargo test --locked --test floods

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::credits::{Credits, Need};
 use super::gate::Gate;
+use super::receiving::Receiving;
 use crate::metrics::Metrics;
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::Lsn;
@@ -26,6 +27,7 @@ pub type Deliver = Arc<dyn Fn(Vec<Delivery>) + Send + Sync>;
 pub struct Admission {
     pub ruleset: Arc<Ruleset>,
     pub credits: Credits,
+    pub receiving: Receiving,
     pub gate: Gate,
     pub metrics: Arc<Metrics>,
     pub deliver: Deliver,

@@ -7,6 +7,7 @@ mod commits;
 mod drain;
 mod fatal;
 mod guard;
+mod open_files;
 mod prepare;
 mod recovery;
 mod sinks;

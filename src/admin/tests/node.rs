@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::super::{Api, NodeState, configure};
 use crate::actors::{self, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics, Secret};
-use crate::ingress::{Admission, Credits, Decoder, Gate, SourceMetrics};
+use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
@@ -133,6 +133,7 @@ impl Node {
         let admission = Admission {
             ruleset: ruleset.clone(),
             credits: Credits::new(100_000, 1 << 30),
+            receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(move |deliveries| {
