@@ -64,9 +64,10 @@ pub fn write_cloud_event(out: &mut Vec<u8>, server: &str, record: &Record, decis
 mod tests {
     use super::*;
     use crate::model::ids::{Revision, Version};
+    use crate::model::packed::Packed;
     use crate::model::record::SinkProgress;
     use crate::model::time::Timestamp;
-    use crate::model::value::{Packed, Value};
+    use crate::model::value::Value;
 
     fn decision(state: DecisionState, element: Option<&str>) -> DecisionRevision {
         DecisionRevision {

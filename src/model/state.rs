@@ -7,10 +7,11 @@ use super::codec::{self, CodecError};
 use super::identities::Identities;
 use super::ids::{Lsn, Revision, Version};
 use super::number::Decimal;
+use super::packed::Packed;
 use super::record::{DecisionState, SinkProgress};
 use super::sort_key::SortKey;
 use super::time::Timestamp;
-use super::value::{Map, Packed, Value};
+use super::value::{Map, Value};
 
 /// Format of encoded states.
 pub const STATE_FORMAT: u8 = 1;
@@ -80,10 +81,18 @@ impl FieldState {
 }
 
 impl FieldState {
+    /// The merged value, if it is a single one.
+    pub fn packed(&self) -> Option<&Packed> {
+        match self {
+            FieldState::Register { value, .. } | FieldState::Extreme { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
     /// Whether there is a value: something was merged and has not been taken away since.
     pub fn is_present(&self) -> bool {
         match self {
-            FieldState::Register { value, .. } => !matches!(value.unpack(), Value::Null),
+            FieldState::Register { value, .. } => !value.is_null(),
             FieldState::By(entries) => entries.iter().any(|(_, entry)| entry.is_present()),
             _ => true,
         }

@@ -10,10 +10,11 @@ use crate::config::{Duplicates, Policy};
 use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::{EntityKey, PayloadHash, Revision};
+use crate::model::packed::Packed;
 use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record, SinkProgress};
 use crate::model::state::{FieldState, LedgerEntry, State};
 use crate::model::time::Timestamp;
-use crate::model::value::{Map, Packed, Value};
+use crate::model::value::{Map, Value};
 
 /// What came of an event.
 #[derive(Debug)]

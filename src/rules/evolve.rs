@@ -7,7 +7,6 @@ use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
 use crate::model::record::{DecisionRevision, Input, Record};
 use crate::model::state::{LedgerEntry, State};
-use crate::model::value::Value;
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -66,8 +65,5 @@ fn correlation(event: &PackedEvent) -> Box<str> {
 
 /// The event's `correlationid`, if it has one.
 pub(super) fn given_correlation(event: &PackedEvent) -> Option<Box<str>> {
-    match event.extensions.as_ref()?.unpack() {
-        Value::Map(extensions) => extensions.get("correlationid")?.as_str().map(Box::from),
-        _ => None,
-    }
+    event.extensions.as_ref()?.select(&["correlationid"])?.as_str().map(Box::from)
 }
