@@ -1,6 +1,6 @@
 //! Turnstile: every key, single file. One actor per entity key, a durable journal, declared merges.
 //!
-//! The layers, lowest first, are `model`, `metrics` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
+//! The layers, lowest first, are `model`, `metrics`, `pages` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
 //! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
 
 pub mod actors;
@@ -13,6 +13,7 @@ pub mod journal;
 pub mod metrics;
 pub mod model;
 pub mod node;
+pub mod pages;
 pub mod rules;
 pub mod store;
 pub mod telemetry;
