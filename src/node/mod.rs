@@ -8,7 +8,7 @@ mod drain;
 mod fatal;
 mod guard;
 mod prepare;
-mod recovery;
+pub mod recovery;
 mod sinks;
 mod sources;
 mod start;

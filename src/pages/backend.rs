@@ -3,14 +3,15 @@
 
 use std::io;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::{BackendError, StorageBackend};
 use uuid::Uuid;
 
 use super::PagesError;
 use super::layout::{
-    self, CRC_BYTES, FORMAT, HEADER_AT, HEADER_BYTES, PAGE_BYTES, Run, SECTOR_BYTES, first_sector, page_crc,
-    read_first_sector, seal_sector, sector_is_sound,
+    self, CRC_BYTES, FORMAT, HEADER_AT, HEADER_BYTES, LENGTH_AT, PAGE_BYTES, Run, SECTOR_BYTES, Salt, first_sector,
+    page_crc, read_first_sector, seal_sector, sector_is_sound,
 };
 
 /// Pages whose CRCs are read at a time.
@@ -22,6 +23,8 @@ pub struct Pages<B> {
     inner: B,
     /// What every CRC of this file begins with.
     seed: u32,
+    /// How long the file is for sure, after a power cut too; 0 until it is known.
+    synced_bytes: AtomicU64,
 }
 
 impl<B: StorageBackend> Pages<B> {
@@ -33,7 +36,7 @@ impl<B: StorageBackend> Pages<B> {
         let salt = Uuid::new_v4().into_bytes();
         inner.set_len(SECTOR_BYTES as u64)?;
         inner.write(0, &first_sector(&salt))?;
-        Ok(Pages { inner, seed: layout::seed(&salt) })
+        Ok(Pages::new(inner, &salt))
     }
 
     /// Takes the file in `inner` as it is; only its first sector is looked at.
@@ -45,26 +48,49 @@ impl<B: StorageBackend> Pages<B> {
         let mut sector = [0; SECTOR_BYTES];
         inner.read(0, &mut sector)?;
         match read_first_sector(&sector) {
-            Some((FORMAT, salt)) => Ok(Pages { inner, seed: layout::seed(&salt) }),
+            Some((FORMAT, salt)) => Ok(Pages::new(inner, &salt)),
             Some((found, _)) => Err(PagesError::Newer { found }),
             None => Err(PagesError::Damaged("its first bytes are not those of a turnstile file")),
         }
     }
 
+    fn new(inner: B, salt: &Salt) -> Self {
+        Pages { inner, seed: layout::seed(salt), synced_bytes: AtomicU64::new(0) }
+    }
+
+    /// redb looks at the header first, once it has locked the file. So this is where a file that was cut is found: before
+    /// the lock, another process could be at work on it.
     fn read_header(&self, out: &mut [u8]) -> io::Result<()> {
+        let sector = self.header_sector()?;
+        let noted = noted_length(&sector);
+        let length = self.inner.len()?;
+        if length < noted {
+            return Err(damaged(format!("the file is cut short, it has {length} of {noted} bytes")));
+        }
+        // Later ones are noted when they are synced.
+        let _ = self.synced_bytes.compare_exchange(0, noted, Ordering::Relaxed, Ordering::Relaxed);
+        out.copy_from_slice(sector[..HEADER_BYTES].get(..out.len()).ok_or_else(unexpected)?);
+        Ok(())
+    }
+
+    fn header_sector(&self) -> io::Result<[u8; SECTOR_BYTES]> {
         let mut sector = [0; SECTOR_BYTES];
         self.inner.read(HEADER_AT, &mut sector)?;
         if !sector_is_sound(self.seed, &sector) {
             return Err(damaged("the file's header does not match its checksum".to_owned()));
         }
-        out.copy_from_slice(sector.get(..out.len()).ok_or_else(unexpected)?);
-        Ok(())
+        Ok(sector)
     }
 
     fn write_header(&self, header: &[u8]) -> io::Result<()> {
+        let header: &[u8; HEADER_BYTES] = header.try_into().map_err(|_| unexpected())?;
         let mut sector = [0; SECTOR_BYTES];
-        sector.get_mut(..HEADER_BYTES).filter(|room| room.len() == header.len()).ok_or_else(unexpected)?;
         sector[..HEADER_BYTES].copy_from_slice(header);
+        self.write_header_sector(sector, self.synced_bytes.load(Ordering::Relaxed))
+    }
+
+    fn write_header_sector(&self, mut sector: [u8; SECTOR_BYTES], length: u64) -> io::Result<()> {
+        sector[LENGTH_AT..LENGTH_AT + 8].copy_from_slice(&length.to_le_bytes());
         seal_sector(self.seed, &mut sector);
         self.inner.write(HEADER_AT, &sector)
     }
@@ -95,6 +121,13 @@ impl<B: StorageBackend> Pages<B> {
         self.inner.write(run.crcs_at, &crcs)?;
         self.inner.write(run.pages_at, data)
     }
+}
+
+/// The length in a sound header sector.
+fn noted_length(sector: &[u8; SECTOR_BYTES]) -> u64 {
+    let mut length = [0; 8];
+    length.copy_from_slice(&sector[LENGTH_AT..LENGTH_AT + 8]);
+    u64::from_le_bytes(length)
 }
 
 /// The runs that `bytes` bytes at `offset` are in, each with where they are among those bytes.
@@ -141,11 +174,21 @@ impl<B: StorageBackend> StorageBackend for Pages<B> {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.inner.set_len(layout::file_bytes(len))
+        let length = layout::file_bytes(len);
+        if length < self.synced_bytes.load(Ordering::Relaxed) {
+            // Noted for good before it is true, so that a power cut does not leave a file that seems to be cut.
+            self.write_header_sector(self.header_sector()?, length)?;
+            self.inner.sync_data()?;
+            self.synced_bytes.store(length, Ordering::Relaxed);
+        }
+        self.inner.set_len(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.inner.sync_data()
+        let length = self.inner.len()?;
+        self.inner.sync_data()?;
+        self.synced_bytes.store(length, Ordering::Relaxed);
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -3,7 +3,7 @@
 //! ```text
 //! sector 0, written once            sector 1, redb's header         then, from byte 4096 on, groups of
 //! 0   magic 16 bytes                0   redb's header, 320 bytes    1 page: the CRCs of
-//! 16  format u32 = 1                320 zero                        1,024 pages of redb's
+//! 16  format u32 = 1                320 length u64                  1,024 pages of redb's
 //! 20  salt 16 bytes                 508 CRC of salt, bytes 0..508
 //! 36  zero
 //! 508 CRC of bytes 0..508
@@ -13,6 +13,9 @@
 //! file passes for it. Page 0 of redb holds its header and nothing else; it is rewritten in place at each commit, and
 //! fits a sector together with its CRC because a disk writes a sector whole or not at all: were it torn by a power cut,
 //! that could not be told from damage. All other pages redb only writes while no commit refers to them.
+//!
+//! The length beside the header is one that the file had when it was last synced: a file that is shorter was cut. redb
+//! would take the length that it finds after a crash, and stumble over pages that are no longer there.
 
 /// The only format there is.
 pub const FORMAT: u32 = 1;
@@ -24,6 +27,8 @@ pub(super) const CRC_BYTES: u64 = 4;
 pub(super) const SECTOR_BYTES: usize = 512;
 /// redb's header in its own page 0.
 pub(super) const HEADER_BYTES: usize = 320;
+/// Where in the header's sector the file's length is.
+pub(super) const LENGTH_AT: usize = HEADER_BYTES;
 /// Where redb's header is.
 pub(super) const HEADER_AT: u64 = SECTOR_BYTES as u64;
 const SECTOR_CRC_AT: usize = SECTOR_BYTES - CRC_BYTES as usize;
