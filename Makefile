@@ -1,8 +1,9 @@
 # What people do with this repository. .ci/run does `lint` and `test` on a bare machine.
 
 ROUNDS ?= 20
+SECONDS_EACH ?= 3600
 
-.PHONY: run test lint bench soak
+.PHONY: run test lint bench soak fuzz
 
 run: ## start the server with ./config.toml
 	cargo run --release --locked
@@ -19,6 +20,11 @@ lint: ## form, lints, dependencies (the last one where cargo-deny is installed)
 bench: ## speed of what is hot
 	cargo bench --locked
 
-soak: ## kill -9 and restart, over and over: make soak ROUNDS=100
+soak: ## kill -9 and restart, and damaged folders, over and over: make soak ROUNDS=100
 	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
-	CRASH_SEED=$$round cargo test --locked --test crash || exit 1; done
+	CRASH_SEED=$$round cargo test --locked --test crash || exit 1; \
+	DAMAGE_SEED=$$round cargo test --locked --test damage || exit 1; done
+
+fuzz: ## an hour of each fuzz target (needs cargo-fuzz and a C++ compiler; stable Rust will do): make fuzz SECONDS_EACH=60
+	@for target in frames configuration block state; do \
+	cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) || exit 1; done

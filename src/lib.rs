@@ -8,6 +8,8 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod egress;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ingress;
 pub mod journal;
 pub mod metrics;

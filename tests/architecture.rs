@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["ingress", "actors", "egress"],
     &["admin"],
     &["node"],
+    &["fuzzing"],
     &["cli"],
     &["main", "lib"],
 ];

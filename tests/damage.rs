@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use folder::{Image, Reader, images};
@@ -31,6 +30,9 @@ const GROWTH_BYTES_MAX: u64 = 1 << 30;
 /// What every message has one of: it tells what to do.
 const ADVICE: [&str; 4] = ["restore", "bring back", "start again", "then restart"];
 
+/// Panics so far, also those that were caught.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
 /// What became of a mutant.
 enum Verdict {
     Detected,
@@ -42,7 +44,6 @@ enum Verdict {
 fn two_thousand_mutants_are_told_of_or_harmless() {
     // Other seeds may be tried by hand.
     let seed = std::env::var("DAMAGE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    static PANICS: AtomicU64 = AtomicU64::new(0);
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         PANICS.fetch_add(1, Ordering::Relaxed);
@@ -51,7 +52,7 @@ fn two_thousand_mutants_are_told_of_or_harmless() {
     let images = images();
     let readers: Vec<_> = images.iter().map(|image| Reader::new(&image.keys)).collect();
     let before = virtual_bytes_peak();
-    let (verdicts, seen) = mpsc::channel();
+    let (verdicts, tried) = crossbeam_channel::bounded(1);
     let mut tally: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
     let mut slowest = Duration::ZERO;
     std::thread::scope(|scope| {
@@ -71,7 +72,7 @@ fn two_thousand_mutants_are_told_of_or_harmless() {
             });
         }
         drop(verdicts);
-        for (number, mutant, verdict, took) in seen {
+        for (number, mutant, verdict, took) in tried {
             slowest = slowest.max(took);
             let [detected, harmless] = tally.entry(mutant.kind()).or_default();
             match verdict {
@@ -92,20 +93,17 @@ fn two_thousand_mutants_are_told_of_or_harmless() {
 
 /// Tries a mutant on a thread of its own, so that a hang is seen.
 fn watched(mutant: &Mutant, image: &Image, reader: &Reader<'_>) -> Verdict {
-    let (done, finished) = mpsc::channel();
+    let (done, finished) = crossbeam_channel::bounded(1);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let tried = catch_unwind(AssertUnwindSafe(|| attempt(mutant, image, reader)));
             let _ = done.send(tried.unwrap_or_else(|_| Verdict::Wrong("it panicked".to_owned())));
         });
-        match finished.recv_timeout(HANG) {
-            Ok(verdict) => verdict,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                // The thread cannot be ended, and the scope would wait for it.
-                eprintln!("mutant {mutant}: no end after {HANG:?}");
-                std::process::abort();
-            }
-        }
+        finished.recv_timeout(HANG).unwrap_or_else(|_| {
+            // The thread cannot be ended, and the scope would wait for it.
+            eprintln!("mutant {mutant}: no end after {HANG:?}");
+            std::process::abort();
+        })
     })
 }
 

@@ -17,6 +17,7 @@ pub use outbox::Pending;
 pub use shards::Shards;
 pub use supervisor::{Committed, HandedOver, ShardSetup, Supervisor, Tag};
 
+use crate::model::codec::CodecError;
 use crate::model::ids::EntityKey;
 use crate::store::{Store, StoreError};
 
@@ -28,6 +29,9 @@ pub fn load_stored(store: &Store, key: &EntityKey) -> Result<Option<Entity>, Sto
     let Some(row) = store.get(key)? else { return Ok(None) };
     match Entity::decode(key.clone(), &row.state) {
         Ok(entity) => Ok(Some(entity)),
+        Err(CodecError::Format { found, expected }) if found > expected => {
+            Err(StoreError::NewerFormat { what: "entity", found: found.into(), expected: expected.into() })
+        }
         Err(error) => Err(StoreError::Corrupt { what: error.to_string(), table: "entities", key: key.to_string() }),
     }
 }

@@ -19,7 +19,7 @@ pub enum StoreError {
 
     /// A newer version of the program wrote this. Nothing was changed.
     #[error(
-        "the store's {what} has format {found}, this version reads up to {expected}; run the newer turnstile that \
+        "the store's {what} (in state.redb) has format {found}, this version reads up to {expected}; run the newer turnstile that \
          wrote it, or restore a backup made by this version"
     )]
     NewerFormat { what: &'static str, found: u64, expected: u64 },
@@ -32,7 +32,7 @@ pub enum StoreError {
     Corrupt { what: String, table: &'static str, key: String },
 
     /// The disk or the file system failed. Final: only a restart recovers.
-    #[error("cannot {action} the store; see to the disk (space, permissions, cables), then restart")]
+    #[error("cannot {action} the store (state.redb); see to the disk (space, permissions, cables), then restart")]
     Io { action: &'static str, source: io::Error },
 
     /// An earlier failure made the open file unusable. Final: only a restart recovers.

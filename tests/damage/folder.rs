@@ -29,6 +29,8 @@ const METERS: usize = 300;
 /// Readings of one meter, most of which are identities in rows of their own.
 const HOT: usize = 260;
 const READINGS: usize = 900;
+/// Readings after the last checkpoint: less than makes the next one due.
+const TAIL: usize = 60;
 
 /// A data folder in memory.
 pub struct Image {
@@ -70,17 +72,19 @@ impl Image {
 pub fn images() -> Vec<Image> {
     let mut server = Setup::new(RULES).tables(TUNING).start();
     let mut client = server.client();
-    for n in 0..READINGS {
-        let of = if n % 3 == 0 && n / 3 < HOT { 0 } else { n * 7 % METERS };
+    let mut read = |n: usize| {
+        let of = if is_hot(n) { 0 } else { n * 7 % METERS };
         let reading =
             json!({"id": id(n), "type": "Read", "subject": meter(of), "time": "2026-11-20T10:00:00Z", "data": n});
         client.send(reading.to_string());
         client.settle(n as u64 + 1);
-    }
+    };
+    (0..READINGS).for_each(&mut read);
     wait_for("checkpoints", || {
         let watermark = server.metric("turnstile_watermark_lsn")?;
         (watermark > READINGS as f64 / 2.0).then_some(())
     });
+    (READINGS..READINGS + TAIL).for_each(read);
     server.kill();
     let killed = Image::of(&server.path("data"));
     server.start();
@@ -96,6 +100,11 @@ pub fn images() -> Vec<Image> {
 
 fn meter(n: usize) -> String {
     format!("meter-{n}")
+}
+
+/// Whether a reading is of the meter that has many.
+fn is_hot(n: usize) -> bool {
+    n.is_multiple_of(3) && n / 3 < HOT
 }
 
 fn id(n: usize) -> String {
@@ -180,7 +189,7 @@ impl<'k> Reader<'k> {
             let shown = format!("{:?} {:?}", entity.snapshot().state.fields, entity.snapshot().state.ledger);
             content.states.insert(key.clone(), format!("{:?} {shown}", entity.version()));
             if *key.key == *meter(0) {
-                for n in (0..READINGS).filter(|n| n % 3 == 0 && n / 3 < HOT) {
+                for n in (0..READINGS).filter(|n| is_hot(*n)) {
                     let identity = IdentityHash::of("default", &id(n));
                     let beside = store.identity(key, identity).map_err(|error| told(&error))?.is_some();
                     spilled += usize::from(beside);

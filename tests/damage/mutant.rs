@@ -49,8 +49,8 @@ enum Change {
 
 impl Mutant {
     pub fn new(image: &Image, random: &mut StdRng) -> Mutant {
-        // The lock is an empty file; nothing reads it.
-        let names: Vec<&String> = image.files.keys().filter(|name| name.ends_with(".redb")).collect();
+        // Nothing reads the lock, an empty file.
+        let names: Vec<&String> = image.files.keys().filter(|name| !name.ends_with("lock")).collect();
         let name = names[random.random_range(0..names.len())].clone();
         let bytes = &image.files[&name];
         let at = place(bytes, random);
