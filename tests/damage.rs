@@ -21,7 +21,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 const MUTANTS: u64 = 2_000;
-const WORKERS: u64 = 2;
+/// Mutants spend most of their time waiting for the disk to sync.
+const WORKERS: u64 = 4;
 /// What counts as a hang. A mutant takes some 30 ms; a machine with more to do may stall for a while.
 const HANG: Duration = Duration::from_secs(5);
 /// What the process may take beyond what it has when an undamaged folder was read: caches, threads. A length that

@@ -1,14 +1,17 @@
 //! Data folders that cannot be used: the process ends at once with exit code 3, and its message says what to do. Nothing
-//! in the folder is changed; where it is somebody else's, they go on undisturbed.
+//! in the folder is changed; where it is somebody else's, they go on undisturbed. And damage that only shows once the
+//! server runs ends it in the same way.
 
 mod common;
 
 use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Server, Setup};
+use common::{PATIENCE, Server, Setup};
 use redb::{ReadableDatabase, TableDefinition};
 use serde_json::json;
 use turnstile::pages;
@@ -19,12 +22,20 @@ const RULES: &str =
 const NOBODY: &str = "65534";
 const SECTOR: usize = 512;
 
+fn reading(of: usize) -> String {
+    json!({"id": "1", "type": "Read", "subject": format!("meter-{of}"), "time": "2026-11-20T10:00:00Z"}).to_string()
+}
+
 /// A folder that was used and closed properly.
 fn used() -> Server {
+    used_by(1)
+}
+
+fn used_by(meters: usize) -> Server {
     let mut server = Setup::new(RULES).start();
     let mut client = server.client();
-    client.send(json!({"id": "1", "type": "Read", "subject": "a", "time": "2026-11-20T10:00:00Z"}).to_string());
-    client.settle(1);
+    (0..meters).for_each(|of| client.send(reading(of)));
+    client.settle(meters as u64);
     drop(client);
     assert_eq!(server.terminate().code(), Some(0));
     server
@@ -205,5 +216,43 @@ fn a_file_from_a_newer_version() {
         if what.starts_with("pages") {
             assert_eq!(fs::read(server.path("data/state.redb")).unwrap(), before, "{what}: nothing was changed");
         }
+    }
+}
+
+/// An entity whose page is damaged must not be taken for one that nothing was heard of: its next event would count
+/// again, in a fresh state. Whoever meets the damage first, the process ends, and nothing is acknowledged after it.
+#[test]
+fn damage_that_is_met_later() {
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let ask = [
+        ("an event", reading(700) + "\n"),
+        ("a question", get("/v1/entities/meter/meter-700")),
+        ("a page of keys", get("/v1/entities/meter?limit=10&after=meter-699")),
+    ];
+    for (who, ask) in ask {
+        let mut server = used_by(1000);
+        let path = server.path("data/state.redb");
+        let mut bytes = fs::read(&path).unwrap();
+        let needle = b"meter\0meter-700";
+        let found: Vec<_> = (0..bytes.len() - needle.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+        assert!(!found.is_empty());
+        for at in found {
+            bytes[at + needle.len() - 1] ^= 1;
+        }
+        fs::write(&path, bytes).unwrap();
+        server.start();
+        let mut stream = TcpStream::connect(if who == "an event" { server.tcp() } else { server.http() }).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(ask.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // The process ends before it says anything, or after it said that it cannot.
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(!answer.contains("\"ack\"") && !answer.contains("meter-70"), "{who}: {answer}");
+        let status = server.wait_for_exit();
+        let told = server.stderr();
+        assert_eq!(status.code(), Some(3), "{who}: {told}");
+        assert!(told.contains("the store (state.redb) is damaged: the page at byte"), "{who}: {told}");
+        assert!(told.contains("restore a backup") && !told.contains("panicked"), "{who}: {told}");
     }
 }

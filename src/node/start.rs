@@ -358,6 +358,7 @@ impl Starting<'_> {
             limits: self.config.tuning.limits.clone(),
             committed: shared.committed.clone(),
             state,
+            fatal: shared.fatal.clone(),
             render_decisions: Arc::new(move |_, record| {
                 let render = |decision| {
                     let mut out = Vec::new();
