@@ -1,8 +1,9 @@
 # What people do with this repository. .ci/run does `lint` and `test` on a bare machine.
 
 ROUNDS ?= 20
+SECONDS_EACH ?= 3600
 
-.PHONY: run test lint bench soak
+.PHONY: run test lint bench soak fuzz
 
 run: ## start the server with ./config.toml
 	cargo run --release --locked
@@ -19,9 +20,13 @@ lint: ## form, lints, dependencies (the last one where cargo-deny is installed)
 bench: ## speed of what is hot
 	cargo bench --locked
 
-# A round is 100 kills, a quarter of them during recovery, 5 stops under load and 10 disks that fill up.
-soak: ## faults, over and over: 2,000 kills, 100 stops, 200 full disks, a minute of flood; or make soak ROUNDS=100
+# A round is 100 kills, a quarter of them during recovery, 5 stops under load, 10 disks that fill up and 2,000 damaged folders.
+soak: ## faults, over and over: 2,000 kills, 100 stops, 200 full disks, 40,000 damages, a minute of flood; or make soak ROUNDS=100
 	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
-	CRASH_SEED=$$round CRASH_KILLS=50 CRASH_STOPS=5 DISK_SEED=$$round DISK_ROUNDS=10 \
-	cargo test --locked --test crash --test disk || exit 1; done
+	CRASH_SEED=$$round CRASH_KILLS=50 CRASH_STOPS=5 DISK_SEED=$$round DISK_ROUNDS=10 DAMAGE_SEED=$$round \
+	cargo test --locked --test crash --test disk --test damage || exit 1; done
 	FLOOD_SECONDS=60 cargo test --locked --test floods
+
+fuzz: ## an hour of each fuzz target (needs cargo-fuzz and a C++ compiler; stable Rust will do): make fuzz SECONDS_EACH=60
+	@for target in frames configuration block state; do \
+	cargo fuzz run --fuzz-dir tests/fuzz --sanitizer none $$target -- -max_total_time=$(SECONDS_EACH) || exit 1; done

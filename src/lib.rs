@@ -1,6 +1,6 @@
 //! Turnstile: every key, single file. One actor per entity key, a durable journal, declared merges.
 //!
-//! The layers, lowest first, are `model`, `metrics` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
+//! The layers, lowest first, are `model`, `metrics`, `pages` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
 //! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
 
 pub mod actors;
@@ -8,11 +8,14 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod egress;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ingress;
 pub mod journal;
 pub mod metrics;
 pub mod model;
 pub mod node;
+pub mod pages;
 pub mod rules;
 pub mod store;
 pub mod telemetry;

@@ -31,6 +31,9 @@ impl Kept {
         let Some(row) = store.get(key)? else { return Ok(None) };
         match Kept::decode(key.clone(), &row.state) {
             Ok(kept) => Ok(Some(kept)),
+            Err(CodecError::Format { found, expected }) if found > expected => {
+                Err(StoreError::NewerFormat { what: "entity", found: found.into(), expected: expected.into() })
+            }
             Err(error) => Err(StoreError::Corrupt { what: error.to_string(), table: "entities", key: key.to_string() }),
         }
     }

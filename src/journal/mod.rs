@@ -21,7 +21,7 @@ mod segments;
 mod tests;
 mod writer;
 
-pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX};
+pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX, try_block};
 pub use error::JournalError;
 pub use group::{Entry, Group, GroupCommit};
 pub use log::{Journal, JournalOptions};

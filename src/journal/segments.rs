@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::{Database, ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
-use super::error::{JournalError, at};
+use super::error::{JournalError, at, guarded};
 use super::segment::{self, BLOCKS, SegmentHeader};
 use crate::model::ids::Lsn;
 
@@ -47,7 +47,7 @@ pub(super) struct Segments {
     /// Last committed position.
     last_lsn: AtomicU64,
     /// Sealed segments that are open, by number, the one last used at the end.
-    open: Mutex<Vec<(u64, Arc<ReadOnlyDatabase>)>>,
+    open: Mutex<Vec<(u64, Arc<Database>)>>,
 }
 
 impl fmt::Debug for Segments {
@@ -96,7 +96,7 @@ impl Segments {
     ) -> Result<T, JournalError> {
         let state = self.state();
         if lsn >= state.active.header.first_lsn {
-            return read_blocks(&self.dir, &*state.active.database, &state.active.header, read);
+            return read_blocks(&self.dir, &state.active.database, &state.active.header, read);
         }
         let at = state.sealed.partition_point(|sealed| sealed.last_lsn < lsn);
         match state.sealed.get(at) {
@@ -105,7 +105,7 @@ impl Segments {
                 let database = self.open_sealed(header.number)?;
                 // The writer need not wait for this read: a sealed file is never changed, and stays readable while open.
                 drop(state);
-                read_blocks(&self.dir, &*database, &header, read)
+                read_blocks(&self.dir, &database, &header, read)
             }
             _ => Err(JournalError::Trimmed { from: lsn, first: state.first_lsn() }),
         }
@@ -138,7 +138,7 @@ impl Segments {
         state.sealed.pop_front_if(|oldest| oldest.last_lsn < keep_from).map(|oldest| oldest.header.number)
     }
 
-    fn open_sealed(&self, number: u64) -> Result<Arc<ReadOnlyDatabase>, JournalError> {
+    fn open_sealed(&self, number: u64) -> Result<Arc<Database>, JournalError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = match open.iter().position(|(known, _)| *known == number) {
             Some(at) => open.remove(at),
@@ -176,12 +176,14 @@ pub(super) struct SegmentBlocks<'a> {
 
 fn read_blocks<T>(
     dir: &Path,
-    database: &impl ReadableDatabase,
+    database: &Database,
     header: &SegmentHeader,
     read: impl FnOnce(&SegmentBlocks<'_>) -> Result<T, JournalError>,
 ) -> Result<T, JournalError> {
     let path = segment::path(dir, header.number);
-    let transaction = database.begin_read().map_err(at(&path, "read"))?;
-    let table = transaction.open_table(BLOCKS).map_err(at(&path, "read"))?;
-    read(&SegmentBlocks { header, path, table })
+    guarded(&path.clone(), || {
+        let transaction = database.begin_read().map_err(at(&path, "read"))?;
+        let table = transaction.open_table(BLOCKS).map_err(at(&path, "read"))?;
+        read(&SegmentBlocks { header, path, table })
+    })
 }

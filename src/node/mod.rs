@@ -9,7 +9,7 @@ mod fatal;
 mod guard;
 mod open_files;
 mod prepare;
-mod recovery;
+pub mod recovery;
 mod sinks;
 mod sources;
 mod start;

@@ -131,6 +131,7 @@ pub struct Recovered {
 }
 
 /// Applies the journal's records above the watermark.
+#[expect(clippy::implicit_hasher, reason = "the node has one such map")]
 pub fn replay(
     opened: &Opened,
     types: &HashMap<std::sync::Arc<str>, std::sync::Arc<TypeMetrics>>,

@@ -364,6 +364,7 @@ impl Starting<'_> {
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
             state,
+            fatal: shared.fatal.clone(),
             render_decisions: Arc::new(move |_, record| {
                 let render = |decision| {
                     let mut out = Vec::new();

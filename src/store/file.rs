@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
+use redb::backends::FileBackend;
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
 use uuid::Uuid;
 
@@ -18,6 +19,7 @@ use super::error::{StoreError, guarded};
 use super::row;
 use super::tables::{self, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
 use crate::model::ids::Lsn;
+use crate::pages::{self, Pages, PagesError};
 
 const FILE_NAME: &str = "state.redb";
 const UNFINISHED_NAME: &str = "state.redb.tmp";
@@ -64,7 +66,8 @@ impl Store {
         let synced = File::open(dir).and_then(|directory| directory.sync_all());
         synced.map_err(|source| StoreError::Io { action: "sync the directory of", source })?;
         guarded(|| {
-            let database = builder(options).open(&path).map_err(|error| opening(error, &path))?;
+            let pages = pages::open(&path).map_err(in_file)?;
+            let database = database(pages, options, &path)?;
             let uuid = check_marks(&database.begin_read()?)?;
             Ok(Store { inner: Arc::new(Inner { database, uuid, path }) })
         })
@@ -147,10 +150,22 @@ fn check_marks(reading: &ReadTransaction) -> Result<Uuid, StoreError> {
     Ok(Uuid::from_bytes(tables::read_mark(reading, UUID)?))
 }
 
-fn builder(options: StoreOptions) -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(options.cache_bytes);
-    builder
+fn database(pages: Pages<FileBackend>, options: StoreOptions, path: &Path) -> Result<Database, StoreError> {
+    let opened = Database::builder().set_cache_size(options.cache_bytes).create_with_backend(pages);
+    opened.map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_path_buf() },
+        other => other.into(),
+    })
+}
+
+fn in_file(error: PagesError) -> StoreError {
+    match error {
+        PagesError::Newer { found } => {
+            StoreError::NewerFormat { what: "file", found: found.into(), expected: pages::FORMAT.into() }
+        }
+        PagesError::Damaged(what) => StoreError::corrupt_file(what),
+        PagesError::Io(source) => StoreError::Io { action: "open", source },
+    }
 }
 
 /// Makes the store, unless another process was faster. The lock on the directory keeps two that start at once from
@@ -172,7 +187,7 @@ fn create(dir: &Path, options: StoreOptions) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
-    let database = builder(options).create(&unfinished).map_err(|error| opening(error, &path))?;
+    let database = database(pages::create(&unfinished).map_err(in_file)?, options, &path)?;
     update(&database, write_first)?;
     drop(database);
     std::fs::rename(&unfinished, &path).map_err(io)
@@ -186,11 +201,4 @@ fn write_first(transaction: &WriteTransaction) -> Result<(), StoreError> {
     tables::put_mark(&mut meta, UUID, Uuid::new_v4().as_bytes())?;
     tables::put_mark(&mut meta, WATERMARK, &Lsn::ZERO)?;
     tables::put_mark(&mut meta, HIGHEST_LSN, &Lsn::ZERO)
-}
-
-fn opening(error: redb::DatabaseError, path: &Path) -> StoreError {
-    match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_path_buf() },
-        other => other.into(),
-    }
 }

@@ -155,6 +155,7 @@ impl Node {
             limits,
             committed: committed_told,
             state: state_told,
+            fatal: Arc::new(|error| panic!("{error}")),
             render_decisions: Arc::new(|lsn, record| {
                 let names = record.decisions.iter().map(|decision| &decision.name);
                 names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
