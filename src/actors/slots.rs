@@ -14,6 +14,7 @@ use super::entity::Work;
 use super::kept::Snapshot;
 use super::outbox::Pending;
 use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::settle::Settled;
 use crate::model::state::LsnBook;
 
 slotmap::new_key_type! {
@@ -65,20 +66,20 @@ impl Slot {
     }
 
     /// Holds back what waits for `version`, or releases it at once if that is committed.
-    pub(super) fn hold(&mut self, version: Version, pending: Pending) {
+    pub(super) fn hold(&mut self, version: Version, pending: Pending, settled: &mut Settled) {
         if version <= self.book.version {
-            pending.release(&self.book);
+            pending.release(&self.book, settled);
         } else {
             self.waiting.push_back((version, pending));
         }
     }
 
     /// The record of `version` was committed at `lsn`; `standing` as in [`LsnBook::note`].
-    pub(super) fn commit(&mut self, version: Version, lsn: Lsn, standing: Option<&[Version]>) {
+    pub(super) fn commit(&mut self, version: Version, lsn: Lsn, standing: Option<&[Version]>, settled: &mut Settled) {
         self.book.note(version, lsn, standing);
         while self.waiting.front().is_some_and(|(waits_for, _)| *waits_for <= version) {
             if let Some((_, pending)) = self.waiting.pop_front() {
-                pending.release(&self.book);
+                pending.release(&self.book, settled);
             }
         }
     }

@@ -21,6 +21,7 @@ use super::outbox::{Handled, Outbox, Pending, Take};
 use super::slots::{Arrival, Batches, Slot, SlotId, Slots};
 use crate::journal::{Entry, JournalWriter};
 use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::settle::Settled;
 use crate::model::time::Timestamp;
 use crate::vital;
 
@@ -239,7 +240,7 @@ impl Supervisor {
     }
 
     /// What came of a message to the entity of `id`; records go to `entries`.
-    fn take(&mut self, id: SlotId, handled: Handled, entries: &mut Vec<Entry<Tag>>) {
+    fn take(&mut self, id: SlotId, handled: Handled, entries: &mut Vec<Entry<Tag>>, settled: &mut Settled) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         match handled {
             Handled::Recorded { version, bytes, standing, pending } => {
@@ -255,7 +256,7 @@ impl Supervisor {
                 let record = Recorded { slot: id, version, standing, pending };
                 entries.push(Entry { bytes, has_decision, tag: Tag { shard: self.index, record } });
             }
-            Handled::Unrecorded { version, pending } => slot.hold(version, pending),
+            Handled::Unrecorded { version, pending } => slot.hold(version, pending, settled),
             Handled::Copied(copied) => self.copied(id, *copied),
             Handled::Answered => slot.sent -= 1,
             Handled::Gone(entity) => self.gone(id, *entity),
@@ -296,10 +297,11 @@ impl Handler<Take> for Supervisor {
 
     fn handle(&mut self, _: Take, _: &mut Self::Context) {
         let handled = self.outbox.borrow_mut().take();
-        let mut entries = Vec::with_capacity(handled.len());
+        let (mut entries, mut settled) = (Vec::with_capacity(handled.len()), Settled::default());
         for (slot, handled) in handled {
-            self.take(slot, handled, &mut entries);
+            self.take(slot, handled, &mut entries, &mut settled);
         }
+        settled.tell();
         if !entries.is_empty() {
             // The writer is gone only after an I/O error, and then the process is ending.
             let _ = self.writer.append(entries);
@@ -318,11 +320,12 @@ impl Handler<Committed> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Committed(records): Committed, _: &mut Self::Context) {
+        let mut settled = Settled::default();
         for (lsn, Recorded { slot: id, version, standing, pending }) in records {
             self.committed = self.committed.max(lsn);
             let Some(slot) = self.slots.get_mut(id) else { continue };
-            slot.commit(version, lsn, standing.as_deref());
-            pending.release(&slot.book);
+            slot.commit(version, lsn, standing.as_deref(), &mut settled);
+            pending.release(&slot.book, &mut settled);
             if !self.watchers.is_empty()
                 && let Some(watchers) = self.watchers.remove(&slot.key)
             {
@@ -332,6 +335,7 @@ impl Handler<Committed> for Supervisor {
             }
             self.copying.ripen(slot, id);
         }
+        settled.tell();
         self.finish_slice();
         // What was busy until now may be stopped.
         self.make_room();
