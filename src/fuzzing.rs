@@ -46,7 +46,6 @@ pub fn frames(bytes: &[u8]) -> usize {
         for decoder in prepared.decoders.values() {
             let Ok(event) = decoder.decode(line, now) else { continue };
             for taken in prepared.ruleset.admit(&event).unwrap_or_default() {
-                let key = taken.entity.clone();
                 let mut state = State::default();
                 let Verdict::Record(decided) = rules::decide(&state, taken, None, now) else {
                     panic!("a first event is counted: {event:?}");
@@ -54,10 +53,10 @@ pub fn frames(bytes: &[u8]) -> usize {
                 let stored = Record::decode(&decided.record.encode()).expect("what was encoded is read");
                 assert_eq!(stored, decided.record);
                 rules::evolve(&mut state, &stored);
-                let mut kept = Kept::new(key.clone());
+                let mut kept = Kept::default();
                 kept.replay(&stored, Lsn::FIRST).expect("it is the first record");
                 assert_eq!(*kept.entity.state(), state);
-                let read = Kept::decode(key, &kept.encode()).expect("what was encoded is read");
+                let read = Kept::decode(&kept.encode()).expect("what was encoded is read");
                 assert_eq!((read.entity.state(), &read.book), (kept.entity.state(), &kept.book));
                 records += 1;
             }
@@ -85,11 +84,10 @@ pub fn block(bytes: &[u8]) -> usize {
 /// If something is wrong with Turnstile.
 pub fn state(bytes: &[u8]) -> usize {
     let mut read_back = 0;
-    let key = || EntityKey::new("order", "1");
-    if let Ok(kept) = Kept::decode(key(), bytes) {
-        let read = Kept::decode(key(), &kept.encode()).expect("what was encoded is read");
+    if let Ok(kept) = Kept::decode(bytes) {
+        let read = Kept::decode(&kept.encode()).expect("what was encoded is read");
         assert_eq!((read.entity.state(), &read.book), (kept.entity.state(), &kept.book));
-        drop(kept.write());
+        drop(kept.write(EntityKey::new("order", "1")));
         read_back += 1;
     }
     if let Ok(state) = State::decode(bytes) {

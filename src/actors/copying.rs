@@ -78,12 +78,12 @@ impl Handler<CopySlice> for Supervisor {
                 slot.listed = false;
                 slot.sent += 1;
                 self.copying.awaited += 1;
-                self.outbox.borrow_mut().asked();
+                self.shared.outbox.borrow_mut().asked();
                 post(&slot.actor, Copy);
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.listed = false;
                 // What has no actor has nothing uncommitted.
-                self.copying.ripe.push(handed.kept(&key).write());
+                self.copying.ripe.push(handed.kept(&key).write(key));
             }
         }
         self.finish_slice();
@@ -96,7 +96,7 @@ impl Copying {
         if self.unripe.get(&id).is_some_and(|copied| copied.version <= slot.book.version)
             && let Some(copied) = self.unripe.remove(&id)
         {
-            self.ripe.push(copied.write(&slot.book));
+            self.ripe.push(copied.write(slot.key.clone(), &slot.book));
         }
     }
 }
@@ -144,7 +144,7 @@ impl Handler<Stored> for Supervisor {
                     && slot.closing.is_none()
                 {
                     slot.sent += 1;
-                    self.outbox.borrow_mut().asked();
+                    self.shared.outbox.borrow_mut().asked();
                     post(&slot.actor, Spilled(last));
                 }
             } else if let Some(handed) = self.handed.get_mut(&key) {

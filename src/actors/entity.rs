@@ -55,28 +55,18 @@ pub struct Surroundings {
     pub fatal: Arc<dyn Fn(StoreError) + Send + Sync>,
 }
 
-/// One entity: its state, and all that changes it.
+/// One entity: its state, and all that changes it. The default is one nothing was heard of yet.
+#[derive(Default)]
 pub struct Entity {
-    key: EntityKey,
     state: State,
     /// Bytes merged since the state's size was last worked out.
     grown: usize,
 }
 
 impl Entity {
-    /// An entity nothing was heard of yet, or one that was loaded.
-    pub fn new(key: EntityKey, state: State) -> Self {
-        Entity { key, state, grown: 0 }
-    }
-
     /// One whose stored form has `bytes`: a large one is measured at its first event, however often it was passivated.
-    pub(super) fn loaded(key: EntityKey, state: State, bytes: usize) -> Self {
-        Entity { key, state, grown: bytes }
-    }
-
-    /// Type and key.
-    pub fn key(&self) -> &EntityKey {
-        &self.key
+    pub(super) fn loaded(state: State, bytes: usize) -> Self {
+        Entity { state, grown: bytes }
     }
 
     /// The state's version.
@@ -117,7 +107,7 @@ impl Entity {
             }
         };
         let State { version, missing, .. } = self.state;
-        Copied { entity: self.key.clone(), version, missing, state, identities }
+        Copied { version, missing, state, identities }
     }
 
     /// Drops identities that are rows of the store now.
@@ -135,12 +125,12 @@ impl Entity {
     ) -> Handled {
         match (work, metrics) {
             (Work::Event { taken, ticket }, Some(metrics)) => self.event(taken, ticket, around, metrics, now),
-            (Work::Event { ticket, .. }, None) => {
-                let why = format!("entity type `{}` has no rules", self.key.kind());
+            (Work::Event { taken, ticket }, None) => {
+                let why = format!("entity type `{}` has no rules", taken.entity.kind());
                 self.refused(ticket, Refusal::new(Code::Internal, why))
             }
-            (Work::Progress { progress, done, .. }, _) => {
-                let record = rules::decide_progress(self.key.clone(), &self.state, progress, now);
+            (Work::Progress { entity, progress, done }, _) => {
+                let record = rules::decide_progress(entity, &self.state, progress, now);
                 let bytes = record.encode();
                 self.evolve(&record, bytes, Pending::Progress(done))
             }
@@ -165,7 +155,7 @@ impl Entity {
         };
         let rules = taken.rules.clone();
         // Told when something goes wrong, which the event itself is not there for any more.
-        let event_id = taken.input.event.id.clone();
+        let (key, event_id) = (taken.entity.clone(), taken.input.event.id.clone());
         match vital::guarded(|| (around.decide)(&self.state, taken, prior, now)) {
             Ok(Verdict::Record(decided)) => {
                 // Asked only here: what counted before is a duplicate, however large the entity has become since.
@@ -205,15 +195,15 @@ impl Entity {
                 metrics.conflict.inc();
                 let why = format!(
                     "{} {:?} counted event {event_id:?} before with another payload (type, subject, data or time)",
-                    self.key.kind(),
-                    self.key.key()
+                    key.kind(),
+                    key.key()
                 );
                 self.refused(ticket, Refusal::new(Code::Conflict, why))
             }
             Err(why) => {
                 metrics.failed.inc();
-                tracing::error!(r#type = %self.key.kind(), key = %self.key.key(), event_id = %event_id, "a rule panicked: {why}");
-                let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", self.key.kind()));
+                tracing::error!(r#type = %key.kind(), key = %key.key(), event_id = %event_id, "a rule panicked: {why}");
+                let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", key.kind()));
                 self.refused(ticket, refusal)
             }
         }
@@ -241,7 +231,7 @@ impl Entity {
         if !self.state.identities.has_spilled() {
             return Ok(None);
         }
-        let stored = around.store.identity(&self.key, taken.identity)?;
+        let stored = around.store.identity(&taken.entity, taken.identity)?;
         let lapsed = |seen: &StoredIdentity| {
             let window = taken.rules.dedupe.and_then(|window| i64::try_from(window.as_millis()).ok());
             window.is_some_and(|window| seen.seen_ms < now.max(self.state.now).millis() - window)

@@ -12,7 +12,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
-use super::actor::{EntityActor, Handle, Read};
+use super::actor::{EntityActor, Handle, Read, Shared};
 use super::copying::{Copying, Slice};
 use super::entity::{Surroundings, Work};
 use super::kept::{Kept, Snapshot};
@@ -57,7 +57,7 @@ pub struct HandedOver {
 impl HandedOver {
     /// The entity itself.
     pub(super) fn kept(&self, key: &EntityKey) -> Kept {
-        match Kept::decode(key.clone(), &self.bytes) {
+        match Kept::decode(&self.bytes) {
             Ok(kept) => kept,
             // It was encoded in this process: memory is damaged.
             Err(error) => {
@@ -88,8 +88,7 @@ pub struct ShardSetup {
 /// The actor.
 pub struct Supervisor {
     pub(super) index: u16,
-    pub(super) around: Rc<Surroundings>,
-    pub(super) outbox: Rc<RefCell<Outbox>>,
+    pub(super) shared: Rc<Shared>,
     writer: JournalWriter<Tag>,
     pub(super) slices: Sender<Slice>,
     /// The last record that this shard knows to be committed.
@@ -124,8 +123,7 @@ impl Supervisor {
         let unsaved = handed.iter().filter(|(_, handed)| handed.stored == Version(0)).map(|(key, _)| key.clone());
         Supervisor {
             index: setup.index,
-            around: Rc::new(setup.around),
-            outbox: Rc::new(RefCell::new(Outbox::new(address))),
+            shared: Rc::new(Shared { around: setup.around, outbox: RefCell::new(Outbox::new(address)) }),
             writer: setup.writer,
             slices: setup.slices,
             committed: setup.committed,
@@ -148,32 +146,31 @@ impl Supervisor {
         if let Some(handed) = self.handed.get(key) {
             return Some((handed.kept(key), handed.stored));
         }
-        match Kept::load(&self.around.store, key) {
+        match Kept::load(&self.shared.around.store, key) {
             Ok(Some(kept)) => {
                 let version = kept.entity.version();
                 Some((kept, version))
             }
-            Ok(None) => Some((Kept::new(key.clone()), Version(0))),
+            Ok(None) => Some((Kept::default(), Version(0))),
             Err(error) => {
-                (self.around.fatal)(error);
+                (self.shared.around.fatal)(error);
                 None
             }
         }
     }
 
     /// Starts the actor of an entity.
-    pub(super) fn spawn(&mut self, kept: Kept, stored: Version, listed: bool) -> SlotId {
+    pub(super) fn spawn(&mut self, key: EntityKey, kept: Kept, stored: Version, listed: bool) -> SlotId {
         let Kept { entity, book } = kept;
-        let key = entity.key().clone();
-        let metrics = self.around.types.get(key.kind()).cloned();
+        let metrics = self.shared.around.types.get(key.kind()).cloned();
         if let Some(metrics) = &metrics {
             metrics.live.inc();
         }
-        let (around, outbox, last_used_tick) = (self.around.clone(), self.outbox.clone(), self.tick);
+        let (shared, last_used_tick) = (self.shared.clone(), self.tick);
         self.slots.insert(key.clone(), |slot| Slot {
             key,
             latest: entity.version(),
-            actor: EntityActor { slot, entity, metrics, around, outbox }.start(),
+            actor: EntityActor { slot, entity, metrics, shared }.start(),
             sent: 0,
             batch: 0,
             book,
@@ -195,7 +192,7 @@ impl Supervisor {
         if let Some(handed) = &handed {
             self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
         }
-        Some(self.spawn(kept, stored, handed.is_some_and(|handed| handed.listed)))
+        Some(self.spawn(key.clone(), kept, stored, handed.is_some_and(|handed| handed.listed)))
     }
 
     /// Puts an input with the others of its entity.
@@ -215,7 +212,7 @@ impl Supervisor {
         for (id, work) in batches.into_iter() {
             if let Some(slot) = self.slots.get_mut(id) {
                 slot.sent += 1;
-                self.outbox.borrow_mut().asked();
+                self.shared.outbox.borrow_mut().asked();
                 post(&slot.actor, Handle { work, now });
             }
         }
@@ -228,7 +225,7 @@ impl Supervisor {
                 return;
             }
             slot.sent += 1;
-            self.outbox.borrow_mut().asked();
+            self.shared.outbox.borrow_mut().asked();
             post(&slot.actor, Read { reply });
             return;
         }
@@ -296,7 +293,7 @@ impl Handler<Take> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: Take, _: &mut Self::Context) {
-        let handled = self.outbox.borrow_mut().take();
+        let handled = self.shared.outbox.borrow_mut().take();
         let (mut entries, mut settled) = (Vec::with_capacity(handled.len()), Settled::default());
         for (slot, handled) in handled {
             self.take(slot, handled, &mut entries, &mut settled);

@@ -34,7 +34,7 @@ pub struct State {
     pub missing: u64,
     pub identities: Identities,
     /// For the system's own entities.
-    pub progress: Option<SinkProgress>,
+    pub progress: Option<Box<SinkProgress>>,
 }
 
 /// A merged value.
@@ -130,6 +130,7 @@ impl LsnBook {
         if let Some(standing) = standing {
             // A replay notes what the book may know already.
             self.decisions.retain(|(known, _)| *known != version && standing.contains(known));
+            self.decisions.reserve_exact(1);
             self.decisions.push((version, lsn));
         }
     }
@@ -213,7 +214,7 @@ mod tests {
             }],
             missing: 5,
             identities,
-            progress: Some(SinkProgress { delivered: Lsn(9), offset: 300 }),
+            progress: Some(Box::new(SinkProgress { delivered: Lsn(9), offset: 300 })),
         }
     }
 

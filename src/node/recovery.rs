@@ -182,7 +182,7 @@ impl Replay<'_> {
             std::collections::hash_map::Entry::Vacant(free) => {
                 let stored = Kept::load(&self.opened.store, &record.entity)?;
                 let version = stored.as_ref().map_or(Version(0), |kept| kept.entity.version());
-                free.insert((stored.unwrap_or_else(|| Kept::new(record.entity.clone())), version))
+                free.insert((stored.unwrap_or_default(), version))
             }
         };
         let (missing, version) = (kept.entity.state().missing, kept.entity.version());
@@ -204,7 +204,7 @@ impl Replay<'_> {
 
     /// Writes what is held, so that a long journal does not need memory for all its entities.
     fn store_held(&mut self, highest: Lsn) -> Result<(), RecoveryError> {
-        let writes = self.held.drain().map(|(_, (kept, _))| kept.write()).collect();
+        let writes = self.held.drain().map(|(key, (kept, _))| kept.write(key)).collect();
         CheckpointWriter::new(self.opened.store.clone()).write(writes, highest)?;
         Ok(())
     }

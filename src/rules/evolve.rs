@@ -28,12 +28,14 @@ pub fn evolve(state: &mut State, record: &Record) {
             for merge in &record.merges {
                 let slot = usize::from(merge.slot);
                 if state.fields.len() <= slot {
+                    // No more than is needed: there are as many states as there are live entities.
+                    state.fields.reserve_exact(slot + 1 - state.fields.len());
                     state.fields.resize_with(slot + 1, || None);
                 }
                 merge::apply(&mut state.fields[slot], merge::resolve(merge, input));
             }
         }
-        Input::Progress(progress) => state.progress = Some(progress.clone()),
+        Input::Progress(progress) => state.progress = Some(Box::new(progress.clone())),
     }
     for decision in &record.decisions {
         note(state, decision);
@@ -52,9 +54,11 @@ fn note(state: &mut State, decision: &DecisionRevision) {
         version,
     };
     let same = |known: &&mut LedgerEntry| known.name == entry.name && known.element == entry.element;
-    match state.ledger.iter_mut().find(same) {
-        Some(known) => *known = entry,
-        None => state.ledger.push(entry),
+    if let Some(known) = state.ledger.iter_mut().find(same) {
+        *known = entry;
+    } else {
+        state.ledger.reserve_exact(1);
+        state.ledger.push(entry);
     }
 }
 

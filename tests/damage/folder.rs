@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::json;
 use turnstile::actors::Kept;
 use turnstile::config::{self, Config};
+use turnstile::model::codec::CodecError;
 use turnstile::model::ids::{EntityKey, IdentityHash, Lsn};
 use turnstile::node::{self, Prepared, recovery};
 use turnstile::store::CheckpointWriter;
@@ -182,7 +183,7 @@ impl<'k> Reader<'k> {
         let (mut content, mut spilled) = (Content::default(), 0);
         for key in self.keys {
             let kept = match recovered.entities.get(key) {
-                Some(handed) => Some(Kept::decode(key.clone(), &handed.bytes).map_err(|error| error.to_string())?),
+                Some(handed) => Some(Kept::decode(&handed.bytes).map_err(|error| error.to_string())?),
                 None => Kept::load(store, key).map_err(|error| told(&error))?,
             };
             let Some(Kept { entity, .. }) = kept else { continue };
@@ -224,11 +225,12 @@ impl<'k> Reader<'k> {
     /// A checkpoint of what was recovered.
     pub fn write(&self, folder: &Path) -> Result<(), String> {
         let (opened, recovered) = self.open(folder)?;
-        let decoded = recovered.entities.iter().map(|(key, handed)| Kept::decode(key.clone(), &handed.bytes));
-        let entities = decoded.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+        let decoded =
+            recovered.entities.iter().map(|(key, handed)| Ok(Kept::decode(&handed.bytes)?.write(key.clone())));
+        let writes = decoded.collect::<Result<Vec<_>, CodecError>>().map_err(|error| error.to_string())?;
         let mut writer = CheckpointWriter::new(opened.store.clone());
         let last = opened.journal.last_lsn();
-        let written = writer.write(entities.iter().map(Kept::write).collect(), last);
+        let written = writer.write(writes, last);
         written.and_then(|_| writer.finish(last)).map_err(|error| told(&error))
     }
 }
