@@ -227,10 +227,10 @@ impl<'k> Reader<'k> {
         let (opened, recovered) = self.open(folder)?;
         let decoded =
             recovered.entities.iter().map(|(key, handed)| Ok(Kept::decode(&handed.bytes)?.write(key.clone())));
-        let writes = decoded.collect::<Result<Vec<_>, CodecError>>().map_err(|error| error.to_string())?;
+        let rows = decoded.collect::<Result<Vec<_>, CodecError>>().map_err(|error| error.to_string())?;
         let mut writer = CheckpointWriter::new(opened.store.clone());
         let last = opened.journal.last_lsn();
-        let written = writer.write(writes, last);
+        let written = writer.write(rows, last);
         written.and_then(|_| writer.finish(last)).map_err(|error| told(&error))
     }
 }
