@@ -98,7 +98,7 @@ fn read(api: &Api, after: Option<Position>, limit: usize) -> Result<(Vec<u8>, Po
     let (mut items, mut count) = (Vec::new(), 0);
     for block in blocks.by_ref() {
         let block = block.map_err(failed)?;
-        for (lsn, bytes) in block.records().filter(|(lsn, _)| *lsn >= from) {
+        for (lsn, bytes) in block.decisions().filter(|(lsn, _)| *lsn >= from) {
             let record = Record::decode(bytes).map_err(|source| unreadable(api, Unreadable { lsn, source }))?;
             if record.decisions.is_empty() {
                 continue;

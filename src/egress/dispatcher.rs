@@ -146,11 +146,10 @@ impl Dispatcher {
     }
 
     fn gather(&self, block: &crate::journal::Block, gathered: &mut Gathered) -> Result<(), DispatchError> {
-        for (lsn, bytes) in block.records() {
+        for (lsn, bytes) in block.decisions() {
             if lsn <= self.progress.delivered {
                 continue;
             }
-            gathered.last = lsn;
             let record = Record::decode(bytes).map_err(|source| DispatchError::Record { lsn, source })?;
             for decision in &record.decisions {
                 if !self.is_addressed(record.entity.kind(), &decision.name) {
@@ -161,6 +160,7 @@ impl Dispatcher {
                 gathered.count += 1;
             }
         }
+        gathered.last = gathered.last.max(block.last_lsn());
         Ok(())
     }
 
