@@ -2,7 +2,7 @@
 //! release, keeps the number of live actors within bounds. It is the only sender to its entity actors.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use super::entity::{Surroundings, Work};
 use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Take};
-use super::slots::{Arrival, Batches, Slot, SlotId, Slots};
+use super::slots::{Arrival, Batches, Slot, SlotId, Slots, Waiting};
 use crate::journal::{Entry, JournalWriter};
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::settle::Settled;
@@ -94,7 +94,7 @@ pub struct Supervisor {
     /// The last record that this shard knows to be committed.
     pub(super) committed: Lsn,
     pub(super) live_max: usize,
-    pub(super) idle_ticks: u64,
+    pub(super) idle_ticks: u32,
     pub(super) slots: Slots,
     /// Slots whose actors were told to stop.
     pub(super) closing: usize,
@@ -107,7 +107,7 @@ pub struct Supervisor {
     /// Who waits for an entity to change.
     pub(super) watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
     pub(super) copying: Copying,
-    pub(super) tick: u64,
+    pub(super) tick: u32,
 }
 
 impl Supervisor {
@@ -128,7 +128,7 @@ impl Supervisor {
             slices: setup.slices,
             committed: setup.committed,
             live_max: setup.live_max,
-            idle_ticks: setup.idle.as_secs().div_ceil(TICK.as_secs()).max(1),
+            idle_ticks: u32::try_from(setup.idle.as_secs().div_ceil(TICK.as_secs()).max(1)).unwrap_or(u32::MAX),
             slots: Slots::default(),
             closing: 0,
             unsaved: unsaved.collect(),
@@ -176,7 +176,7 @@ impl Supervisor {
             book,
             stored,
             listed,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             closing: None,
             last_used_tick,
         })

@@ -118,7 +118,7 @@ pub struct LedgerEntry {
 pub struct LsnBook {
     pub version: Version,
     pub last: Lsn,
-    decisions: Vec<(Version, Lsn)>,
+    decisions: Box<[(Version, Lsn)]>,
 }
 
 impl LsnBook {
@@ -129,9 +129,8 @@ impl LsnBook {
         self.last = lsn;
         if let Some(standing) = standing {
             // A replay notes what the book may know already.
-            self.decisions.retain(|(known, _)| *known != version && standing.contains(known));
-            self.decisions.reserve_exact(1);
-            self.decisions.push((version, lsn));
+            let stands = |(known, _): &&(Version, Lsn)| *known != version && standing.contains(known);
+            self.decisions = self.decisions.iter().filter(stands).copied().chain([(version, lsn)]).collect();
         }
     }
 
