@@ -1,12 +1,13 @@
 //! Turnstile: every key, single file. One actor per entity key, a durable journal, declared merges.
 //!
-//! The layers, lowest first, are `model`, `metrics` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
+//! The layers, lowest first, are `model`, `metrics`, `disk` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
 //! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
 
 pub mod actors;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod egress;
 pub mod ingress;
 pub mod journal;

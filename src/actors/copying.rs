@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use super::entity::Copy;
 use super::mailbox::post;
-use super::slots::Slot;
 use super::supervisor::Supervisor;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 use crate::store::EntityWrite;
@@ -23,9 +22,9 @@ pub struct Slice {
     pub committed: Lsn,
 }
 
-/// A checkpoint's progress in a shard.
+/// A checkpoint's progress in a shard: which entities are still to be copied, and which copies may be stored.
 #[derive(Default)]
-pub(super) struct Copying {
+pub struct Copies {
     /// Entities still to be copied.
     left: Vec<EntityKey>,
     /// Whether a slice was asked for and not sent yet.
@@ -35,6 +34,62 @@ pub(super) struct Copying {
     /// Copies that ran ahead of the journal: they are stored once their last record is committed.
     unripe: HashMap<EntityKey, EntityWrite>,
     ripe: Vec<EntityWrite>,
+}
+
+impl Copies {
+    /// A checkpoint begins: `changed` is to be copied, with what the last one has left. Returns how much that is.
+    pub fn begin(&mut self, changed: Vec<EntityKey>) -> usize {
+        self.left.extend(changed);
+        self.left.len()
+    }
+
+    /// The next slice is wanted: these are to be copied now.
+    pub fn ask(&mut self, entities_max: usize) -> Vec<EntityKey> {
+        self.is_asked = true;
+        self.left.split_off(self.left.len().saturating_sub(entities_max))
+    }
+
+    /// An entity cannot be copied now: it comes with the next slice.
+    pub(super) fn put_off(&mut self, entity: EntityKey) {
+        self.left.push(entity);
+    }
+
+    /// A copy will be made later; the slice waits for it.
+    pub(super) fn wait_for_one(&mut self) {
+        self.awaited += 1;
+    }
+
+    /// A copy was made that had to be waited for.
+    pub(super) fn came(&mut self) {
+        self.awaited -= 1;
+    }
+
+    /// A copy; it is stored once the journal has its last record.
+    pub fn made(&mut self, write: EntityWrite, committed: Version) {
+        if write.row.version <= committed {
+            self.ripe.push(write);
+        } else {
+            self.unripe.insert(write.entity.clone(), write);
+        }
+    }
+
+    /// A record was committed: a copy of its entity may be ripe.
+    pub fn ripen(&mut self, entity: &EntityKey, version: Version) {
+        if self.unripe.get(entity).is_some_and(|write| write.row.version <= version) {
+            self.ripe.extend(self.unripe.remove(entity));
+        }
+    }
+
+    /// The slice that was asked for, once its copies are made, and whether it is the last: that one comes when everything
+    /// is committed.
+    pub fn slice(&mut self) -> Option<(Vec<EntityWrite>, bool)> {
+        let is_last = self.left.is_empty() && self.unripe.is_empty();
+        if !self.is_asked || self.awaited > 0 || (self.left.is_empty() && !is_last) {
+            return None;
+        }
+        self.is_asked = false;
+        Some((std::mem::take(&mut self.ripe), is_last))
+    }
 }
 
 /// Begins a checkpoint: all entities that changed are to be copied. Answers how many.
@@ -49,8 +104,7 @@ impl Handler<BeginCopying> for Supervisor {
 
     fn handle(&mut self, message: BeginCopying, _: &mut Self::Context) {
         let changed = std::mem::take(&mut self.changed);
-        self.copying.left.extend(changed);
-        let _ = message.reply.send(self.copying.left.len());
+        let _ = message.reply.send(self.copying.begin(changed));
     }
 }
 
@@ -65,18 +119,16 @@ impl Handler<CopySlice> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, message: CopySlice, _: &mut Self::Context) {
-        self.copying.is_asked = true;
-        let keys = self.copying.left.split_off(self.copying.left.len().saturating_sub(message.entities_max));
-        for key in keys {
+        for key in self.copying.ask(message.entities_max) {
             if let Some(slot) = self.slots.peek_mut(&key) {
                 if slot.closing.is_some() {
                     // Its actor is handing its state over: looked at again in the next slice.
-                    self.copying.left.push(key);
+                    self.copying.put_off(key);
                     continue;
                 }
                 slot.listed = false;
                 slot.sent += 1;
-                self.copying.awaited += 1;
+                self.copying.wait_for_one();
                 self.outbox.borrow_mut().asked();
                 let news = Supervisor::news_for(slot);
                 post(&slot.actor, Copy { news });
@@ -84,7 +136,7 @@ impl Handler<CopySlice> for Supervisor {
                 handed.listed = false;
                 handed.book_stale = false;
                 // What has no actor has nothing uncommitted.
-                self.copying.ripe.push(handed.entity(&key).write());
+                self.copying.made(handed.entity(&key).write(), handed.version);
             }
         }
         self.finish_slice();
@@ -95,7 +147,7 @@ impl Supervisor {
     /// An actor has made its copy. One whose book is behind, since records in it were not committed yet, must be followed
     /// by another, or their positions would be missing for ever.
     pub(super) fn copied(&mut self, write: EntityWrite, book_is_behind: bool) {
-        self.copying.awaited -= 1;
+        self.copying.came();
         if let Some(slot) = self.slots.peek_mut(&write.entity) {
             slot.book_stale = book_is_behind;
             if book_is_behind && !slot.listed {
@@ -103,30 +155,13 @@ impl Supervisor {
                 self.changed.push(write.entity.clone());
             }
         }
-        let is_committed = |slot: &Slot| slot.committed.0 >= write.row.version;
-        if self.slots.peek(&write.entity).is_none_or(is_committed) {
-            self.copying.ripe.push(write);
-        } else {
-            self.copying.unripe.insert(write.entity.clone(), write);
-        }
+        let committed = self.slots.peek(&write.entity).map_or(write.row.version, |slot| slot.committed.0);
+        self.copying.made(write, committed);
     }
 
-    /// A record was committed: a copy of its entity may be ripe.
-    pub(super) fn ripen(&mut self, entity: &EntityKey, version: Version) {
-        if self.copying.unripe.get(entity).is_some_and(|write| write.row.version <= version) {
-            self.copying.ripe.extend(self.copying.unripe.remove(entity));
-        }
-    }
-
-    /// Sends the slice that was asked for, if its copies are made; the last one once everything is committed.
+    /// Sends the slice that was asked for, if it is there.
     pub(super) fn finish_slice(&mut self) {
-        let Copying { left, is_asked, awaited, unripe, ripe } = &mut self.copying;
-        let is_last = left.is_empty() && unripe.is_empty();
-        if !*is_asked || *awaited > 0 || (left.is_empty() && !is_last) {
-            return;
-        }
-        *is_asked = false;
-        let writes = std::mem::take(ripe);
+        let Some((writes, is_last)) = self.copying.slice() else { return };
         let slice = Slice { shard: self.index, writes, is_last, committed: self.committed };
         // The checkpointer has given up if it does not listen any more; then the process is ending.
         let _ = self.slices.try_send(slice);

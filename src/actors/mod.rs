@@ -11,7 +11,7 @@ mod shards;
 mod slots;
 mod supervisor;
 
-pub use copying::Slice;
+pub use copying::{Copies, Slice};
 pub use entity::{Entity, Snapshot, Surroundings, Work};
 pub use outbox::Pending;
 pub use shards::Shards;

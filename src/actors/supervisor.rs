@@ -12,7 +12,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
-use super::copying::{Copying, Slice};
+use super::copying::{Copies, Slice};
 use super::entity::{Entity, EntityActor, Handle, News, Read, Snapshot, Surroundings, Work};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Recorded, Take};
@@ -99,7 +99,7 @@ pub struct Supervisor {
     pub(super) unsaved: BTreeSet<EntityKey>,
     /// Who waits for an entity to change.
     pub(super) watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
-    pub(super) copying: Copying,
+    pub(super) copying: Copies,
     pub(super) tick: u64,
 }
 
@@ -130,7 +130,7 @@ impl Supervisor {
             handed,
             handed_bytes,
             watchers: HashMap::new(),
-            copying: Copying::default(),
+            copying: Copies::default(),
             tick: 0,
         }
     }
@@ -319,7 +319,7 @@ impl Handler<Committed> for Supervisor {
             }
             pending.release(lsn);
             self.committed = self.committed.max(lsn);
-            self.ripen(&entity, version);
+            self.copying.ripen(&entity, version);
             if let Some(slot) = self.slots.peek_mut(&entity) {
                 slot.commit(version, lsn);
             }

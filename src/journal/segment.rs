@@ -3,18 +3,17 @@
 //! Every transaction is durable, two-phase and with quick repair, the first included, so a crash at any point leaves a
 //! file that opens at once. A file gets its final name only when its header is committed.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
 };
 use uuid::Uuid;
 
 use super::block::{Block, BlockError, BlockHeader};
 use super::error::{JournalError, at};
+use crate::disk::{Disk, Place, ReadOnly};
 use crate::model::codec::{self, CodecError};
 use crate::model::ids::Lsn;
 
@@ -66,37 +65,42 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Makes names in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), JournalError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir, "sync the folder"))
+pub(super) fn sync_dir(dir: &Place) -> Result<(), JournalError> {
+    dir.disk.sync_dir(&dir.path).map_err(at(&dir.path, "sync the folder"))
 }
 
 /// Makes the empty segment that `header` describes. It appears under its name whole or not at all.
-pub(super) fn create(dir: &Path, header: &SegmentHeader) -> Result<(), JournalError> {
-    let path = path(dir, header.number);
+pub(super) fn create(dir: &Place, header: &SegmentHeader) -> Result<(), JournalError> {
+    let path = path(&dir.path, header.number);
     let unfinished = path.with_extension("redb.tmp");
-    let database =
-        Builder::new().set_cache_size(SMALL_CACHE_BYTES).create(&unfinished).map_err(at(&unfinished, "create"))?;
+    let database = dir.disk.create(&builder(SMALL_CACHE_BYTES), &unfinished).map_err(at(&unfinished, "create"))?;
     commit(&database, &unfinished, |transaction| {
         transaction.open_table(BLOCKS)?;
         transaction.open_table(ABOUT)?.insert(HEADER, with_crc(header).as_slice())?;
         Ok(())
     })?;
     drop(database);
-    fs::rename(&unfinished, &path).map_err(at(&path, "name"))?;
+    dir.disk.rename(&unfinished, &path).map_err(at(&path, "name"))?;
     sync_dir(dir)
 }
 
 /// Opens a segment for appending.
-pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
-    Builder::new().set_cache_size(cache_bytes).open(path).map_err(at(path, "open"))
+pub(super) fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
+    disk.open(&builder(cache_bytes), path).map_err(at(path, "open"))
+}
+
+fn builder(cache_bytes: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(cache_bytes);
+    builder
 }
 
 /// Opens a segment that nobody appends to. If the last process did not come to close it, it is closed properly first.
-pub(super) fn open_read_only(path: &Path) -> Result<ReadOnlyDatabase, JournalError> {
-    let open_read_only = || Builder::new().set_cache_size(SMALL_CACHE_BYTES).open_read_only(path);
+pub(super) fn open_read_only(disk: &dyn Disk, path: &Path) -> Result<ReadOnly, JournalError> {
+    let open_read_only = || disk.open_read_only(&builder(SMALL_CACHE_BYTES), path);
     match open_read_only() {
         Err(DatabaseError::RepairAborted) => {
-            drop(open(path, SMALL_CACHE_BYTES)?);
+            drop(open(disk, path, SMALL_CACHE_BYTES)?);
             open_read_only().map_err(at(path, "open"))
         }
         other => other.map_err(at(path, "open")),
@@ -138,7 +142,7 @@ pub(super) struct About {
 
 impl About {
     /// Reads `database`, whose file is `path`.
-    pub fn read(database: &impl ReadableDatabase, path: &Path) -> Result<About, JournalError> {
+    pub fn read(database: &dyn ReadableDatabase, path: &Path) -> Result<About, JournalError> {
         let (header, seal, last) = Self::rows(database).map_err(at::<redb::Error>(path, "read"))?;
         let header = header.ok_or_else(|| JournalError::corrupt(path, "it has no header"))?;
         let last_block = last.map(|(key, value)| check_block(path, key, value)).transpose()?;
@@ -151,7 +155,7 @@ impl About {
 
     #[expect(clippy::type_complexity, reason = "three optional rows, named where they are used")]
     fn rows(
-        database: &impl ReadableDatabase,
+        database: &dyn ReadableDatabase,
     ) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>, Option<(u64, Vec<u8>)>), redb::Error> {
         let transaction = database.begin_read()?;
         let about = transaction.open_table(ABOUT)?;
@@ -220,6 +224,7 @@ fn without_crc<T: Decode<()>>(bytes: &[u8], path: &Path, row: &str) -> Result<T,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::RealDisk;
 
     fn header() -> SegmentHeader {
         SegmentHeader::new(Uuid::from_bytes([7; 16]), 3, Lsn(300), 0x0102_0304)
@@ -258,8 +263,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for content in [Vec::new(), b"hello".to_vec(), vec![0; 100_000]] {
             let path = path(folder.path(), 1);
-            fs::write(&path, &content).unwrap();
-            for error in [open(&path, 0).err(), open_read_only(&path).err()] {
+            std::fs::write(&path, &content).unwrap();
+            for error in [open(&RealDisk, &path, 0).err(), open_read_only(&RealDisk, &path).err()] {
                 let error = error.unwrap();
                 assert!(matches!(error, JournalError::Corrupt { .. }), "{} bytes: {error:?}", content.len());
             }

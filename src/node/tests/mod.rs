@@ -3,7 +3,7 @@
 
 mod answers;
 mod checkpoints;
-mod fixtures;
+pub(super) mod fixtures;
 mod harness;
 mod passivation;
 mod refusals;
