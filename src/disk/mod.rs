@@ -4,6 +4,8 @@
 //! Nothing here knows what the files hold. A database's pages go past this folder: redb has its own backend for real files.
 
 mod real;
+#[cfg(test)]
+pub mod simulated;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -47,6 +49,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
 
     /// Deletes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes what a file holds durable, whoever wrote it.
+    fn sync(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;

@@ -46,6 +46,10 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }

@@ -50,6 +50,8 @@ pub(super) fn recover(data_dir: &Place, uuid: Uuid, options: &JournalOptions) ->
     for path in unfinished {
         dir.disk.remove(&path).map_err(at(&path, "delete"))?;
     }
+    // A process that was killed may have named or deleted files and not come to this; what is done next relies on it.
+    segment::sync_dir(&dir)?;
     if numbers.is_empty() {
         segment::create(&dir, &SegmentHeader::new(uuid, 1, Lsn::FIRST, 0))?;
         numbers.push(1);
@@ -122,6 +124,10 @@ fn check_sealed(
     let mut after = &active.header;
     for &number in numbers.iter().rev() {
         let path = segment::path(&dir.path, number);
+        if sealed.is_empty() {
+            // The seal may be all that a killed process wrote of it: not durable yet, though it can be read.
+            dir.disk.sync(&path).map_err(at(&path, "sync"))?;
+        }
         let about = About::read(&*segment::open_read_only(&*dir.disk, &path)?, &path)?;
         check_header(&about.header, number, uuid, &path)?;
         let end = about.end();
