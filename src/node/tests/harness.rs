@@ -72,11 +72,12 @@ pub(super) struct Wiring {
     pub live_max: usize,
     pub idle: Duration,
     pub entity_bytes_max: usize,
+    pub rules: &'static str,
 }
 
 impl Default for Wiring {
     fn default() -> Self {
-        Wiring { shards: 1, live_max: 1000, idle: Duration::from_hours(1), entity_bytes_max: 1 << 24 }
+        Wiring { shards: 1, live_max: 1000, idle: Duration::from_hours(1), entity_bytes_max: 1 << 24, rules: RULES }
     }
 }
 
@@ -105,7 +106,7 @@ impl Harness {
     }
 
     pub fn try_start(folder: &Folder, wiring: Wiring) -> Result<Harness, RecoveryError> {
-        let ruleset = ruleset(RULES);
+        let ruleset = ruleset(wiring.rules);
         let metrics = Arc::new(Metrics::new());
         let types: HashMap<_, _> = ruleset
             .types()

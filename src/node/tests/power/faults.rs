@@ -9,8 +9,7 @@ use crate::vital;
 
 const WORKLOADS: u64 = 10;
 const POINTS_IN_A_WORKLOAD: u64 = 25;
-const POINTS: u64 = 200;
-const IMAGES_PER_CUT: u64 = 2;
+const IMAGES_PER_CUT: u64 = 1;
 
 /// What a run met, if its fault came to pass.
 enum Met {
@@ -40,8 +39,9 @@ fn survive(ops: &[Op], fault: impl Fn(&SimDisk), expected: &str) -> Result<Met, 
     Ok(Met::Fault)
 }
 
-/// Runs every workload once without a fault, to know how far `reached` goes, then with the fault at points up to there.
-fn at_many_points(reached: fn(&SimDisk) -> u64, fault: fn(&SimDisk, u64), expected: &str) {
+/// Runs every workload once without a fault, to know how far `reached` goes, then with the fault at points up to there. At
+/// `met_min` of them something must fail; elsewhere the sink meets the fault, and tries again.
+fn at_many_points(met_min: u64, reached: fn(&SimDisk) -> u64, fault: fn(&SimDisk, u64), expected: &str) {
     let mut met = 0;
     for seed in 0..WORKLOADS {
         let ops = life(seed);
@@ -61,18 +61,18 @@ fn at_many_points(reached: fn(&SimDisk) -> u64, fault: fn(&SimDisk, u64), expect
             }
         }
     }
-    assert!(met >= POINTS, "only {met} faults came to pass");
+    assert!(met >= met_min, "only {met} faults came to pass");
 }
 
 /// If this failed, a full disk would lose what was acknowledged, be taken for damage, or leave a folder that does not open
 /// again when there is room.
 #[test]
 fn a_full_disk_loses_nothing() {
-    at_many_points(SimDisk::pages, SimDisk::limit_pages, "No space left on device");
+    at_many_points(200, SimDisk::pages, SimDisk::limit_pages, "No space left on device");
 }
 
 /// If this failed, something would be acknowledged after a sync that failed, or be lost that was acknowledged before it.
 #[test]
 fn a_failed_sync_is_final_and_loses_nothing() {
-    at_many_points(SimDisk::syncs, SimDisk::fail_sync, "Input/output error");
+    at_many_points(150, SimDisk::syncs, SimDisk::fail_sync, "Input/output error");
 }
