@@ -53,7 +53,7 @@ impl Orders {
         self.decoder.decode(json, self.now).expect("it is an event")
     }
 
-    fn taken(&self, event: &Event) -> Taken {
+    fn taken(&self, event: &Event) -> Box<Taken> {
         self.ruleset.admit(event).expect("orders take it").pop().expect("one type takes it")
     }
 

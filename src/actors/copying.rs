@@ -1,15 +1,19 @@
 //! Copying changed states for a checkpoint, in slices, so that no shard is held up for long.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::Ordering;
 
 use actix::{Handler, Message};
 use tokio::sync::oneshot;
 
-use super::entity::Copy;
+use super::actor::{Copy, Spilled};
+use super::kept::Copied;
 use super::mailbox::post;
+use super::slots::SlotId;
 use super::supervisor::Supervisor;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
+use crate::model::state::LsnBook;
 use crate::store::EntityWrite;
 
 /// Copies for the store; every record in them is committed.
@@ -22,21 +26,27 @@ pub struct Slice {
     pub committed: Lsn,
 }
 
-/// A checkpoint's progress in a shard: which entities are still to be copied, and which copies may be stored.
-#[derive(Default)]
-pub struct Copies {
+/// A checkpoint's progress in a shard: which entities are still to be copied, and which copies may be stored. `K` is what
+/// tells live entities apart.
+pub struct Copies<K> {
     /// Entities still to be copied.
     left: Vec<EntityKey>,
     /// Whether a slice was asked for and not sent yet.
     is_asked: bool,
-    /// Copies that actors were asked for and have not made yet.
+    /// Copies that were asked for and are not made yet.
     awaited: usize,
     /// Copies that ran ahead of the journal: they are stored once their last record is committed.
-    unripe: HashMap<EntityKey, EntityWrite>,
+    unripe: HashMap<K, Copied>,
     ripe: Vec<EntityWrite>,
 }
 
-impl Copies {
+impl<K> Default for Copies<K> {
+    fn default() -> Self {
+        Copies { left: Vec::new(), is_asked: false, awaited: 0, unripe: HashMap::new(), ripe: Vec::new() }
+    }
+}
+
+impl<K: Eq + Hash> Copies<K> {
     /// A checkpoint begins: `changed` is to be copied, with what the last one has left. Returns how much that is.
     pub fn begin(&mut self, changed: Vec<EntityKey>) -> usize {
         self.left.extend(changed);
@@ -55,28 +65,28 @@ impl Copies {
     }
 
     /// A copy will be made later; the slice waits for it.
-    pub(super) fn wait_for_one(&mut self) {
+    pub fn wait_for_one(&mut self) {
         self.awaited += 1;
     }
 
     /// A copy was made that had to be waited for.
-    pub(super) fn came(&mut self) {
+    pub fn came(&mut self, id: K, copied: Copied) {
         self.awaited -= 1;
+        self.unripe.insert(id, copied);
     }
 
-    /// A copy; it is stored once the journal has its last record.
-    pub fn made(&mut self, write: EntityWrite, committed: Version) {
-        if write.row.version <= committed {
-            self.ripe.push(write);
-        } else {
-            self.unripe.insert(write.entity.clone(), write);
-        }
+    /// A copy that has nothing uncommitted was made at once.
+    pub(super) fn made(&mut self, write: EntityWrite) {
+        self.ripe.push(write);
     }
 
-    /// A record was committed: a copy of its entity may be ripe.
-    pub fn ripen(&mut self, entity: &EntityKey, version: Version) {
-        if self.unripe.get(entity).is_some_and(|write| write.row.version <= version) {
-            self.ripe.extend(self.unripe.remove(entity));
+    /// A copy of a live entity may be ripe: one was made, or a record of it was committed. To be called after each, since
+    /// at the commit of the copy's last record, and only then, `book` is the copy's.
+    pub fn ripen(&mut self, id: &K, entity: &EntityKey, book: &LsnBook) {
+        if self.unripe.get(id).is_some_and(|copied| copied.version <= book.version)
+            && let Some(copied) = self.unripe.remove(id)
+        {
+            self.ripe.push(copied.write(entity.clone(), book));
         }
     }
 
@@ -120,7 +130,7 @@ impl Handler<CopySlice> for Supervisor {
 
     fn handle(&mut self, message: CopySlice, _: &mut Self::Context) {
         for key in self.copying.ask(message.entities_max) {
-            if let Some(slot) = self.slots.peek_mut(&key) {
+            if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 if slot.closing.is_some() {
                     // Its actor is handing its state over: looked at again in the next slice.
                     self.copying.put_off(key);
@@ -129,14 +139,12 @@ impl Handler<CopySlice> for Supervisor {
                 slot.listed = false;
                 slot.sent += 1;
                 self.copying.wait_for_one();
-                self.outbox.borrow_mut().asked();
-                let news = Supervisor::news_for(slot);
-                post(&slot.actor, Copy { news });
+                self.shared.outbox.borrow_mut().asked();
+                post(&slot.actor, Copy);
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.listed = false;
-                handed.book_stale = false;
                 // What has no actor has nothing uncommitted.
-                self.copying.made(handed.entity(&key).write(), handed.version);
+                self.copying.made(handed.kept(&key).write(key));
             }
         }
         self.finish_slice();
@@ -144,19 +152,12 @@ impl Handler<CopySlice> for Supervisor {
 }
 
 impl Supervisor {
-    /// An actor has made its copy. One whose book is behind, since records in it were not committed yet, must be followed
-    /// by another, or their positions would be missing for ever.
-    pub(super) fn copied(&mut self, write: EntityWrite, book_is_behind: bool) {
-        self.copying.came();
-        if let Some(slot) = self.slots.peek_mut(&write.entity) {
-            slot.book_stale = book_is_behind;
-            if book_is_behind && !slot.listed {
-                slot.listed = true;
-                self.changed.push(write.entity.clone());
-            }
+    /// An actor has made its copy. No record after it has gone to the journal yet.
+    pub(super) fn copied(&mut self, id: SlotId, copied: Copied) {
+        self.copying.came(id, copied);
+        if let Some(slot) = self.slots.get_mut(id) {
+            self.copying.ripen(&id, &slot.key, &slot.book);
         }
-        let committed = self.slots.peek(&write.entity).map_or(write.row.version, |slot| slot.committed.0);
-        self.copying.made(write, committed);
     }
 
     /// Sends the slice that was asked for, if it is there.
@@ -179,12 +180,19 @@ impl Handler<Stored> for Supervisor {
     fn handle(&mut self, Stored(rows): Stored, _: &mut Self::Context) {
         for (key, version, spilled) in rows {
             self.unsaved.remove(&key);
-            if let Some(slot) = self.slots.peek_mut(&key) {
+            if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 slot.stored = version;
-                slot.news.spilled = spilled.or(slot.news.spilled);
+                // An actor that is stopping hands over identities that have rows: they are dropped when it is written again.
+                if let Some(last) = spilled
+                    && slot.closing.is_none()
+                {
+                    slot.sent += 1;
+                    self.shared.outbox.borrow_mut().asked();
+                    post(&slot.actor, Spilled(last));
+                }
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.stored = version;
-                if handed.version == version && !handed.book_stale {
+                if handed.version == version {
                     self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
                     self.handed.remove(&key);
                 }

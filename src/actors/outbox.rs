@@ -3,66 +3,52 @@
 use actix::{Addr, Message};
 use tokio::sync::oneshot;
 
-use super::entity::{Entity, Snapshot};
+use super::entity::Entity;
+use super::kept::{Copied, Snapshot};
 use super::mailbox::post;
+use super::slots::SlotId;
 use super::supervisor::Supervisor;
-use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::record::DecisionRevision;
+use crate::model::ids::{Lsn, Version};
 use crate::model::refusal::Refusal;
-use crate::model::settle::{TakerOutcome, Ticket};
-use crate::model::time::Timestamp;
-use crate::store::EntityWrite;
+use crate::model::settle::{Settled, TakerOutcome, Ticket};
+use crate::model::state::{LsnBook, State};
 
 /// What came of a message to an entity actor.
 pub(super) enum Handled {
-    /// A record to be journaled; `pending` is released by its commit.
-    Recorded(Recorded),
+    /// A record to be journaled; `pending` is released by its commit. `standing` as in [`LsnBook::note`].
+    Recorded { version: Version, bytes: Vec<u8>, standing: Option<Box<[Version]>>, pending: Pending },
     /// No record; `pending` waits for the commit of the entity's `version`.
-    Unrecorded { entity: EntityKey, version: Version, pending: Pending },
-    /// A copy to be stored; its book may lack positions of records that are in it.
-    Copied { write: EntityWrite, book_is_behind: bool },
+    Unrecorded { version: Version, pending: Pending },
+    /// A copy to be stored.
+    Copied(Box<Copied>),
     /// The actor is done with a message, not its last.
-    Answered(EntityKey),
+    Answered,
     /// The actor has ended.
-    Gone(EntityKey, Box<Entity>),
-}
-
-/// A record on its way to the journal.
-pub(super) struct Recorded {
-    pub entity: EntityKey,
-    pub version: Version,
-    pub bytes: Vec<u8>,
-    pub decisions: Vec<DecisionRevision>,
-    pub event_time: Option<Timestamp>,
-    pub pending: Pending,
+    Gone(Box<Entity>),
 }
 
 /// What a commit releases.
 pub enum Pending {
     Counted(Ticket),
     Duplicate(Ticket),
-    Refused(Ticket, Refusal),
+    Refused(Ticket, Box<Refusal>),
     Progress(oneshot::Sender<Lsn>),
-    Snapshot(oneshot::Sender<Option<Snapshot>>, Box<Snapshot>),
+    Snapshot(oneshot::Sender<Option<Snapshot>>, Box<State>),
 }
 
 impl Pending {
-    /// Releases it; `lsn` is the position of the record it waited for.
-    pub(super) fn release(self, lsn: Lsn) {
+    /// Releases it; `book` is the entity's, as of the record it waited for.
+    pub(super) fn release(self, book: &LsnBook, settled: &mut Settled) {
         match self {
-            Pending::Counted(ticket) => ticket.settle(TakerOutcome::Counted(lsn)),
-            Pending::Duplicate(ticket) => ticket.settle(TakerOutcome::Duplicate(lsn)),
-            Pending::Refused(ticket, refusal) => ticket.settle(TakerOutcome::Refused(refusal)),
+            Pending::Counted(ticket) => ticket.settle(TakerOutcome::Counted(book.last), settled),
+            Pending::Duplicate(ticket) => ticket.settle(TakerOutcome::Duplicate(book.last), settled),
+            Pending::Refused(ticket, refusal) => ticket.settle(TakerOutcome::Refused(*refusal), settled),
             // Whoever asked may have gone; then nobody needs the answer.
-            Pending::Progress(done) => drop(done.send(lsn)),
-            Pending::Snapshot(reply, mut snapshot) => {
-                if snapshot.lsns.version < snapshot.state.version {
-                    let ledger = std::mem::take(&mut snapshot.state.ledger);
-                    snapshot.lsns.note(snapshot.state.version, lsn, &ledger);
-                    snapshot.state.ledger = ledger;
-                }
+            Pending::Progress(done) => drop(done.send(book.last)),
+            Pending::Snapshot(reply, state) => {
                 // An entity all of whose inputs were refused has an actor, but nothing is known of it.
-                drop(reply.send((snapshot.state.version > Version(0)).then_some(*snapshot)));
+                let known = state.version > Version(0);
+                drop(reply.send(known.then(|| Snapshot { state: *state, lsns: book.clone() })));
             }
         }
     }
@@ -74,7 +60,7 @@ const GATHERED_MAX: usize = 512;
 /// The outbox.
 pub(super) struct Outbox {
     supervisor: Addr<Supervisor>,
-    handled: Vec<Handled>,
+    handled: Vec<(SlotId, Handled)>,
     /// Messages sent to entity actors and not yet answered.
     outstanding: usize,
     /// The supervisor was asked to take what is here and has not done so yet.
@@ -86,8 +72,8 @@ impl Outbox {
         Outbox { supervisor, handled: Vec::new(), outstanding: 0, asked_to_take: false }
     }
 
-    pub(super) fn put(&mut self, handled: Handled) {
-        self.handled.push(handled);
+    pub(super) fn put(&mut self, slot: SlotId, handled: Handled) {
+        self.handled.push((slot, handled));
     }
 
     /// A message was sent to an actor.
@@ -96,14 +82,14 @@ impl Outbox {
     }
 
     /// An actor has handled a message; everything that came of it was put before.
-    pub(super) fn answered(&mut self, entity: &EntityKey) {
-        self.handled.push(Handled::Answered(entity.clone()));
+    pub(super) fn answered(&mut self, slot: SlotId) {
+        self.handled.push((slot, Handled::Answered));
         self.done();
     }
 
     /// An actor has ended. Its slot goes with it, so nothing else may be answered for it.
-    pub(super) fn gone(&mut self, key: EntityKey, entity: Entity) {
-        self.handled.push(Handled::Gone(key, Box::new(entity)));
+    pub(super) fn gone(&mut self, slot: SlotId, entity: Entity) {
+        self.handled.push((slot, Handled::Gone(Box::new(entity))));
         self.done();
     }
 
@@ -116,7 +102,7 @@ impl Outbox {
     }
 
     /// Everything put so far, in order.
-    pub(super) fn take(&mut self) -> Vec<Handled> {
+    pub(super) fn take(&mut self) -> Vec<(SlotId, Handled)> {
         self.asked_to_take = false;
         std::mem::take(&mut self.handled)
     }

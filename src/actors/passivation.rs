@@ -5,11 +5,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::entity::{Entity, Stop};
+use super::actor::Stop;
+use super::entity::Entity;
+use super::kept::Kept;
 use super::mailbox::post;
-use super::slots::{Queued, Slot};
+use super::slots::{Arrival, Batches, Slot, SlotId};
 use super::supervisor::{HandedOver, Supervisor};
-use crate::model::ids::EntityKey;
 use crate::model::time::Timestamp;
 
 /// So many busy actors are passed over, each time, in the search for some that can be stopped.
@@ -21,12 +22,10 @@ impl Supervisor {
         let mut surplus = self.slots.len().saturating_sub(self.live_max + self.closing);
         let mut passed = 0;
         while surplus > 0 && passed < BUSY_PASSED_MAX {
-            let Some((key, slot)) = self.slots.peek_lru() else { return };
-            let (key, idle) = (key.clone(), slot.is_idle());
             // Looked at: it goes to the other end, closing or busy.
-            self.slots.promote(&key);
-            if idle {
-                self.stop(&key);
+            let Some((id, slot)) = self.slots.rotate() else { return };
+            if slot.is_idle() {
+                self.stop(id);
                 surplus -= 1;
             } else {
                 passed += 1;
@@ -38,10 +37,10 @@ impl Supervisor {
     pub(super) fn stop_idle(&mut self) {
         self.tick += 1;
         let Some(before) = self.tick.checked_sub(self.idle_ticks) else { return };
-        let idle = self.slots.iter().rev().take_while(|(_, slot)| slot.last_used_tick < before);
-        let idle: Vec<EntityKey> = idle.filter(|(_, slot)| slot.is_idle()).map(|(key, _)| key.clone()).collect();
-        for key in idle {
-            self.stop(&key);
+        let idle: Vec<SlotId> =
+            self.slots.unused_since(before).filter(|(_, slot)| slot.is_idle()).map(|(id, _)| id).collect();
+        for id in idle {
+            self.stop(id);
         }
         self.watchers.retain(|_, waiting| {
             waiting.retain(|watcher| !watcher.is_closed());
@@ -49,43 +48,42 @@ impl Supervisor {
         });
     }
 
-    fn stop(&mut self, key: &EntityKey) {
-        let Some(slot) = self.slots.peek_mut(key) else { return };
-        slot.closing = Some(Vec::new());
+    fn stop(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.closing = Some(Box::default());
         self.closing += 1;
-        self.outbox.borrow_mut().asked();
-        post(&slot.actor, Stop { news: std::mem::take(&mut slot.news) });
+        self.shared.outbox.borrow_mut().asked();
+        post(&slot.actor, Stop);
     }
 
     /// An actor has ended and handed over its entity.
-    pub(super) fn gone(&mut self, key: &EntityKey, mut entity: Entity, now: Timestamp) {
-        let Some(slot) = self.slots.pop(key) else { return };
+    pub(super) fn gone(&mut self, id: SlotId, entity: Entity) {
+        let Some(slot) = self.slots.remove(id) else { return };
         self.closing -= 1;
-        if let Some(metrics) = self.around.types.get(&key.kind) {
+        if let Some(metrics) = self.shared.around.types.get(slot.key.kind()) {
             metrics.live.dec();
         }
         let clean = slot.is_clean();
-        let Slot { stored, book_stale, listed, closing, news, .. } = slot;
-        if let Some(last) = news.spilled {
-            entity.spilled(last);
-        }
-        let queue = closing.unwrap_or_default();
+        let Slot { key, book, stored, listed, closing, .. } = slot;
+        let queue = closing.unwrap_or_default().0;
+        let kept = Kept { entity, book };
         if queue.is_empty() {
             if !clean {
-                let handed =
-                    HandedOver { version: entity.version(), stored, book_stale, listed, bytes: entity.encode() };
+                let handed = HandedOver { version: kept.entity.version(), stored, listed, bytes: kept.encode() };
                 self.handed_bytes.fetch_add(handed.bytes.len() as u64, Ordering::Relaxed);
-                self.handed.insert(key.clone(), handed);
+                self.handed.insert(key, handed);
             }
             return;
         }
-        let slot = self.spawn(key, entity, stored);
-        slot.book_stale = book_stale;
-        slot.listed = listed;
-        for queued in queue {
-            match queued {
-                Queued::Work(work) => self.route(key, vec![work], now),
-                Queued::Read(reply) => self.read(key, reply),
+        self.spawn(key.clone(), kept, stored, listed);
+        for arrival in queue {
+            match arrival {
+                Arrival::Work(work) => {
+                    let mut batches = Batches::default();
+                    self.sort(work, &mut batches);
+                    self.send(batches, Timestamp::now());
+                }
+                Arrival::Read(reply) => self.read(&key, reply),
             }
         }
     }

@@ -6,7 +6,8 @@ use actix::Addr;
 use tokio::sync::oneshot;
 
 use super::copying::{BeginCopying, CopySlice, Stored};
-use super::entity::{Snapshot, Work};
+use super::entity::Work;
+use super::kept::Snapshot;
 use super::mailbox::post;
 use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};

@@ -1,91 +1,170 @@
 //! What a supervisor keeps of each entity that is in memory, and the order in which they were last used.
+//!
+//! A slot is found by its entity's key once, when an input comes; from then on whatever belongs to that input carries the
+//! slot's id. A slot is only given up when nothing of it is under way, so an id that travels always leads to its slot.
 
 use std::collections::VecDeque;
 
 use actix::Addr;
 use lru::LruCache;
+use slotmap::SlotMap;
 
-use super::entity::{EntityActor, News, Work};
+use super::actor::{Batch, EntityActor};
+use super::entity::Work;
+use super::kept::Snapshot;
 use super::outbox::Pending;
 use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::settle::Settled;
+use crate::model::state::LsnBook;
+
+slotmap::new_key_type! {
+    /// The place of a live entity in its shard.
+    pub struct SlotId;
+}
 
 /// One live entity.
 pub(super) struct Slot {
+    pub key: EntityKey,
     pub actor: Addr<EntityActor>,
     /// Messages sent to the actor and not yet taken from the outbox.
     pub sent: u32,
+    /// Where among the batches that are being put together its own is; only meant while they are.
+    pub batch: u32,
     /// The version of its last record.
     pub latest: Version,
-    /// The version of its last committed record, and where that is.
-    pub committed: (Version, Lsn),
+    /// Where its committed records are.
+    pub book: LsnBook,
     /// The version that the store has.
     pub stored: Version,
-    /// The stored row lacks positions that were not known when it was copied.
-    pub book_stale: bool,
     /// It is listed for the next checkpoint.
     pub listed: bool,
     /// What waits for a commit, in order of versions.
     pub waiting: VecDeque<(Version, Pending)>,
-    pub news: News,
     /// The actor was told to stop; what comes meanwhile waits here.
-    pub closing: Option<Vec<Queued>>,
+    pub closing: Option<Box<Queued>>,
     pub last_used_tick: u64,
 }
 
-/// What arrives while the actor stops.
-#[allow(clippy::large_enum_variant)] // nearly all of it is work
-pub(super) enum Queued {
+/// What arrives while the actor stops, in order.
+#[derive(Default)]
+pub(super) struct Queued(pub Vec<Arrival>);
+
+pub(super) enum Arrival {
     Work(Work),
-    Read(tokio::sync::oneshot::Sender<Option<super::entity::Snapshot>>),
+    Read(tokio::sync::oneshot::Sender<Option<Snapshot>>),
 }
 
 impl Slot {
-    pub(super) fn new(actor: Addr<EntityActor>, version: Version, lsn: Lsn, stored: Version, tick: u64) -> Self {
-        Slot {
-            actor,
-            sent: 0,
-            latest: version,
-            committed: (version, lsn),
-            stored,
-            book_stale: false,
-            listed: false,
-            waiting: VecDeque::new(),
-            news: News::default(),
-            closing: None,
-            last_used_tick: tick,
-        }
-    }
-
     /// Whether the store has everything of it.
     pub(super) fn is_clean(&self) -> bool {
-        self.stored == self.latest && !self.book_stale
+        self.stored == self.latest
     }
 
     /// Whether nothing of it is under way, so that its actor may be stopped.
     pub(super) fn is_idle(&self) -> bool {
-        self.sent == 0 && self.committed.0 == self.latest && self.waiting.is_empty() && self.closing.is_none()
+        self.sent == 0 && self.book.version == self.latest && self.waiting.is_empty() && self.closing.is_none()
     }
 
     /// Holds back what waits for `version`, or releases it at once if that is committed.
-    pub(super) fn hold(&mut self, version: Version, pending: Pending) {
-        if version <= self.committed.0 {
-            pending.release(self.committed.1);
+    pub(super) fn hold(&mut self, version: Version, pending: Pending, settled: &mut Settled) {
+        if version <= self.book.version {
+            pending.release(&self.book, settled);
         } else {
             self.waiting.push_back((version, pending));
         }
     }
 
-    /// The record of `version` was committed at `lsn`.
-    pub(super) fn commit(&mut self, version: Version, lsn: Lsn) {
-        self.committed = (version, lsn);
-        self.news.commits.push((version, lsn));
+    /// The record of `version` was committed at `lsn`; `standing` as in [`LsnBook::note`].
+    pub(super) fn commit(&mut self, version: Version, lsn: Lsn, standing: Option<&[Version]>, settled: &mut Settled) {
+        self.book.note(version, lsn, standing);
         while self.waiting.front().is_some_and(|(waits_for, _)| *waits_for <= version) {
             if let Some((_, pending)) = self.waiting.pop_front() {
-                pending.release(lsn);
+                pending.release(&self.book, settled);
             }
         }
     }
 }
 
-/// Live entities, least recently used first.
-pub(super) type Slots = LruCache<EntityKey, Slot>;
+/// Live entities.
+#[derive(Default)]
+pub(super) struct Slots {
+    slots: SlotMap<SlotId, Slot>,
+    /// Least recently used last.
+    by_key: ByKey,
+}
+
+struct ByKey(LruCache<EntityKey, SlotId>);
+
+impl Default for ByKey {
+    fn default() -> Self {
+        ByKey(LruCache::unbounded())
+    }
+}
+
+impl Slots {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The entity's slot, which is used now.
+    pub(super) fn touch(&mut self, key: &EntityKey) -> Option<SlotId> {
+        self.by_key.0.get(key).copied()
+    }
+
+    /// The entity's slot; that is not a use of it.
+    pub(super) fn find(&self, key: &EntityKey) -> Option<SlotId> {
+        self.by_key.0.peek(key).copied()
+    }
+
+    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Slot> {
+        self.slots.get_mut(id)
+    }
+
+    /// A new slot; `make` is told its id.
+    pub(super) fn insert(&mut self, key: EntityKey, make: impl FnOnce(SlotId) -> Slot) -> SlotId {
+        let id = self.slots.insert_with_key(make);
+        self.by_key.0.put(key, id);
+        id
+    }
+
+    pub(super) fn remove(&mut self, id: SlotId) -> Option<Slot> {
+        let slot = self.slots.remove(id)?;
+        self.by_key.0.pop(&slot.key);
+        Some(slot)
+    }
+
+    /// The least recently used one, which becomes the most recently used.
+    pub(super) fn rotate(&mut self) -> Option<(SlotId, &mut Slot)> {
+        let (key, id) = self.by_key.0.peek_lru()?;
+        let (key, id) = (key.clone(), *id);
+        self.by_key.0.promote(&key);
+        Some((id, self.slots.get_mut(id)?))
+    }
+
+    /// Those last used before the tick `before`.
+    pub(super) fn unused_since(&self, before: u64) -> impl Iterator<Item = (SlotId, &Slot)> {
+        let by_age = self.by_key.0.iter().rev().filter_map(|(_, id)| self.slots.get(*id).map(|slot| (*id, slot)));
+        by_age.take_while(move |(_, slot)| slot.last_used_tick < before)
+    }
+}
+
+/// Batches that are being put together, one for each entity that has inputs, in the order of their first ones.
+#[derive(Default)]
+pub(super) struct Batches(Vec<(SlotId, Batch)>);
+
+impl Batches {
+    /// Adds an input for the entity of `slot`.
+    pub(super) fn add(&mut self, id: SlotId, slot: &mut Slot, work: Work) {
+        match self.0.get_mut(slot.batch as usize) {
+            Some((known, batch)) if *known == id => batch.push(work),
+            _ => {
+                slot.batch = self.0.len() as u32;
+                self.0.push((id, Batch::from_iter([work])));
+            }
+        }
+    }
+
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (SlotId, Batch)> {
+        self.0.into_iter()
+    }
+}

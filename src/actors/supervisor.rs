@@ -2,7 +2,7 @@
 //! release, keeps the number of live actors within bounds. It is the only sender to its entity actors.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +12,16 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
+use super::actor::{EntityActor, Handle, Read, Shared};
 use super::copying::{Copies, Slice};
-use super::entity::{Entity, EntityActor, Handle, News, Read, Snapshot, Surroundings, Work};
+use super::entity::{Surroundings, Work};
+use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
-use super::outbox::{Handled, Outbox, Pending, Recorded, Take};
-use super::slots::{Queued, Slot, Slots};
+use super::outbox::{Handled, Outbox, Pending, Take};
+use super::slots::{Arrival, Batches, Slot, SlotId, Slots};
 use crate::journal::{Entry, JournalWriter};
 use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::state::{LsnBook, State};
+use crate::model::settle::Settled;
 use crate::model::time::Timestamp;
 use crate::vital;
 
@@ -29,28 +31,34 @@ pub(super) const TICK: Duration = Duration::from_secs(1);
 /// What travels through the journal's writer with a record, and comes back with its position.
 pub struct Tag {
     pub shard: u16,
-    pub entity: EntityKey,
-    pub version: Version,
-    pub pending: Pending,
+    pub record: Recorded,
 }
 
-/// An entity without an actor whose state is not, or not whole, in the store yet.
+/// A record that is on its way through the journal.
+pub struct Recorded {
+    slot: SlotId,
+    version: Version,
+    /// As in [`LsnBook::note`](crate::model::state::LsnBook::note).
+    standing: Option<Box<[Version]>>,
+    pending: Pending,
+}
+
+/// An entity without an actor whose state is not in the store yet.
 pub struct HandedOver {
     pub version: Version,
     /// The version the store has.
     pub stored: Version,
-    pub book_stale: bool,
     /// It is on the list of changed entities.
     pub listed: bool,
-    /// [`Entity::encode`]
+    /// [`Kept::encode`]
     pub bytes: Vec<u8>,
 }
 
 impl HandedOver {
     /// The entity itself.
-    pub(super) fn entity(&self, key: &EntityKey) -> Entity {
-        match Entity::decode(key.clone(), &self.bytes) {
-            Ok(entity) => entity,
+    pub(super) fn kept(&self, key: &EntityKey) -> Kept {
+        match Kept::decode(&self.bytes) {
+            Ok(kept) => kept,
             // It was encoded in this process: memory is damaged.
             Err(error) => {
                 tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
@@ -80,8 +88,7 @@ pub struct ShardSetup {
 /// The actor.
 pub struct Supervisor {
     pub(super) index: u16,
-    pub(super) around: Rc<Surroundings>,
-    pub(super) outbox: Rc<RefCell<Outbox>>,
+    pub(super) shared: Rc<Shared>,
     writer: JournalWriter<Tag>,
     pub(super) slices: Sender<Slice>,
     /// The last record that this shard knows to be committed.
@@ -99,7 +106,7 @@ pub struct Supervisor {
     pub(super) unsaved: BTreeSet<EntityKey>,
     /// Who waits for an entity to change.
     pub(super) watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
-    pub(super) copying: Copies,
+    pub(super) copying: Copies<SlotId>,
     pub(super) tick: u64,
 }
 
@@ -116,14 +123,13 @@ impl Supervisor {
         let unsaved = handed.iter().filter(|(_, handed)| handed.stored == Version(0)).map(|(key, _)| key.clone());
         Supervisor {
             index: setup.index,
-            around: Rc::new(setup.around),
-            outbox: Rc::new(RefCell::new(Outbox::new(address))),
+            shared: Rc::new(Shared { around: setup.around, outbox: RefCell::new(Outbox::new(address)) }),
             writer: setup.writer,
             slices: setup.slices,
             committed: setup.committed,
             live_max: setup.live_max,
             idle_ticks: setup.idle.as_secs().div_ceil(TICK.as_secs()).max(1),
-            slots: Slots::unbounded(),
+            slots: Slots::default(),
             closing: 0,
             unsaved: unsaved.collect(),
             changed: handed.keys().cloned().collect(),
@@ -135,99 +141,123 @@ impl Supervisor {
         }
     }
 
-    /// An entity that has no actor: handed over, stored, or new.
-    pub(super) fn load(&mut self, key: &EntityKey) -> Option<(Entity, Version, bool, bool)> {
+    /// An entity that has no actor: handed over, stored, or new; with the version the store has.
+    fn load(&mut self, key: &EntityKey) -> Option<(Kept, Version)> {
         if let Some(handed) = self.handed.get(key) {
-            return Some((handed.entity(key), handed.stored, handed.book_stale, handed.listed));
+            return Some((handed.kept(key), handed.stored));
         }
-        match super::load_stored(&self.around.store, key) {
-            Ok(Some(entity)) => {
-                let version = entity.version();
-                Some((entity, version, false, false))
+        match Kept::load(&self.shared.around.store, key) {
+            Ok(Some(kept)) => {
+                let version = kept.entity.version();
+                Some((kept, version))
             }
-            Ok(None) => {
-                Some((Entity::new(key.clone(), State::default(), LsnBook::default()), Version(0), false, false))
-            }
+            Ok(None) => Some((Kept::default(), Version(0))),
             Err(error) => {
-                (self.around.fatal)(error);
+                (self.shared.around.fatal)(error);
                 None
             }
         }
     }
 
-    pub(super) fn spawn(&mut self, key: &EntityKey, entity: Entity, stored: Version) -> &mut Slot {
-        let version = entity.version();
-        let lsn = entity.lsn();
-        let actor = EntityActor { entity, around: self.around.clone(), outbox: self.outbox.clone() }.start();
-        if let Some(metrics) = self.around.types.get(&key.kind) {
+    /// Starts the actor of an entity.
+    pub(super) fn spawn(&mut self, key: EntityKey, kept: Kept, stored: Version, listed: bool) -> SlotId {
+        let Kept { entity, book } = kept;
+        let metrics = self.shared.around.types.get(key.kind()).cloned();
+        if let Some(metrics) = &metrics {
             metrics.live.inc();
         }
-        let slot = Slot::new(actor, version, lsn, stored, self.tick);
-        self.slots.get_or_insert_mut(key.clone(), || slot)
+        let (shared, last_used_tick) = (self.shared.clone(), self.tick);
+        self.slots.insert(key.clone(), |slot| Slot {
+            key,
+            latest: entity.version(),
+            actor: EntityActor { slot, entity, metrics, shared }.start(),
+            sent: 0,
+            batch: 0,
+            book,
+            stored,
+            listed,
+            waiting: VecDeque::new(),
+            closing: None,
+            last_used_tick,
+        })
     }
 
     /// The entity's slot; its actor is started if there is none.
-    fn slot(&mut self, key: &EntityKey) -> Option<&mut Slot> {
-        if !self.slots.contains(key) {
-            let (entity, stored, book_stale, listed) = self.load(key)?;
-            if let Some(handed) = self.handed.remove(key) {
-                self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
-            }
-            let slot = self.spawn(key, entity, stored);
-            slot.book_stale = book_stale;
-            slot.listed = listed;
+    fn slot(&mut self, key: &EntityKey) -> Option<SlotId> {
+        if let Some(id) = self.slots.touch(key) {
+            return Some(id);
         }
-        let tick = self.tick;
-        let slot = self.slots.get_mut(key)?;
-        slot.last_used_tick = tick;
-        Some(slot)
+        let (kept, stored) = self.load(key)?;
+        let handed = self.handed.remove(key);
+        if let Some(handed) = &handed {
+            self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
+        }
+        Some(self.spawn(key.clone(), kept, stored, handed.is_some_and(|handed| handed.listed)))
     }
 
-    pub(super) fn route(&mut self, key: &EntityKey, mut work: Vec<Work>, now: Timestamp) {
-        let outbox = self.outbox.clone();
-        let Some(slot) = self.slot(key) else { return };
-        if let Some(queue) = &mut slot.closing {
-            queue.extend(work.drain(..).map(Queued::Work));
-            return;
+    /// Puts an input with the others of its entity.
+    pub(super) fn sort(&mut self, work: Work, batches: &mut Batches) {
+        let Some(id) = self.slot(work.entity()) else { return };
+        let tick = self.tick;
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.last_used_tick = tick;
+        match &mut slot.closing {
+            Some(queue) => queue.0.push(Arrival::Work(work)),
+            None => batches.add(id, slot, work),
         }
-        slot.sent += 1;
-        outbox.borrow_mut().asked();
-        let news = std::mem::take(&mut slot.news);
-        post(&slot.actor, Handle { work, now, news });
+    }
+
+    /// Sends each entity its inputs.
+    pub(super) fn send(&mut self, batches: Batches, now: Timestamp) {
+        for (id, work) in batches.into_iter() {
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.sent += 1;
+                self.shared.outbox.borrow_mut().asked();
+                post(&slot.actor, Handle { work, now });
+            }
+        }
     }
 
     pub(super) fn read(&mut self, key: &EntityKey, reply: oneshot::Sender<Option<Snapshot>>) {
-        if let Some(slot) = self.slots.get_mut(key) {
+        if let Some(slot) = self.slots.touch(key).and_then(|id| self.slots.get_mut(id)) {
             if let Some(queue) = &mut slot.closing {
-                queue.push(Queued::Read(reply));
+                queue.0.push(Arrival::Read(reply));
                 return;
             }
             slot.sent += 1;
-            self.outbox.borrow_mut().asked();
-            post(&slot.actor, Read { reply, news: std::mem::take(&mut slot.news) });
+            self.shared.outbox.borrow_mut().asked();
+            post(&slot.actor, Read { reply });
             return;
         }
         // Without an actor nothing is under way; and reading starts none.
-        if let Some((entity, ..)) = self.load(key) {
+        if let Some((Kept { entity, book }, _)) = self.load(key) {
             let known = entity.version() > Version(0);
-            drop(reply.send(known.then(|| entity.snapshot())));
+            drop(reply.send(known.then(|| Snapshot { state: entity.state().clone(), lsns: book })));
         }
     }
 
-    fn recorded(&mut self, recorded: Recorded, entries: &mut Vec<Entry<Tag>>) {
-        let Recorded { entity, version, bytes, decisions, pending, .. } = recorded;
-        if version == Version(1) {
-            self.unsaved.insert(entity.clone());
-        }
-        if let Some(slot) = self.slots.peek_mut(&entity) {
-            slot.latest = version;
-            if !slot.listed {
-                slot.listed = true;
-                self.changed.push(entity.clone());
+    /// What came of a message to the entity of `id`; records go to `entries`.
+    fn take(&mut self, id: SlotId, handled: Handled, entries: &mut Vec<Entry<Tag>>, settled: &mut Settled) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        match handled {
+            Handled::Recorded { version, bytes, standing, pending } => {
+                if version == Version(1) {
+                    self.unsaved.insert(slot.key.clone());
+                }
+                slot.latest = version;
+                if !slot.listed {
+                    slot.listed = true;
+                    self.changed.push(slot.key.clone());
+                }
+                let has_decision = standing.is_some();
+                let record = Recorded { slot: id, version, standing, pending };
+                entries.push(Entry { bytes, has_decision, tag: Tag { shard: self.index, record } });
             }
+            Handled::Unrecorded { version, pending } => slot.hold(version, pending, settled),
+            Handled::Copied(copied) => self.copied(id, *copied),
+            Handled::Answered => slot.sent -= 1,
+            Handled::Gone(entity) => self.gone(id, *entity),
         }
-        let tag = Tag { shard: self.index, entity, version, pending };
-        entries.push(Entry { bytes, has_decision: !decisions.is_empty(), tag });
     }
 }
 
@@ -250,20 +280,11 @@ impl Handler<Inputs> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Inputs(inputs): Inputs, _: &mut Self::Context) {
-        let now = Timestamp::now();
-        // One message for each key, in the order of their first inputs.
-        let mut by_key: HashMap<EntityKey, usize> = HashMap::with_capacity(inputs.len());
-        let mut batches: Vec<(EntityKey, Vec<Work>)> = Vec::with_capacity(inputs.len());
+        let mut batches = Batches::default();
         for work in inputs {
-            let at = *by_key.entry(work.entity().clone()).or_insert_with(|| {
-                batches.push((work.entity().clone(), Vec::new()));
-                batches.len() - 1
-            });
-            batches[at].1.push(work);
+            self.sort(work, &mut batches);
         }
-        for (key, work) in batches {
-            self.route(&key, work, now);
-        }
+        self.send(batches, Timestamp::now());
         self.make_room();
     }
 }
@@ -272,25 +293,12 @@ impl Handler<Take> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: Take, _: &mut Self::Context) {
-        let handled = self.outbox.borrow_mut().take();
-        let now = Timestamp::now();
-        let mut entries = Vec::with_capacity(handled.len());
-        for handled in handled {
-            match handled {
-                Handled::Recorded(recorded) => self.recorded(recorded, &mut entries),
-                Handled::Unrecorded { entity, version, pending } => match self.slots.peek_mut(&entity) {
-                    Some(slot) => slot.hold(version, pending),
-                    None => pending.release(Lsn::ZERO),
-                },
-                Handled::Copied { write, book_is_behind } => self.copied(write, book_is_behind),
-                Handled::Answered(key) => {
-                    if let Some(slot) = self.slots.peek_mut(&key) {
-                        slot.sent -= 1;
-                    }
-                }
-                Handled::Gone(key, entity) => self.gone(&key, *entity, now),
-            }
+        let handled = self.shared.outbox.borrow_mut().take();
+        let (mut entries, mut settled) = (Vec::with_capacity(handled.len()), Settled::default());
+        for (slot, handled) in handled {
+            self.take(slot, handled, &mut entries, &mut settled);
         }
+        settled.tell();
         if !entries.is_empty() {
             // The writer is gone only after an I/O error, and then the process is ending.
             let _ = self.writer.append(entries);
@@ -303,27 +311,28 @@ impl Handler<Take> for Supervisor {
 /// Records that were committed, in order.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Committed(pub Vec<(EntityKey, Version, Lsn, Pending)>);
+pub struct Committed(pub Vec<(Lsn, Recorded)>);
 
 impl Handler<Committed> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Committed(records): Committed, _: &mut Self::Context) {
-        for (entity, version, lsn, pending) in records {
+        let mut settled = Settled::default();
+        for (lsn, Recorded { slot: id, version, standing, pending }) in records {
+            self.committed = self.committed.max(lsn);
+            let Some(slot) = self.slots.get_mut(id) else { continue };
+            slot.commit(version, lsn, standing.as_deref(), &mut settled);
+            pending.release(&slot.book, &mut settled);
             if !self.watchers.is_empty()
-                && let Some(watchers) = self.watchers.remove(&entity)
+                && let Some(watchers) = self.watchers.remove(&slot.key)
             {
                 for watcher in watchers {
                     let _ = watcher.send(());
                 }
             }
-            pending.release(lsn);
-            self.committed = self.committed.max(lsn);
-            self.copying.ripen(&entity, version);
-            if let Some(slot) = self.slots.peek_mut(&entity) {
-                slot.commit(version, lsn);
-            }
+            self.copying.ripen(&id, &slot.key, &slot.book);
         }
+        settled.tell();
         self.finish_slice();
         // What was busy until now may be stopped.
         self.make_room();
@@ -380,17 +389,11 @@ impl Handler<ListUnsaved> for Supervisor {
         let from = message.after.as_deref().unwrap_or_default().max(&message.prefix);
         let from = EntityKey::new(message.kind.clone(), from);
         let keys = self.unsaved.range(from..).take_while(|entity| {
-            entity.kind == message.kind && (entity.key.starts_with(&message.prefix) || *entity.key < *message.prefix)
+            *entity.kind() == *message.kind
+                && (entity.key().starts_with(&message.prefix) || *entity.key() < *message.prefix)
         });
         let after = message.after.as_deref();
-        let keys = keys.filter(|entity| after.is_none_or(|after| &*entity.key > after));
-        drop(message.reply.send(keys.take(message.limit).map(|entity| entity.key.clone()).collect()));
-    }
-}
-
-impl Supervisor {
-    /// What the actor has to be told first.
-    pub(super) fn news_for(slot: &mut Slot) -> News {
-        std::mem::take(&mut slot.news)
+        let keys = keys.filter(|entity| after.is_none_or(|after| entity.key() > after));
+        drop(message.reply.send(keys.take(message.limit).map(|entity| entity.key().into()).collect()));
     }
 }

@@ -92,7 +92,7 @@ impl Filter {
 
     fn passes(&self, rules: &EntityRules, entity: &EntityKey, snapshot: &Snapshot) -> bool {
         self.missing.is_none_or(|mask| snapshot.state.missing & mask != 0)
-            && self.expr.as_ref().is_none_or(|expr| matches(rules, &entity.key, &snapshot.state, expr))
+            && self.expr.as_ref().is_none_or(|expr| matches(rules, entity.key(), &snapshot.state, expr))
     }
 }
 
@@ -133,7 +133,7 @@ async fn collect(
         let keys = keys(api, rules, after.as_deref(), prefix, wanted).await?;
         let is_end = keys.len() < wanted;
         let read = |key: Arc<str>| async {
-            let entity = EntityKey { kind: rules.name.clone(), key };
+            let entity = EntityKey::new(&rules.name, key);
             let snapshot = api.shards.read(&entity).await;
             (entity, snapshot)
         };
@@ -149,7 +149,7 @@ async fn collect(
                 found += 1;
                 push_item(items, &document(rules, &entity, &snapshot));
             }
-            after = Some(entity.key.to_string());
+            after = Some(entity.key().to_owned());
         }
         if is_end {
             return Ok(None);
@@ -170,7 +170,9 @@ async fn keys(
     let (store, kind) = (api.store.clone(), rules.name.clone());
     let (after, prefix) = (after.map(str::to_owned), prefix.to_owned());
     let stored = web::block(move || store.keys(&kind, after.as_deref(), &prefix, limit)).await;
-    keys.extend(stored.map_err(|_| Problem::internal("the node is about to end"))?.map_err(unreadable)?);
+    keys.extend(
+        stored.map_err(|_| Problem::internal("the node is about to end"))?.map_err(|error| unreadable(api, error))?,
+    );
     keys.sort_unstable();
     keys.dedup();
     keys.truncate(limit);

@@ -59,7 +59,10 @@ pub(super) async fn event_status(api: web::Data<Api>, request: HttpRequest) -> R
     } else if state.identities.has_spilled() {
         let (store, entity) = (api.store.clone(), entity.clone());
         let stored = web::block(move || store.identity(&entity, identity)).await;
-        stored.map_err(|_| Problem::internal("the node is about to end"))?.map_err(unreadable)?.is_some()
+        stored
+            .map_err(|_| Problem::internal("the node is about to end"))?
+            .map_err(|error| unreadable(&api, error))?
+            .is_some()
     } else {
         false
     };
@@ -87,18 +90,18 @@ pub(super) fn entity_type(api: &Api, request: &HttpRequest) -> Result<Arc<Entity
 }
 
 fn unknown(entity: &EntityKey) -> Problem {
-    Problem::not_found(format!("nothing was heard of {} {:.200?}", entity.kind, &*entity.key))
+    Problem::not_found(format!("nothing was heard of {} {:.200?}", entity.kind(), entity.key()))
 }
 
-/// For a store or journal that cannot be read.
-pub(super) fn unreadable(error: impl std::error::Error) -> Problem {
-    tracing::error!(%error, "a request cannot be answered");
+/// For a store or journal that cannot be read. That is final for the process, whoever meets it.
+pub(super) fn unreadable(api: &Api, error: impl std::error::Error) -> Problem {
+    (api.fatal)(&error);
     Problem::internal(error.to_string())
 }
 
 /// The entity's document as JSON.
 pub(super) fn document(rules: &EntityRules, entity: &EntityKey, snapshot: &Snapshot) -> Vec<u8> {
-    Document::new(rules, &entity.key, &snapshot.state, &snapshot.lsns).to_json()
+    Document::new(rules, entity.key(), &snapshot.state, &snapshot.lsns).to_json()
 }
 
 /// The documents of `entities`, separated by commas, and whether any has what is waited for.
@@ -106,7 +109,7 @@ pub(super) async fn documents(api: &Api, entities: &[EntityKey], wait: &Wait) ->
     let mut written = Vec::new();
     let mut is_met = false;
     for entity in entities {
-        let Some(rules) = api.ruleset.get(&entity.kind) else { continue };
+        let Some(rules) = api.ruleset.get(entity.kind()) else { continue };
         let Some(snapshot) = api.shards.read(entity).await else { continue };
         is_met |= wait.is_met(&snapshot);
         push_item(&mut written, &document(rules, entity, &snapshot));

@@ -12,7 +12,7 @@ use super::path::entity_link;
 use super::problem::Problem;
 use super::query::{query, timeout};
 use super::waiting::{Wait, deadline, wait_for};
-use crate::ingress::{self, Head, Posted, Request};
+use crate::ingress::{self, BUSY_PATIENCE, Head, Posted, Request, Room};
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::EventOutcome;
@@ -46,7 +46,7 @@ pub(super) async fn post_events(
         ));
     }
     let posted = match take(&api, &request, payload, wait.is_some()).await {
-        Ok((request, bytes)) => post(&api, request, bytes).await?,
+        Ok(taken) => post(&api, taken).await?,
         Err(refusal) => {
             api.source.refused(&api.metrics, refusal.code);
             return Err(refusal.into());
@@ -62,13 +62,15 @@ pub(super) async fn post_events(
     Ok(posted.answer(status, &documents))
 }
 
-/// The request's events, and how many bytes it has.
-async fn take(
-    api: &Api,
-    request: &HttpRequest,
-    payload: web::Payload,
-    waits: bool,
-) -> Result<(Request, usize), Refusal> {
+/// A request's events.
+struct Taken {
+    request: Request,
+    bytes: usize,
+    /// The room that its body was given, which its events still need.
+    _room: Room,
+}
+
+async fn take(api: &Api, request: &HttpRequest, payload: web::Payload, waits: bool) -> Result<Taken, Refusal> {
     let too_large = || {
         let max = api.limits.http_body_bytes_max;
         Refusal::new(Code::TooLarge, format!("the body has more than limits.http_body_bytes_max = {max} bytes"))
@@ -77,8 +79,16 @@ async fn take(
     if said.is_some_and(|bytes| bytes > api.limits.http_body_bytes_max) {
         return Err(too_large());
     }
+    let receiving = &api.admission.receiving;
+    let room = receiving.room(said.unwrap_or(api.limits.http_body_bytes_max));
+    let room = tokio::time::timeout(BUSY_PATIENCE, room).await.map_err(|_| {
+        Refusal::new(Code::Busy, "too many bodies are being received (limits.receiving_bytes_max); send it again later")
+    })?;
     let bytes_max = usize::try_from(api.limits.http_body_bytes_max).unwrap_or(usize::MAX);
-    let body = payload.to_bytes_limited(bytes_max).await.map_err(|_| too_large())?;
+    let body = tokio::time::timeout(receiving.timeout, payload.to_bytes_limited(bytes_max)).await.map_err(|_| {
+        Refusal::new(Code::Busy, "the body did not come within limits.receiving_timeout; send it again")
+    })?;
+    let body = body.map_err(|_| too_large())?;
     let body = body.map_err(|error| Refusal::new(Code::InvalidJson, format!("the body cannot be read: {error}")))?;
     let mut headers = Vec::with_capacity(request.headers().len());
     for (name, value) in request.headers() {
@@ -91,21 +101,22 @@ async fn take(
         }
     }
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let read = ingress::read(&api.decoder, &Head { content_type, headers }, &body, Timestamp::now())?;
+    let events_max = usize::try_from(api.limits.http_events_max).unwrap_or(usize::MAX);
+    let read = ingress::read(&api.decoder, &Head { content_type, headers }, &body, events_max, Timestamp::now())?;
     if waits && read.events.len() > EVENTS_WAITED_FOR_MAX {
         let why = format!("a request with `wait` may hold up to {EVENTS_WAITED_FOR_MAX} events");
         return Err(Refusal::new(Code::InvalidValue, why));
     }
-    Ok((read, body.len()))
+    Ok(Taken { request: read, bytes: body.len(), _room: room })
 }
 
 /// Brings the events to their entities.
 ///
 /// # Errors
 /// If any was refused; the others were taken.
-async fn post(api: &Api, request: Request, bytes: usize) -> Result<Summary, Problem> {
-    let is_batch = request.is_batch;
-    let mut summary = Summary::new(ingress::post(&api.admission, &api.source, request, bytes).await);
+async fn post(api: &Api, taken: Taken) -> Result<Summary, Problem> {
+    let is_batch = taken.request.is_batch;
+    let mut summary = Summary::new(ingress::post(&api.admission, &api.source, taken.request, taken.bytes).await);
     match summary.refused.first() {
         None => Ok(summary),
         Some(_) if is_batch => Err(summary.problem()),

@@ -11,8 +11,8 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'~').remove(b'
 
 /// The path of an entity's document.
 pub fn entity_link(entity: &EntityKey) -> String {
-    let kind = utf8_percent_encode(&entity.kind, ESCAPED);
-    format!("/v1/entities/{kind}/{}", utf8_percent_encode(&entity.key, ESCAPED))
+    let kind = utf8_percent_encode(entity.kind(), ESCAPED);
+    format!("/v1/entities/{kind}/{}", utf8_percent_encode(entity.key(), ESCAPED))
 }
 
 /// The part of the path at `index`, counted from 0: `v1`, `entities`, the type, the key, …

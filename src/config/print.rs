@@ -165,10 +165,16 @@ impl Printer {
         self.size("entity_bytes_max", limits.entity_bytes_max);
         self.value("json_depth_max", &limits.json_depth_max.to_string());
         self.value("connections_max", &limits.connections_max.to_string());
+        self.duration("keepalive", limits.keepalive);
+        self.value("connection_lines_max", &limits.connection_lines_max.to_string());
+        self.size("refusal_bytes_max", limits.refusal_bytes_max);
+        self.size("receiving_bytes_max", limits.receiving_bytes_max);
+        self.duration("receiving_timeout", limits.receiving_timeout);
         self.value("in_flight_records_max", &limits.in_flight_records_max.to_string());
         self.size("in_flight_bytes_max", limits.in_flight_bytes_max);
         self.size("disk_free_min", limits.disk_free_min);
         self.size("http_body_bytes_max", limits.http_body_bytes_max);
+        self.value("http_events_max", &limits.http_events_max.to_string());
         self.duration("drain", limits.drain);
         self.table("log");
         self.text("level", word(&LOG_LEVELS, &tuning.log.level));

@@ -102,10 +102,16 @@ key_bytes_max = "16B"
 entity_bytes_max = "2KiB"
 json_depth_max = 5
 connections_max = 6
+keepalive = "7s"
+connection_lines_max = 256
+refusal_bytes_max = "8KiB"
+receiving_bytes_max = "9MiB"
+receiving_timeout = "10s"
 in_flight_records_max = 70
 in_flight_bytes_max = "1MiB"
 disk_free_min = "0B"
 http_body_bytes_max = "1025B"
+http_events_max = 11
 drain = "1s"
 [log]
 level = "trace"

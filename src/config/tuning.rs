@@ -37,6 +37,16 @@ pub const ENTITY_BYTES_MAX_DEFAULT: u64 = 16 * MIB;
 pub const JSON_DEPTH_MAX_DEFAULT: u64 = 64;
 /// Most connections of one listener.
 pub const CONNECTIONS_MAX_DEFAULT: u64 = 1024;
+/// Time without a sign of life after which a TCP connection's other end is asked whether it is still there.
+pub const KEEPALIVE_DEFAULT: Duration = Duration::from_mins(1);
+/// Most lines of one connection that are read and not settled; over it, the connection is not read.
+pub const CONNECTION_LINES_MAX_DEFAULT: u64 = 50_000;
+/// Most bytes of refusals that one connection has not taken; over it, the connection is not read.
+pub const REFUSAL_BYTES_MAX_DEFAULT: u64 = 256 * KIB;
+/// Most bytes of long lines and bodies that are being received; over it, lines wait and requests are told to come back.
+pub const RECEIVING_BYTES_MAX_DEFAULT: u64 = 256 * MIB;
+/// Longest time in which a long line or a body may come.
+pub const RECEIVING_TIMEOUT_DEFAULT: Duration = Duration::from_mins(2);
 /// Most events that are admitted and not settled; over it, sources are not read.
 pub const IN_FLIGHT_RECORDS_MAX_DEFAULT: u64 = 100_000;
 /// Most bytes of events that are admitted and not settled; over it, sources are not read.
@@ -45,6 +55,8 @@ pub const IN_FLIGHT_BYTES_MAX_DEFAULT: u64 = 256 * MIB;
 pub const DISK_FREE_MIN_DEFAULT: u64 = 512 * MIB;
 /// Largest body of an HTTP request.
 pub const HTTP_BODY_BYTES_MAX_DEFAULT: u64 = 64 * MIB;
+/// Most events in one HTTP request.
+pub const HTTP_EVENTS_MAX_DEFAULT: u64 = 100_000;
 /// Longest time an orderly stop may take; what is not done by then is left to recovery.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -102,6 +114,16 @@ pub struct Limits {
     pub json_depth_max: u64,
     /// See [`CONNECTIONS_MAX_DEFAULT`].
     pub connections_max: u64,
+    /// See [`KEEPALIVE_DEFAULT`].
+    pub keepalive: Duration,
+    /// See [`CONNECTION_LINES_MAX_DEFAULT`].
+    pub connection_lines_max: u64,
+    /// See [`REFUSAL_BYTES_MAX_DEFAULT`].
+    pub refusal_bytes_max: u64,
+    /// See [`RECEIVING_BYTES_MAX_DEFAULT`].
+    pub receiving_bytes_max: u64,
+    /// See [`RECEIVING_TIMEOUT_DEFAULT`].
+    pub receiving_timeout: Duration,
     /// See [`IN_FLIGHT_RECORDS_MAX_DEFAULT`].
     pub in_flight_records_max: u64,
     /// See [`IN_FLIGHT_BYTES_MAX_DEFAULT`].
@@ -110,6 +132,8 @@ pub struct Limits {
     pub disk_free_min: u64,
     /// See [`HTTP_BODY_BYTES_MAX_DEFAULT`].
     pub http_body_bytes_max: u64,
+    /// See [`HTTP_EVENTS_MAX_DEFAULT`].
+    pub http_events_max: u64,
     /// See [`DRAIN_DEFAULT`].
     pub drain: Duration,
 }
@@ -219,20 +243,34 @@ impl Checkpoint {
 impl Limits {
     fn read(mut section: Section) -> Limits {
         let larger = ["entity_bytes_max", "in_flight_bytes_max", "http_body_bytes_max"];
-        let event_at = section.peek("event_bytes_max").unwrap_or(section.at);
-        let places = larger.map(|name| section.peek(name).unwrap_or(event_at));
+        let place = |name| section.peek(name);
+        let event_at = place("event_bytes_max").unwrap_or(section.at);
+        let places = larger.map(|name| place(name).unwrap_or(event_at));
+        let receiving_at = place("receiving_bytes_max").or_else(|| place("http_body_bytes_max")).unwrap_or(section.at);
         let limits = Limits {
             event_bytes_max: section.size("event_bytes_max", KIB..=16 * MIB).unwrap_or(EVENT_BYTES_MAX_DEFAULT),
             key_bytes_max: section.size("key_bytes_max", 16..=16 * KIB).unwrap_or(KEY_BYTES_MAX_DEFAULT),
             entity_bytes_max: section.size("entity_bytes_max", KIB..=32 * MIB).unwrap_or(ENTITY_BYTES_MAX_DEFAULT),
             json_depth_max: section.integer("json_depth_max", 2..=128).unwrap_or(JSON_DEPTH_MAX_DEFAULT),
             connections_max: section.integer("connections_max", 1..=65_536).unwrap_or(CONNECTIONS_MAX_DEFAULT),
+            keepalive: section
+                .duration("keepalive", Duration::from_secs(1)..=Duration::from_hours(8))
+                .unwrap_or(KEEPALIVE_DEFAULT),
+            connection_lines_max: section
+                .integer("connection_lines_max", 256..=10_000_000)
+                .unwrap_or(CONNECTION_LINES_MAX_DEFAULT),
+            refusal_bytes_max: section.size("refusal_bytes_max", KIB..=GIB).unwrap_or(REFUSAL_BYTES_MAX_DEFAULT),
+            receiving_bytes_max: section.size("receiving_bytes_max", MIB..=TIB).unwrap_or(RECEIVING_BYTES_MAX_DEFAULT),
+            receiving_timeout: section
+                .duration("receiving_timeout", Duration::from_millis(100)..=Duration::from_hours(1))
+                .unwrap_or(RECEIVING_TIMEOUT_DEFAULT),
             in_flight_records_max: section
                 .integer("in_flight_records_max", 64..=10_000_000)
                 .unwrap_or(IN_FLIGHT_RECORDS_MAX_DEFAULT),
             in_flight_bytes_max: section.size("in_flight_bytes_max", MIB..=TIB).unwrap_or(IN_FLIGHT_BYTES_MAX_DEFAULT),
-            disk_free_min: section.size("disk_free_min", 0..=TIB).unwrap_or(DISK_FREE_MIN_DEFAULT),
+            disk_free_min: section.size("disk_free_min", 0..=1024 * TIB).unwrap_or(DISK_FREE_MIN_DEFAULT),
             http_body_bytes_max: section.size("http_body_bytes_max", KIB..=GIB).unwrap_or(HTTP_BODY_BYTES_MAX_DEFAULT),
+            http_events_max: section.integer("http_events_max", 1..=10_000_000).unwrap_or(HTTP_EVENTS_MAX_DEFAULT),
             drain: section
                 .duration("drain", Duration::from_millis(100)..=Duration::from_hours(1))
                 .unwrap_or(DRAIN_DEFAULT),
@@ -243,6 +281,14 @@ impl Limits {
                 let message = format!("`{name}` is smaller than `event_bytes_max`");
                 section.cx.out.error(at, message).help("the largest event must fit; raise the one or lower the other");
             }
+        }
+        if limits.receiving_bytes_max < limits.http_body_bytes_max {
+            let message = "`receiving_bytes_max` is smaller than `http_body_bytes_max`";
+            section
+                .cx
+                .out
+                .error(receiving_at, message)
+                .help("the largest body must fit; raise the one or lower the other");
         }
         section.finish();
         limits

@@ -1,11 +1,12 @@
 //! The disk as journal, store and the file sink see it: everything that makes, opens, names, deletes or syncs a file they
 //! live by goes through [`Disk`], so that a test can lose, tear and reorder what was not synced.
 //!
-//! Nothing here knows what the files hold. A database's pages go past this folder: redb has its own backend for real files.
+//! Nothing here knows what the files hold. A database's file is a [`Storage`], whatever disk it is on.
 
 mod real;
 #[cfg(test)]
 pub mod simulated;
+mod storage;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,12 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase};
-
 pub use real::RealDisk;
-
-/// A database that is only read.
-pub type ReadOnly = Arc<dyn ReadableDatabase + Send + Sync>;
+pub use storage::Storage;
 
 /// Whether something was there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +59,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// Opens a plain file, which is made if it is not there.
     fn open_file(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Makes a database.
-    fn create(&self, builder: &Builder, path: &Path) -> Result<Database, DatabaseError>;
+    /// Opens a file for a database, which is made if it is not there.
+    fn create(&self, path: &Path) -> io::Result<Storage>;
 
-    /// Opens a database that is there.
-    fn open(&self, builder: &Builder, path: &Path) -> Result<Database, DatabaseError>;
+    /// Opens a database's file that is there.
+    fn open(&self, path: &Path) -> io::Result<Storage>;
 
-    /// Opens a database that nobody writes.
-    ///
-    /// # Errors
-    /// [`DatabaseError::RepairAborted`] if whoever wrote it last did not come to close it.
-    fn open_read_only(&self, builder: &Builder, path: &Path) -> Result<ReadOnly, DatabaseError>;
+    /// Opens a database's file that is there, only to read it.
+    fn open_to_read(&self, path: &Path) -> io::Result<Storage>;
 }
 
 /// An open plain file.

@@ -5,11 +5,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 
-use redb::{Builder, Database, DatabaseError};
+use redb::backends::FileBackend;
 
-use super::{Disk, DiskFile, Found, Lock, ReadOnly};
+use super::{Disk, DiskFile, Found, Lock, Storage};
 
 /// The disk of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -72,17 +71,21 @@ impl Disk for RealDisk {
         Ok(Box::new(file))
     }
 
-    fn create(&self, builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
-        builder.create(path)
+    fn create(&self, path: &Path) -> io::Result<Storage> {
+        storage(File::options().read(true).write(true).create(true).truncate(false).open(path)?)
     }
 
-    fn open(&self, builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
-        builder.open(path)
+    fn open(&self, path: &Path) -> io::Result<Storage> {
+        storage(File::options().read(true).write(true).open(path)?)
     }
 
-    fn open_read_only(&self, builder: &Builder, path: &Path) -> Result<ReadOnly, DatabaseError> {
-        Ok(Arc::new(builder.open_read_only(path)?))
+    fn open_to_read(&self, path: &Path) -> io::Result<Storage> {
+        storage(File::open(path)?)
     }
+}
+
+fn storage(file: File) -> io::Result<Storage> {
+    Ok(Storage::new(FileBackend::new(file).map_err(io::Error::other)?))
 }
 
 impl DiskFile for File {

@@ -9,7 +9,7 @@ use crate::model::record::{DecisionRevision, DecisionState, Input, Record};
 /// A decision's id: `type/key/name[/element]/revision`, every part percent-encoded outside `[A-Za-z0-9_~-]`.
 pub fn decision_id(entity: &EntityKey, decision: &DecisionRevision) -> String {
     let mut id = String::new();
-    let parts = [&*entity.kind, &*entity.key, &*decision.name];
+    let parts = [entity.kind(), entity.key(), &*decision.name];
     for part in parts.into_iter().chain(decision.element.as_deref()) {
         encode(&mut id, part);
         id.push('/');
@@ -40,9 +40,9 @@ pub fn write_cloud_event(out: &mut Vec<u8>, server: &str, record: &Record, decis
     let text = |text: String| move |out: &mut Vec<u8>| json::write_string(out, &text);
     member("specversion", &text("1.0".to_owned()));
     member("id", &text(decision_id(&record.entity, decision)));
-    member("source", &text(format!("/{server}/{}", record.entity.kind)));
+    member("source", &text(format!("/{server}/{}", record.entity.kind())));
     member("type", &text(decision.name.to_string()));
-    member("subject", &text(record.entity.key.to_string()));
+    member("subject", &text(record.entity.key().to_owned()));
     member("time", &text(decision.time.to_string()));
     if decision.state != DecisionState::Withdrawn {
         member("datacontenttype", &text("application/json".to_owned()));
@@ -64,9 +64,10 @@ pub fn write_cloud_event(out: &mut Vec<u8>, server: &str, record: &Record, decis
 mod tests {
     use super::*;
     use crate::model::ids::{Revision, Version};
+    use crate::model::packed::Packed;
     use crate::model::record::SinkProgress;
     use crate::model::time::Timestamp;
-    use crate::model::value::{Packed, Value};
+    use crate::model::value::Value;
 
     fn decision(state: DecisionState, element: Option<&str>) -> DecisionRevision {
         DecisionRevision {

@@ -228,7 +228,7 @@ impl Dispatcher {
             gathered.last = lsn;
             let record = Record::decode(bytes).map_err(|source| DispatchError::Record { lsn, source })?;
             for decision in &record.decisions {
-                if !self.is_addressed(&record.entity.kind, &decision.name) {
+                if !self.is_addressed(record.entity.kind(), &decision.name) {
                     continue;
                 }
                 write_cloud_event(&mut gathered.lines, &setup.server, &record, decision);

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use super::credits::{Credits, Need};
 use super::gate::Gate;
+use super::receiving::Receiving;
 use crate::metrics::Metrics;
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::Lsn;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Acknowledge, EventOutcome, Ticket};
 use crate::model::time::Timestamp;
-use crate::rules::{Ruleset, Taken};
+use crate::rules::{Ruleset, Taken, Takers};
 
 /// An event on its way to one entity.
 pub struct Delivery {
-    pub taken: Taken,
+    pub taken: Box<Taken>,
     pub ticket: Ticket,
 }
 
@@ -26,6 +27,7 @@ pub type Deliver = Arc<dyn Fn(Vec<Delivery>) + Send + Sync>;
 pub struct Admission {
     pub ruleset: Arc<Ruleset>,
     pub credits: Credits,
+    pub receiving: Receiving,
     pub gate: Gate,
     pub metrics: Arc<Metrics>,
     pub deliver: Deliver,
@@ -63,7 +65,7 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal; then nobody takes it.
-    pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Vec<Taken>, Refusal> {
+    pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Takers, Refusal> {
         let takers = self.ruleset.admit(event)?;
         match event.time_given {
             TimeGiven::BySender => source.delay.observe(now.since(event.time).as_seconds().max(0.0)),
@@ -73,9 +75,9 @@ impl Admission {
     }
 
     /// Sends an event that `sender` knows as `line` on its way to its takers. One that nobody takes is settled at once.
-    pub fn send(&self, sender: &Arc<dyn Acknowledge>, line: u64, takers: Vec<Taken>, out: &mut Vec<Delivery>) {
+    pub fn send(&self, sender: &Arc<dyn Acknowledge>, line: u64, takers: Takers, out: &mut Vec<Delivery>) {
         if takers.is_empty() {
-            sender.settled(line, EventOutcome::Accepted(Lsn::ZERO));
+            sender.settled(vec![(line, EventOutcome::Accepted(Lsn::ZERO))]);
             return;
         }
         let tickets = Ticket::issue(sender, line, takers.len());

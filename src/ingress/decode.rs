@@ -68,11 +68,6 @@ impl Decoder {
         json::parse(bytes, self.depth_max)
     }
 
-    /// Parses a document that may hold several events, under the limit of depth alone.
-    pub fn parse_batch(&self, bytes: &[u8]) -> Result<Value, Refusal> {
-        json::parse(bytes, self.depth_max + 1)
-    }
-
     /// The refusal of an event with too many bytes.
     pub fn too_large(&self) -> Refusal {
         Refusal::new(
@@ -84,16 +79,6 @@ impl Decoder {
     /// The event in one JSON document, received at `now`.
     pub fn decode(&self, bytes: &[u8], now: Timestamp) -> Result<Event, Refusal> {
         self.event(self.parse(bytes)?, now)
-    }
-
-    /// The event in an element of a batch; its size is that of its JSON.
-    pub fn item(&self, item: Value, now: Timestamp) -> Result<Event, Refusal> {
-        let mut text = Vec::new();
-        json::write(&mut text, &item);
-        if text.len() > self.event_bytes_max {
-            return Err(self.too_large());
-        }
-        self.event(item, now)
     }
 
     /// The event in a parsed document.

@@ -11,13 +11,14 @@ use super::credits::Need;
 use super::decode::{Decoder, cloud_event};
 use crate::model::event::Event;
 use crate::model::ids::EntityKey;
+use crate::model::json;
 use crate::model::refusal::{Code, Refusal};
-use crate::model::settle::{Acknowledge, EventOutcome};
+use crate::model::settle::{Acknowledge, EventOutcome, Outcomes};
 use crate::model::time::Timestamp;
 use crate::model::value::{Map, Value};
 
 /// How long a request waits for other events to be settled before it is told to come back.
-const BUSY_PATIENCE: Duration = Duration::from_secs(2);
+pub const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 const HEADER_PREFIX: &str = "ce-";
 
 /// The events of a request, each with the line (or place in the batch) it has, counted from 1.
@@ -38,7 +39,13 @@ pub struct Head<'a> {
 ///
 /// # Errors
 /// When the body as a whole cannot be read.
-pub fn read(decoder: &Decoder, head: &Head<'_>, body: &[u8], now: Timestamp) -> Result<Request, Refusal> {
+pub fn read(
+    decoder: &Decoder,
+    head: &Head<'_>,
+    body: &[u8],
+    events_max: usize,
+    now: Timestamp,
+) -> Result<Request, Refusal> {
     let content_type = head.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if head.headers.iter().any(|(name, _)| matches!(*name, "ce-id" | "ce-type")) {
         let event = binary(decoder, head, &content_type, body, now);
@@ -46,13 +53,13 @@ pub fn read(decoder: &Decoder, head: &Head<'_>, body: &[u8], now: Timestamp) -> 
     }
     match content_type.as_str() {
         "application/x-ndjson" | "application/ndjson" | "application/jsonl" | "application/json-lines" => {
-            Ok(lines(decoder, body, now))
+            lines(decoder, body, events_max, now)
         }
-        "application/cloudevents-batch+json" => batch(decoder, decoder.parse_batch(body)?, now),
-        "application/json" | "application/cloudevents+json" => document(decoder, body, now),
+        "application/cloudevents-batch+json" => batch(decoder, body, events_max, now),
+        "application/json" | "application/cloudevents+json" => document(decoder, body, events_max, now),
         // Senders that do not say: lines if the first line is a document of its own and others follow.
-        _ if is_lines(decoder, body) => Ok(lines(decoder, body, now)),
-        _ => document(decoder, body, now),
+        _ if is_lines(decoder, body) => lines(decoder, body, events_max, now),
+        _ => document(decoder, body, events_max, now),
     }
 }
 
@@ -61,25 +68,40 @@ fn is_lines(decoder: &Decoder, body: &[u8]) -> bool {
     body[end..].iter().any(|byte| !byte.is_ascii_whitespace()) && decoder.parse(&body[..end]).is_ok()
 }
 
-fn document(decoder: &Decoder, body: &[u8], now: Timestamp) -> Result<Request, Refusal> {
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return batch(decoder, decoder.parse_batch(body)?, now);
+fn is_list(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'[')
+}
+
+fn document(decoder: &Decoder, body: &[u8], events_max: usize, now: Timestamp) -> Result<Request, Refusal> {
+    if is_list(body) {
+        return batch(decoder, body, events_max, now);
     }
     Ok(Request { events: vec![(1, decoder.decode(body, now))], is_batch: false })
 }
 
-fn batch(decoder: &Decoder, list: Value, now: Timestamp) -> Result<Request, Refusal> {
-    let Value::List(items) = list else {
+/// The elements are cut out unread and decoded one by one: a large list parsed as a whole takes many times its bytes.
+fn batch(decoder: &Decoder, body: &[u8], events_max: usize, now: Timestamp) -> Result<Request, Refusal> {
+    if !is_list(body) {
         return Err(Refusal::new(Code::InvalidJson, "a batch of CloudEvents is a JSON array"));
-    };
-    let events = (1..).zip(items).map(|(line, item)| (line, decoder.item(item, now))).collect();
-    Ok(Request { events, is_batch: true })
+    }
+    let items = json::elements(body, events_max)?.ok_or_else(|| too_many(events_max))?;
+    Ok(several(decoder, items, now))
 }
 
-fn lines(decoder: &Decoder, body: &[u8], now: Timestamp) -> Request {
+fn lines(decoder: &Decoder, body: &[u8], events_max: usize, now: Timestamp) -> Result<Request, Refusal> {
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.iter().all(u8::is_ascii_whitespace));
-    let events = (1..).zip(lines).map(|(line, text)| (line, decoder.decode(text, now))).collect();
+    let lines: Vec<&[u8]> = lines.take(events_max.saturating_add(1)).collect();
+    if lines.len() > events_max { Err(too_many(events_max)) } else { Ok(several(decoder, lines, now)) }
+}
+
+fn several(decoder: &Decoder, texts: Vec<&[u8]>, now: Timestamp) -> Request {
+    let events = (1..).zip(texts).map(|(line, text)| (line, decoder.decode(text, now))).collect();
     Request { events, is_batch: true }
+}
+
+fn too_many(events_max: usize) -> Refusal {
+    let why = format!("the request has more than limits.http_events_max = {events_max} events; send it in parts");
+    Refusal::new(Code::TooLarge, why)
 }
 
 /// Binary mode: attributes in `ce-` headers, the data in the body.
@@ -154,7 +176,7 @@ pub async fn post(admission: &Arc<Admission>, source: &SourceMetrics, request: R
                 collector.events().needs.insert(line, need);
                 admission.send(&sender, line, takers, &mut deliveries);
             }
-            Err(refusal) => sender.settled(line, EventOutcome::Refused(refusal)),
+            Err(refusal) => sender.settled(vec![(line, EventOutcome::Refused(refusal))]),
         }
     }
     admission.deliver(&mut deliveries);
@@ -195,11 +217,13 @@ impl Collector {
 }
 
 impl Acknowledge for Collector {
-    fn settled(&self, line: u64, outcome: EventOutcome) {
+    fn settled(&self, outcomes: Outcomes) {
         let mut events = self.events();
-        events.outcomes.push((line, outcome));
-        if let Some(need) = events.needs.remove(&line) {
-            self.admission.credits.give_back(need);
+        for (line, outcome) in outcomes {
+            events.outcomes.push((line, outcome));
+            if let Some(need) = events.needs.remove(&line) {
+                self.admission.credits.give_back(need);
+            }
         }
         drop(events);
         self.settled.notify_one();

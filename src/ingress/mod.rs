@@ -7,6 +7,8 @@ mod credits;
 mod decode;
 mod gate;
 mod http;
+mod listener;
+mod receiving;
 mod tcp;
 mod window;
 
@@ -14,5 +16,6 @@ pub use admission::{Admission, Deliver, Delivery, SourceMetrics};
 pub use credits::{Credits, Need};
 pub use decode::{Decoder, Mapping, SOURCE_DEFAULT};
 pub use gate::Gate;
-pub use http::{Head, Posted, Request, post, read};
-pub use tcp::{Phase, TcpSource};
+pub use http::{BUSY_PATIENCE, Head, Posted, Request, post, read};
+pub use listener::{Phase, TcpSource};
+pub use receiving::{Receiving, Room};

@@ -1,123 +1,93 @@
-//! The source `tcp`: newline-delimited JSON in, acknowledgements and refusals out.
+//! A connection of the source `tcp`: newline-delimited JSON in, acknowledgements and refusals out.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-use super::admission::{Admission, SourceMetrics};
 use super::credits::Need;
-use super::decode::Decoder;
+use super::listener::{Phase, TcpSource};
+use super::receiving::{FREE_BYTES, Room};
 use super::window::{Window, refusal_line};
-use crate::config::Secret;
 use crate::model::refusal::{Code, Refusal};
-use crate::model::settle::{Acknowledge, EventOutcome};
+use crate::model::settle::{Acknowledge, EventOutcome, Outcomes};
 use crate::model::time::Timestamp;
+use crate::rules::Takers;
 
 /// So many bytes are read at once.
-const READ_BYTES: usize = 64 * 1024;
+pub(super) const READ_BYTES: usize = FREE_BYTES;
 /// So many lines are decoded before they are sent on their way.
 const BATCH_LINES_MAX: usize = 256;
-/// A connection is not read while so many of its lines are unsettled, or refusals untold.
-const WINDOW_LINES_MAX: usize = 200_000;
-/// How long the first line may take where a token is asked for.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
-/// The first line, with the token, has at most so many bytes.
-const TOKEN_LINE_BYTES_MAX: usize = 4096;
 /// How long a connection that is being ended may take to accept its last answers.
-const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whether the node is running or on its way out.
+/// Why no more lines come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Running,
-    /// Nothing more is read; what was read is settled.
+enum End {
+    /// The client has sent all it wanted.
+    Finished,
+    /// The node is on its way out.
     Draining,
+    /// A long line was begun and did not come in time.
+    Overdue,
+    /// The client is gone.
+    Broken,
 }
 
-/// A TCP source.
-pub struct TcpSource {
-    pub name: String,
-    pub admission: Arc<Admission>,
-    pub decoder: Decoder,
-    pub token: Option<Secret>,
-    pub connections_max: u64,
-    pub metrics: SourceMetrics,
-    pub phase: watch::Receiver<Phase>,
-    pub connections: AtomicU64,
+/// One connection.
+pub(super) struct Connection {
+    source: Arc<TcpSource>,
+    window: Mutex<Window>,
+    /// Something is to be told.
+    news: Notify,
+    /// The window may have room again.
+    room: Notify,
+    end: watch::Sender<Option<End>>,
 }
 
-impl TcpSource {
-    /// Serves connections until the node drains; returns once every connection has ended.
-    pub async fn run(self: Arc<Self>, listener: TcpListener) {
-        let mut phase = self.phase.clone();
-        let mut connections = tokio::task::JoinSet::new();
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let source = self.clone();
-                        connections.spawn(source.serve(stream));
-                        while connections.try_join_next().is_some() {}
-                    }
-                    Err(error) => {
-                        // Out of file descriptors, most likely: pause instead of spinning.
-                        tracing::warn!(source = %self.name, %error, "a connection could not be accepted");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                },
-                () = draining(&mut phase) => break,
+impl Acknowledge for Connection {
+    fn settled(&self, outcomes: Outcomes) {
+        let admission = &self.source.admission;
+        let durations = admission.metrics.ack_duration.local();
+        let now = Instant::now();
+        let (mut accepted, mut returned) = (0, Need::default());
+        let mut window = self.window();
+        let was_waiting = self.is_crowded(&window);
+        for (line, outcome) in outcomes {
+            match &outcome {
+                EventOutcome::Refused(refusal) => self.source.metrics.refused(&admission.metrics, refusal.code),
+                EventOutcome::Accepted(_) | EventOutcome::Duplicate(_) => accepted += 1,
+            }
+            if let Some(line) = window.settle(line, outcome) {
+                returned += line.need;
+                durations.observe(now.saturating_duration_since(line.read_at).as_secs_f64());
             }
         }
-        drop(listener);
-        while connections.join_next().await.is_some() {}
-    }
-
-    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
-        let _ = stream.set_nodelay(true);
-        let open = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        self.metrics.connections.set(open.try_into().unwrap_or(i64::MAX));
-        if open > self.connections_max {
-            let why = format!("limits.connections_max = {} connections are open", self.connections_max);
-            self.dismiss(&mut stream, &Refusal::new(Code::Busy, why)).await;
-        } else {
-            self.clone().converse(stream).await;
+        let has_room = was_waiting && !self.is_crowded(&window);
+        let tells = window.has_news();
+        drop(window);
+        self.source.metrics.accepted.inc_by(accepted);
+        durations.flush();
+        admission.credits.give_back(returned);
+        if tells {
+            self.news.notify_one();
         }
-        let open = self.connections.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.metrics.connections.set(open.try_into().unwrap_or(i64::MAX));
-    }
-
-    async fn dismiss(&self, stream: &mut TcpStream, refusal: &Refusal) {
-        self.metrics.refused(&self.admission.metrics, refusal.code);
-        let mut out = Vec::new();
-        refusal_line(&mut out, 0, refusal);
-        let _ = tokio::time::timeout(FAREWELL_PATIENCE, async {
-            stream.write_all(&out).await?;
-            stream.shutdown().await?;
-            read_to_end(stream).await
-        })
-        .await;
-    }
-
-    async fn converse(self: Arc<Self>, mut stream: TcpStream) {
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        if let Some(token) = &self.token {
-            let told = tokio::time::timeout(TOKEN_PATIENCE, token_line(&mut stream, &mut buffer)).await;
-            let right = told.ok().flatten().is_some_and(|told| told.as_bytes().ct_eq(token.expose().as_bytes()).into());
-            if !right {
-                let why = "the first line must be {\"token\":\"…\"} with the configured token";
-                return self.dismiss(&mut stream, &Refusal::new(Code::Unauthorized, why)).await;
-            }
+        if has_room {
+            self.room.notify_one();
         }
+    }
+}
+
+impl Connection {
+    /// Talks with the client until one of both ends it; `buffer` holds what was read already.
+    pub async fn serve(source: Arc<TcpSource>, stream: TcpStream, buffer: BytesMut) {
         let (mut read, write) = stream.into_split();
         let connection = Arc::new(Connection {
-            source: self.clone(),
+            source,
             window: Mutex::default(),
             news: Notify::new(),
             room: Notify::new(),
@@ -134,96 +104,15 @@ impl TcpSource {
         let _ = teller.await;
         let _ = tokio::time::timeout(FAREWELL_PATIENCE, read_to_end(&mut read)).await;
     }
-}
 
-/// Reads and drops what still comes. A connection closed with something unread would be reset, and the client would lose
-/// the last answers.
-async fn read_to_end(read: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
-    let mut dropped = vec![0; READ_BYTES];
-    while read.read(&mut dropped).await? > 0 {}
-    Ok(())
-}
-
-async fn draining(phase: &mut watch::Receiver<Phase>) {
-    // A node that is gone is draining, too.
-    let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
-}
-
-async fn ended(end: &mut watch::Receiver<Option<End>>) {
-    let _ = end.wait_for(Option::is_some).await;
-}
-
-/// The token of the first line, `{"token":"…"}`; what follows stays in `buffer`.
-async fn token_line(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<String> {
-    loop {
-        if let Some(end) = memchr::memchr(b'\n', buffer) {
-            let line = buffer.split_to(end + 1);
-            let message: serde_json::Value = serde_json::from_slice(&line).ok()?;
-            return Some(message.get("token")?.as_str()?.to_owned());
-        }
-        if buffer.len() > TOKEN_LINE_BYTES_MAX || stream.read_buf(buffer).await.ok()? == 0 {
-            return None;
-        }
-    }
-}
-
-/// Why no more lines come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client has sent all it wanted.
-    Finished,
-    /// The node is on its way out.
-    Draining,
-    /// The client is gone.
-    Broken,
-}
-
-/// One connection.
-struct Connection {
-    source: Arc<TcpSource>,
-    window: Mutex<Window>,
-    /// Something is to be told.
-    news: Notify,
-    /// The window may have room again.
-    room: Notify,
-    end: watch::Sender<Option<End>>,
-}
-
-impl Acknowledge for Connection {
-    fn settled(&self, line: u64, outcome: EventOutcome) {
-        let admission = &self.source.admission;
-        match &outcome {
-            EventOutcome::Refused(refusal) => self.source.metrics.refused(&admission.metrics, refusal.code),
-            _ => self.source.metrics.accepted.inc(),
-        }
-        let mut window = self.window();
-        let was_waiting = window.is_crowded();
-        let returned = window.settle(line, outcome);
-        let has_room = was_waiting && !window.is_crowded();
-        let tells = window.has_news();
-        drop(window);
-        if let Some(returned) = returned {
-            admission.credits.give_back(returned.need);
-            admission.metrics.ack_duration.observe(returned.read_at.elapsed().as_secs_f64());
-        }
-        if tells {
-            self.news.notify_one();
-        }
-        if has_room {
-            self.room.notify_one();
-        }
-    }
-}
-
-impl Window {
-    fn is_crowded(&self) -> bool {
-        self.len() + self.untold() > WINDOW_LINES_MAX
-    }
-}
-
-impl Connection {
     fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no more is read until something is settled or told.
+    fn is_crowded(&self, window: &Window) -> bool {
+        window.len() as u64 >= self.source.limits.connection_lines_max
+            || window.refusal_bytes() as u64 >= self.source.limits.refusal_bytes_max
     }
 
     /// Reads lines until no more come.
@@ -231,15 +120,20 @@ impl Connection {
         let mut phase = self.source.phase.clone();
         let mut end = self.end.subscribe();
         let mut lines = Lines { skipping: false, searched: 0 };
+        let mut long_line = None;
         loop {
             lines.take(&self, &mut buffer).await;
-            buffer.reserve(READ_BYTES);
+            if buffer.len() <= FREE_BYTES && long_line.take().is_some() {
+                // The memory of the long line goes with its room.
+                buffer = BytesMut::from(&buffer[..]);
+            }
             tokio::select! {
                 biased;
                 () = draining(&mut phase) => return End::Draining,
                 () = ended(&mut end) => return End::Broken,
-                () = self.has_room() => {}
+                () = self.may_read(buffer.len(), &mut long_line) => {}
             }
+            buffer.reserve(READ_BYTES);
             tokio::select! {
                 received = read.read_buf(&mut buffer) => match received {
                     Ok(0) => {
@@ -249,16 +143,53 @@ impl Connection {
                     Ok(_) => {}
                     Err(_) => return End::Broken,
                 },
+                () = overdue(long_line.as_ref()) => return End::Overdue,
                 () = draining(&mut phase) => return End::Draining,
                 () = ended(&mut end) => return End::Broken,
             }
         }
     }
 
-    async fn has_room(&self) {
+    /// Waits until more may be read behind the `begun` bytes of an unfinished line.
+    async fn may_read(&self, begun: usize, long_line: &mut Option<LongLine>) {
         self.source.admission.gate.opened().await;
-        while self.window().is_crowded() {
+        if begun > FREE_BYTES && long_line.is_none() {
+            let receiving = &self.source.admission.receiving;
+            let room = receiving.room(self.source.decoder.event_bytes_max() as u64).await;
+            *long_line = Some(LongLine { due: Instant::now() + receiving.timeout, _room: room });
+        }
+        self.has_room().await;
+    }
+
+    async fn has_room(&self) {
+        while self.is_crowded(&self.window()) {
             self.room.notified().await;
+        }
+    }
+
+    /// Waits for room for what is read already, unless the connection is being ended.
+    async fn has_room_or_ends(&self) {
+        if !self.is_crowded(&self.window()) {
+            return tokio::task::yield_now().await;
+        }
+        let (mut phase, mut end) = (self.source.phase.clone(), self.end.subscribe());
+        tokio::select! {
+            () = self.has_room() => {}
+            () = draining(&mut phase) => {}
+            () = ended(&mut end) => {}
+        }
+    }
+
+    /// Why the server ends the connection, if it does.
+    fn say_why(&self, end: Option<End>, out: &mut Vec<u8>) {
+        match end {
+            Some(End::Draining) => out.extend(b"{\"bye\":\"draining\"}\n"),
+            Some(End::Overdue) => {
+                let why = "a long line was begun and did not come within limits.receiving_timeout";
+                self.source.metrics.refused(&self.source.admission.metrics, Code::Busy);
+                refusal_line(out, 0, &Refusal::new(Code::Busy, why));
+            }
+            Some(End::Finished | End::Broken) | None => {}
         }
     }
 
@@ -273,8 +204,8 @@ impl Connection {
                 window.is_empty()
             };
             let last = end.is_some() && all_settled;
-            if last && end == Some(End::Draining) {
-                out.extend(b"{\"bye\":\"draining\"}\n");
+            if last {
+                self.say_why(end, &mut out);
             }
             if !out.is_empty() {
                 let written = async {
@@ -297,6 +228,36 @@ impl Connection {
             }
             self.news.notified().await;
         }
+    }
+}
+
+/// Reads and drops what still comes. A connection closed with something unread would be reset, and the client would lose
+/// the last answers.
+pub(super) async fn read_to_end(read: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+    let mut dropped = vec![0; READ_BYTES];
+    while read.read(&mut dropped).await? > 0 {}
+    Ok(())
+}
+
+pub(super) async fn draining(phase: &mut watch::Receiver<Phase>) {
+    // A node that is gone is draining, too.
+    let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
+}
+
+async fn ended(end: &mut watch::Receiver<Option<End>>) {
+    let _ = end.wait_for(Option::is_some).await;
+}
+
+/// A line of which more has come than anybody may send without asking.
+struct LongLine {
+    due: Instant,
+    _room: Room,
+}
+
+async fn overdue(line: Option<&LongLine>) {
+    match line {
+        Some(line) => tokio::time::sleep_until(line.due.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -350,7 +311,7 @@ struct Batch<'c> {
     sender: Arc<dyn Acknowledge>,
     now: Timestamp,
     read_at: Instant,
-    lines: Vec<(Need, Result<Vec<crate::rules::Taken>, Refusal>)>,
+    lines: Vec<(Need, Result<Takers, Refusal>)>,
 }
 
 impl<'c> Batch<'c> {
@@ -380,9 +341,9 @@ impl<'c> Batch<'c> {
         self.add(0, Err(refusal)).await;
     }
 
-    async fn add(&mut self, bytes: usize, takers: Result<Vec<crate::rules::Taken>, Refusal>) {
+    async fn add(&mut self, bytes: usize, takers: Result<Takers, Refusal>) {
         let credits = &self.connection.source.admission.credits;
-        let records = takers.as_ref().map_or(0, Vec::len) as u64;
+        let records = takers.as_ref().map_or(0, Takers::len) as u64;
         let need = if records == 0 { Need::default() } else { credits.need(records, bytes as u64) };
         if !credits.try_take(need) {
             // What was admitted before must be on its way, or its credits would never come back.
@@ -410,13 +371,13 @@ impl<'c> Batch<'c> {
         for (line, (_, takers)) in (first..).zip(self.lines.drain(..)) {
             match takers {
                 Ok(takers) => admission.send(&self.sender, line, takers, &mut deliveries),
-                Err(refusal) => self.connection.settled(line, EventOutcome::Refused(refusal)),
+                Err(refusal) => self.connection.settled(vec![(line, EventOutcome::Refused(refusal))]),
             }
         }
         admission.deliver(&mut deliveries);
+        self.connection.has_room_or_ends().await;
         // The next batch is received now.
         self.now = Timestamp::now();
         self.read_at = Instant::now();
-        tokio::task::yield_now().await;
     }
 }

@@ -18,6 +18,8 @@ pub struct Window {
     duplicates: u64,
     lsn: Lsn,
     refusals: Vec<(u64, Refusal)>,
+    /// What the refusals take that are not told yet, of settled and of other lines.
+    refusal_bytes: usize,
     /// What was acknowledged last.
     acknowledged: u64,
 }
@@ -48,9 +50,14 @@ impl Window {
 
     /// Settles a line.
     pub fn settle(&mut self, line: u64, outcome: EventOutcome) -> Option<Returned> {
+        let bytes = match &outcome {
+            EventOutcome::Refused(refusal) => refusal_bytes(refusal),
+            _ => 0,
+        };
         let open = self.line(line)?;
         open.outcome = Some(outcome);
         let returned = Returned { need: open.need, read_at: open.read_at };
+        self.refusal_bytes += bytes;
         while self.open.front().is_some_and(|line| line.outcome.is_some()) {
             let Some(outcome) = self.open.pop_front().and_then(|line| line.outcome) else { break };
             self.settled += 1;
@@ -71,6 +78,7 @@ impl Window {
     pub fn tell(&mut self, out: &mut Vec<u8>) {
         for (line, refusal) in self.refusals.drain(..) {
             refusal_line(out, line, &refusal);
+            self.refusal_bytes -= refusal_bytes(&refusal);
         }
         if self.settled > self.acknowledged {
             self.acknowledged = self.settled;
@@ -94,10 +102,15 @@ impl Window {
         self.settled > self.acknowledged
     }
 
-    /// Refusals that were not told yet.
-    pub fn untold(&self) -> usize {
-        self.refusals.len()
+    /// What the refusals take that were not told yet, in bytes.
+    pub fn refusal_bytes(&self) -> usize {
+        self.refusal_bytes
     }
+}
+
+/// What a refusal takes until it is told.
+fn refusal_bytes(refusal: &Refusal) -> usize {
+    size_of::<(u64, Refusal)>() + refusal.message.len()
 }
 
 /// Appends `{"refused":…}`; line 0 is the connection itself.
@@ -129,11 +142,12 @@ mod tests {
         window.settle(1, EventOutcome::Duplicate(Lsn(3)));
         assert_eq!(told(&mut window), "{\"ack\":2,\"duplicates\":1,\"lsn\":9}\n");
         window.settle(3, EventOutcome::Refused(Refusal::new(Code::Conflict, "say \"no\"")));
+        assert!(window.refusal_bytes() > "say \"no\"".len());
         assert_eq!(
             told(&mut window),
             "{\"refused\":3,\"code\":\"conflict\",\"message\":\"say \\\"no\\\"\"}\n{\"ack\":3,\"duplicates\":1,\"lsn\":9}\n"
         );
-        assert_eq!(told(&mut window), "");
+        assert_eq!((told(&mut window).as_str(), window.refusal_bytes()), ("", 0));
         window.settle(4, EventOutcome::Accepted(Lsn(8)));
         assert_eq!(told(&mut window), "{\"ack\":4,\"duplicates\":1,\"lsn\":9}\n");
         assert!(window.is_empty() && window.settle(4, EventOutcome::Accepted(Lsn(8))).is_none());

@@ -22,7 +22,7 @@ mod segments;
 mod tests;
 mod writer;
 
-pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX};
+pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX, try_block};
 pub use committer::{Committed, Committer};
 pub use error::JournalError;
 pub use group::{Entry, Group, GroupCommit};

@@ -37,7 +37,7 @@ pub(super) fn uuid(data_dir: &Place) -> Result<Option<Uuid>, JournalError> {
     let numbers = if dir.exists().map_err(at(&dir.path, "look for"))? { list(&dir)?.numbers } else { Vec::new() };
     let Some(oldest) = numbers.first() else { return Ok(None) };
     let path = segment::path(&dir.path, *oldest);
-    let about = About::read(&*segment::open_read_only(&*dir.disk, &path)?, &path)?;
+    let about = About::read(&segment::open_read_only(&*dir.disk, &path)?, &path)?;
     Ok(Some(about.header.uuid()))
 }
 
@@ -128,7 +128,7 @@ fn check_sealed(
             // The seal may be all that a killed process wrote of it: not durable yet, though it can be read.
             dir.disk.sync(&path).map_err(at(&path, "sync"))?;
         }
-        let about = About::read(&*segment::open_read_only(&*dir.disk, &path)?, &path)?;
+        let about = About::read(&segment::open_read_only(&*dir.disk, &path)?, &path)?;
         check_header(&about.header, number, uuid, &path)?;
         let end = about.end();
         let next = after.number;
@@ -192,7 +192,7 @@ mod tests {
 
     fn about(data_dir: &Path, number: u64) -> About {
         let path = segment_path(data_dir, number);
-        About::read(&*segment::open_read_only(&RealDisk, &path).unwrap(), &path).unwrap()
+        About::read(&segment::open_read_only(&RealDisk, &path).unwrap(), &path).unwrap()
     }
 
     /// Whatever step of a rollover the crash came after, nothing is lost and appending goes on.

@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction,
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
 };
 use uuid::Uuid;
 
 use super::block::{Block, BlockError, BlockHeader};
-use super::error::{JournalError, at};
-use crate::disk::{Disk, Place, ReadOnly};
+use super::error::{JournalError, at, guarded, in_file};
+use crate::disk::{Disk, Place};
 use crate::model::codec::{self, CodecError};
 use crate::model::ids::Lsn;
+use crate::pages::{Pages, Unchanged};
 
 /// Blocks by the LSN of their first record.
 pub(super) const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");
@@ -73,7 +74,9 @@ pub(super) fn sync_dir(dir: &Place) -> Result<(), JournalError> {
 pub(super) fn create(dir: &Place, header: &SegmentHeader) -> Result<(), JournalError> {
     let path = path(&dir.path, header.number);
     let unfinished = path.with_extension("redb.tmp");
-    let database = dir.disk.create(&builder(SMALL_CACHE_BYTES), &unfinished).map_err(at(&unfinished, "create"))?;
+    let storage = dir.disk.create(&unfinished).map_err(at(&unfinished, "create"))?;
+    let pages = Pages::create(storage).map_err(in_file(&unfinished))?;
+    let database = database(pages, &unfinished, SMALL_CACHE_BYTES)?;
     commit(&database, &unfinished, |transaction| {
         transaction.open_table(BLOCKS)?;
         transaction.open_table(ABOUT)?.insert(HEADER, with_crc(header).as_slice())?;
@@ -86,25 +89,21 @@ pub(super) fn create(dir: &Place, header: &SegmentHeader) -> Result<(), JournalE
 
 /// Opens a segment for appending.
 pub(super) fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
-    disk.open(&builder(cache_bytes), path).map_err(at(path, "open"))
+    let storage = disk.open(path).map_err(at(path, "open"))?;
+    database(Pages::open(storage).map_err(in_file(path))?, path, cache_bytes)
 }
 
-fn builder(cache_bytes: usize) -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(cache_bytes);
-    builder
+/// Opens a segment that nobody appends to. Its file is not changed; any number of readers can have it open.
+pub(super) fn open_read_only(disk: &dyn Disk, path: &Path) -> Result<Database, JournalError> {
+    let storage = disk.open_to_read(path).map_err(at(path, "open"))?;
+    database(Unchanged::open(storage).map_err(in_file(path))?, path, SMALL_CACHE_BYTES)
 }
 
-/// Opens a segment that nobody appends to. If the last process did not come to close it, it is closed properly first.
-pub(super) fn open_read_only(disk: &dyn Disk, path: &Path) -> Result<ReadOnly, JournalError> {
-    let open_read_only = || disk.open_read_only(&builder(SMALL_CACHE_BYTES), path);
-    match open_read_only() {
-        Err(DatabaseError::RepairAborted) => {
-            drop(open(disk, path, SMALL_CACHE_BYTES)?);
-            open_read_only().map_err(at(path, "open"))
-        }
-        other => other.map_err(at(path, "open")),
-    }
+fn database(pages: impl StorageBackend, path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
+    guarded(path, || {
+        let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(pages);
+        opened.map_err(at(path, "open"))
+    })
 }
 
 /// Says that the segment is full.
@@ -121,7 +120,7 @@ pub(super) fn commit(
     path: &Path,
     change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
 ) -> Result<(), JournalError> {
-    let run = || {
+    let run = || -> Result<(), redb::Error> {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_two_phase_commit(true);
@@ -129,7 +128,7 @@ pub(super) fn commit(
         change(&transaction)?;
         Ok(transaction.commit()?)
     };
-    run().map_err(at::<redb::Error>(path, "write"))
+    guarded(path, || run().map_err(at(path, "write")))
 }
 
 /// What a segment says of itself.
@@ -142,8 +141,8 @@ pub(super) struct About {
 
 impl About {
     /// Reads `database`, whose file is `path`.
-    pub fn read(database: &dyn ReadableDatabase, path: &Path) -> Result<About, JournalError> {
-        let (header, seal, last) = Self::rows(database).map_err(at::<redb::Error>(path, "read"))?;
+    pub fn read(database: &Database, path: &Path) -> Result<About, JournalError> {
+        let (header, seal, last) = guarded(path, || Self::rows(database).map_err(at(path, "read")))?;
         let header = header.ok_or_else(|| JournalError::corrupt(path, "it has no header"))?;
         let last_block = last.map(|(key, value)| check_block(path, key, value)).transpose()?;
         Ok(About {
@@ -154,9 +153,7 @@ impl About {
     }
 
     #[expect(clippy::type_complexity, reason = "three optional rows, named where they are used")]
-    fn rows(
-        database: &dyn ReadableDatabase,
-    ) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>, Option<(u64, Vec<u8>)>), redb::Error> {
+    fn rows(database: &Database) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>, Option<(u64, Vec<u8>)>), redb::Error> {
         let transaction = database.begin_read()?;
         let about = transaction.open_table(ABOUT)?;
         let row = |name| Ok::<_, redb::Error>(about.get(name)?.map(|value| value.value().to_vec()));
@@ -194,7 +191,7 @@ pub(super) fn decode_header(path: &Path, key: Lsn, value: &[u8]) -> Result<Block
 pub(super) fn block_error(path: &Path, key: Lsn, error: &BlockError) -> JournalError {
     match error {
         BlockError::Format(found) if *found > FORMAT => {
-            JournalError::NewerFormat { file: path.to_path_buf(), found: *found }
+            JournalError::NewerFormat { file: path.to_path_buf(), found: (*found).into() }
         }
         error => JournalError::corrupt(path, format!("the block that starts at LSN {key} cannot be read: {error}")),
     }
@@ -210,7 +207,9 @@ fn with_crc<T: Encode>(value: &T) -> Vec<u8> {
 
 fn without_crc<T: Decode<()>>(bytes: &[u8], path: &Path, row: &str) -> Result<T, JournalError> {
     match bytes.first() {
-        Some(&found) if found > FORMAT => return Err(JournalError::NewerFormat { file: path.to_path_buf(), found }),
+        Some(&found) if found > FORMAT => {
+            return Err(JournalError::NewerFormat { file: path.to_path_buf(), found: found.into() });
+        }
         _ => {}
     }
     let wrong = |what: &str| JournalError::corrupt(path, format!("its {row} cannot be read: {what}"));

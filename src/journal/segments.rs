@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
-use super::error::{JournalError, at};
+use super::error::{JournalError, at, guarded};
 use super::segment::{self, BLOCKS, SegmentHeader};
-use crate::disk::{Place, ReadOnly};
+use crate::disk::Place;
 use crate::model::ids::Lsn;
 
 /// Sealed segments that stay open: as many as there are readers that are likely to lag in different places.
@@ -47,7 +47,7 @@ pub(super) struct Segments {
     /// Last committed position.
     last_lsn: AtomicU64,
     /// Sealed segments that are open, by number, the one last used at the end.
-    open: Mutex<Vec<(u64, ReadOnly)>>,
+    open: Mutex<Vec<(u64, Arc<Database>)>>,
 }
 
 impl fmt::Debug for Segments {
@@ -99,7 +99,7 @@ impl Segments {
     ) -> Result<T, JournalError> {
         let state = self.state();
         if lsn >= state.active.header.first_lsn {
-            return read_blocks(&self.dir.path, &*state.active.database, &state.active.header, read);
+            return read_blocks(&self.dir.path, &state.active.database, &state.active.header, read);
         }
         let at = state.sealed.partition_point(|sealed| sealed.last_lsn < lsn);
         match state.sealed.get(at) {
@@ -108,7 +108,7 @@ impl Segments {
                 let database = self.open_sealed(header.number)?;
                 // The writer need not wait for this read: a sealed file is never changed, and stays readable while open.
                 drop(state);
-                read_blocks(&self.dir.path, &*database, &header, read)
+                read_blocks(&self.dir.path, &database, &header, read)
             }
             _ => Err(JournalError::Trimmed { from: lsn, first: state.first_lsn() }),
         }
@@ -141,11 +141,13 @@ impl Segments {
         state.sealed.pop_front_if(|oldest| oldest.last_lsn < keep_from).map(|oldest| oldest.header.number)
     }
 
-    fn open_sealed(&self, number: u64) -> Result<ReadOnly, JournalError> {
+    fn open_sealed(&self, number: u64) -> Result<Arc<Database>, JournalError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = match open.iter().position(|(known, _)| *known == number) {
-            Some(at) => open.remove(at),
-            None => (number, segment::open_read_only(&*self.dir.disk, &segment::path(&self.dir.path, number))?),
+        let entry = if let Some(at) = open.iter().position(|(known, _)| *known == number) {
+            open.remove(at)
+        } else {
+            let path = segment::path(&self.dir.path, number);
+            (number, Arc::new(segment::open_read_only(&*self.dir.disk, &path)?))
         };
         if open.len() == SEALED_OPEN_MAX {
             open.remove(0);
@@ -179,12 +181,14 @@ pub(super) struct SegmentBlocks<'a> {
 
 fn read_blocks<T>(
     dir: &Path,
-    database: &dyn ReadableDatabase,
+    database: &Database,
     header: &SegmentHeader,
     read: impl FnOnce(&SegmentBlocks<'_>) -> Result<T, JournalError>,
 ) -> Result<T, JournalError> {
     let path = segment::path(dir, header.number);
-    let transaction = database.begin_read().map_err(at(&path, "read"))?;
-    let table = transaction.open_table(BLOCKS).map_err(at(&path, "read"))?;
-    read(&SegmentBlocks { header, path, table })
+    guarded(&path.clone(), || {
+        let transaction = database.begin_read().map_err(at(&path, "read"))?;
+        let table = transaction.open_table(BLOCKS).map_err(at(&path, "read"))?;
+        read(&SegmentBlocks { header, path, table })
+    })
 }

@@ -44,6 +44,9 @@ impl Identities {
 
     /// Counts an identity.
     pub fn push(&mut self, seen: Seen) {
+        if self.recent.len() == self.recent.capacity() {
+            self.recent.reserve_exact(self.recent.len() / 2 + 1);
+        }
         self.recent.push_back(seen);
         match &mut self.index {
             Some(index) => {

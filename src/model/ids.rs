@@ -1,8 +1,13 @@
 //! Names and positions: what identifies an entity, a record, a decision. All newtypes, so that no two can be mixed up.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
 /// Partitions that keys hash to. Fixed for ever: stored data and other nodes rely on it.
@@ -49,34 +54,90 @@ impl Version {
     }
 }
 
-/// Entity type and key: which thing an input is about. Cheap to clone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+/// Entity type and key: which thing an input is about. One allocation, cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
 pub struct EntityKey {
-    /// Name of the entity type, as declared in the rules.
-    pub kind: Arc<str>,
-    /// The key, any UTF-8 text (also with NUL), at most `limits.key_bytes_max` bytes.
-    pub key: Arc<str>,
+    /// The type's name, then the key.
+    text: Arc<str>,
+    kind_bytes: u32,
 }
 
 impl EntityKey {
     /// The entity `key` of type `kind`.
-    pub fn new(kind: impl Into<Arc<str>>, key: impl Into<Arc<str>>) -> Self {
-        EntityKey { kind: kind.into(), key: key.into() }
+    pub fn new(kind: impl AsRef<str>, key: impl AsRef<str>) -> Self {
+        let (kind, key) = (kind.as_ref(), key.as_ref());
+        let mut text = String::with_capacity(kind.len() + key.len());
+        text.push_str(kind);
+        text.push_str(key);
+        EntityKey { text: text.into(), kind_bytes: kind.len() as u32 }
+    }
+
+    /// Name of the entity type, as declared in the rules.
+    pub fn kind(&self) -> &str {
+        &self.text[..self.kind_bytes as usize]
+    }
+
+    /// The key, any UTF-8 text (also with NUL), at most `limits.key_bytes_max` bytes.
+    pub fn key(&self) -> &str {
+        &self.text[self.kind_bytes as usize..]
     }
 
     /// The fixed partition this entity belongs to: the first 10 bits of the BLAKE3 hash of type, NUL, key.
     pub fn partition(&self) -> Partition {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.kind.as_bytes()).update(&[0]).update(self.key.as_bytes());
+        hasher.update(self.kind().as_bytes()).update(&[0]).update(self.key().as_bytes());
         let hash = hasher.finalize();
         let bytes = hash.as_bytes();
         Partition(u16::from_be_bytes([bytes[0], bytes[1]]) % PARTITIONS)
     }
 }
 
+impl Hash for EntityKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl Ord for EntityKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.kind(), self.key()).cmp(&(other.kind(), other.key()))
+    }
+}
+
+impl PartialOrd for EntityKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Stored as two strings.
+impl Encode for EntityKey {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.kind().encode(encoder)?;
+        self.key().encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for EntityKey {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let mut text = String::decode(decoder)?;
+        let kind_bytes = text.len() as u32;
+        text.push_str(&String::decode(decoder)?);
+        Ok(EntityKey { text: text.into(), kind_bytes })
+    }
+}
+
+bincode::impl_borrow_decode!(EntityKey);
+
+impl fmt::Debug for EntityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for EntityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.kind, &*self.key)
+        write!(f, "{} {:?}", self.kind(), self.key())
     }
 }
 

@@ -21,6 +21,32 @@ pub fn parse(bytes: &[u8], depth_max: usize) -> Result<Value, Refusal> {
     Ok(value)
 }
 
+/// Cuts a JSON array into the texts of its elements, without reading them further than that takes; none if there are more
+/// than `count_max`. An element may turn out to be no JSON when it is parsed.
+///
+/// # Errors
+/// `invalid_json` or `too_deep` if its elements cannot be told apart.
+pub fn elements(bytes: &[u8], count_max: usize) -> Result<Option<Vec<&[u8]>>, Refusal> {
+    let reader = Reader { jiter: Jiter::new(bytes), bytes, depth_left: 0, depth_max: usize::from(u8::MAX) };
+    let mut jiter = Jiter::new(bytes);
+    let mut cut = || {
+        let mut elements = Vec::new();
+        let mut next = jiter.next_array()?;
+        while let Some(peek) = next {
+            if elements.len() == count_max {
+                return Ok(None);
+            }
+            let start = jiter.current_index();
+            jiter.known_skip(peek)?;
+            elements.push(jiter.slice_to_current(start));
+            next = jiter.array_step()?;
+        }
+        jiter.finish()?;
+        Ok(Some(elements))
+    };
+    cut().map_err(|error| reader.invalid(&error))
+}
+
 struct Reader<'j> {
     jiter: Jiter<'j>,
     bytes: &'j [u8],
@@ -220,7 +246,13 @@ fn write_with(out: &mut Vec<u8>, value: &Value, numbers: &NumberForms) {
 
 /// Appends a JSON string.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("writing into memory cannot fail");
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        serde_json::to_writer(out, text).expect("writing into memory cannot fail");
+        return;
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 /// ECMAScript's form of a double, with all digits: plain up to 21 digits, then with an exponent.
@@ -273,6 +305,24 @@ mod tests {
 
     fn round_trip(text: &str) -> String {
         to_string(&parse(text.as_bytes(), 64).unwrap())
+    }
+
+    /// If this failed, an event of a batch would be another one than was sent, or a batch could be of any length.
+    #[test]
+    fn elements_are_cut_as_they_stand() {
+        let cut = |text: &'static str, max| {
+            let elements = elements(text.as_bytes(), max);
+            elements
+                .map(|all| all.map(|all| all.into_iter().map(|one| str::from_utf8(one).unwrap()).collect::<Vec<_>>()))
+        };
+        assert_eq!(cut(" [ ] ", 0).unwrap(), Some(vec![]));
+        let text = r#"[{"a":"],[ \" x"} , [1, [2]],3.50 ,null]"#;
+        let elements = vec![r#"{"a":"],[ \" x"}"#, "[1, [2]]", "3.50", "null"];
+        assert_eq!(cut(text, 4).unwrap(), Some(elements));
+        assert_eq!(cut(text, 3).unwrap(), None);
+        for wrong in ["", "[", "[1", "[1,]", "[1]x", "{}", "[1 2]"] {
+            assert_eq!(cut(wrong, 4).unwrap_err().code, Code::InvalidJson, "{wrong}");
+        }
     }
 
     #[test]

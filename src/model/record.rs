@@ -5,8 +5,9 @@ use bincode::{Decode, Encode};
 use super::codec::{self, CodecError};
 use super::event::PackedEvent;
 use super::ids::{EntityKey, Lsn, PayloadHash, Revision, Version};
+use super::packed::Packed;
 use super::time::Timestamp;
-use super::value::{Packed, Value};
+use super::value::Value;
 
 /// Format of encoded records.
 pub const RECORD_FORMAT: u8 = 1;

@@ -7,10 +7,11 @@ use super::codec::{self, CodecError};
 use super::identities::Identities;
 use super::ids::{Lsn, Revision, Version};
 use super::number::Decimal;
+use super::packed::Packed;
 use super::record::{DecisionState, SinkProgress};
 use super::sort_key::SortKey;
 use super::time::Timestamp;
-use super::value::{Map, Packed, Value};
+use super::value::{Map, Value};
 
 /// Format of encoded states.
 pub const STATE_FORMAT: u8 = 1;
@@ -33,7 +34,7 @@ pub struct State {
     pub missing: u64,
     pub identities: Identities,
     /// For the system's own entities.
-    pub progress: Option<SinkProgress>,
+    pub progress: Option<Box<SinkProgress>>,
 }
 
 /// A merged value.
@@ -80,10 +81,18 @@ impl FieldState {
 }
 
 impl FieldState {
+    /// The merged value, if it is a single one.
+    pub fn packed(&self) -> Option<&Packed> {
+        match self {
+            FieldState::Register { value, .. } | FieldState::Extreme { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
     /// Whether there is a value: something was merged and has not been taken away since.
     pub fn is_present(&self) -> bool {
         match self {
-            FieldState::Register { value, .. } => !matches!(value.unpack(), Value::Null),
+            FieldState::Register { value, .. } => !value.is_null(),
             FieldState::By(entries) => entries.iter().any(|(_, entry)| entry.is_present()),
             _ => true,
         }
@@ -114,12 +123,14 @@ pub struct LsnBook {
 
 impl LsnBook {
     /// Notes that the record of `version` was committed at `lsn`.
-    pub fn note(&mut self, version: Version, lsn: Lsn, ledger: &[LedgerEntry]) {
+    /// `standing` are the versions of the standing decisions after it, if it made any.
+    pub fn note(&mut self, version: Version, lsn: Lsn, standing: Option<&[Version]>) {
         self.version = version;
         self.last = lsn;
-        if ledger.iter().any(|entry| entry.version == version) {
+        if let Some(standing) = standing {
             // A replay notes what the book may know already.
-            self.decisions.retain(|(known, _)| *known != version && ledger.iter().any(|entry| entry.version == *known));
+            self.decisions.retain(|(known, _)| *known != version && standing.contains(known));
+            self.decisions.reserve_exact(1);
             self.decisions.push((version, lsn));
         }
     }
@@ -137,6 +148,12 @@ impl State {
     /// The ledger's entry of a decision.
     pub fn decision(&self, name: &str, element: Option<&str>) -> Option<&LedgerEntry> {
         self.ledger.iter().find(|entry| &*entry.name == name && entry.element.as_deref() == element)
+    }
+
+    /// The versions of the records that made the decisions as they stand, if the last record made any.
+    pub fn standing(&self) -> Option<Box<[Version]>> {
+        let is_last = |entry: &LedgerEntry| entry.version == self.version;
+        self.ledger.iter().any(is_last).then(|| self.ledger.iter().map(|entry| entry.version).collect())
     }
 
     /// The stored form.
@@ -197,7 +214,7 @@ mod tests {
             }],
             missing: 5,
             identities,
-            progress: Some(SinkProgress { delivered: Lsn(9), offset: 300 }),
+            progress: Some(Box::new(SinkProgress { delivered: Lsn(9), offset: 300 })),
         }
     }
 
@@ -216,8 +233,8 @@ mod tests {
         assert_eq!(State::decode(&bytes).unwrap(), full());
         assert_eq!(hex(&State::default().encode()), "010000000000000000000000");
         let mut book = LsnBook::default();
-        book.note(Version(9), Lsn(1000), &full().ledger);
-        book.note(Version(10), Lsn(70_000), &full().ledger);
+        book.note(Version(9), Lsn(1000), Some(&[Version(9)]));
+        book.note(Version(10), Lsn(70_000), None);
         let bytes = codec::encode(STATE_FORMAT, &book);
         assert_eq!(hex(&bytes), "010afc701101000109fbe803");
         assert_eq!(codec::decode::<LsnBook>(STATE_FORMAT, &bytes).unwrap(), book);
@@ -235,17 +252,12 @@ mod tests {
 
     #[test]
     fn the_book_knows_the_last_record_and_those_of_standing_decisions() {
-        let entry = |name: &str, version| LedgerEntry {
-            name: name.into(),
-            version: Version(version),
-            ..full().ledger[0].clone()
-        };
         let mut book = LsnBook::default();
-        book.note(Version(1), Lsn(10), &[entry("a", 1)]);
-        book.note(Version(2), Lsn(20), &[entry("a", 1), entry("b", 2)]);
-        book.note(Version(3), Lsn(30), &[entry("a", 1), entry("b", 2)]);
-        book.note(Version(4), Lsn(40), &[entry("a", 4), entry("b", 2)]);
-        book.note(Version(5), Lsn(50), &[entry("a", 4), entry("b", 2)]);
+        book.note(Version(1), Lsn(10), Some(&[Version(1)]));
+        book.note(Version(2), Lsn(20), Some(&[Version(1), Version(2)]));
+        book.note(Version(3), Lsn(30), None);
+        book.note(Version(4), Lsn(40), Some(&[Version(4), Version(2)]));
+        book.note(Version(5), Lsn(50), None);
         let known: Vec<_> = (1..=5).map(|version| book.lsn_of(Version(version)).map(|lsn| lsn.0)).collect();
         assert_eq!(known, [None, Some(20), None, Some(40), Some(50)]);
     }

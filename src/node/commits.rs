@@ -28,7 +28,7 @@ impl Commits {
         let records = commit.tags.len();
         let mut by_shard: Vec<Vec<_>> = (0..shards.count()).map(|_| Vec::new()).collect();
         for (lsn, tag) in commit.tags {
-            by_shard[usize::from(tag.shard)].push((tag.entity, tag.version, lsn, tag.pending));
+            by_shard[usize::from(tag.shard)].push((lsn, tag.record));
         }
         // Before the new end is told: a checkpoint cuts there, and its copies must know every position up to the cut.
         for (shard, records) in by_shard.into_iter().enumerate() {

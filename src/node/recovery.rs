@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::actors::{Entity, HandedOver, load_stored};
+use crate::actors::{HandedOver, Kept};
 use crate::config::Tuning;
 use crate::disk::Place;
 use crate::journal::{Journal, JournalError, JournalOptions};
@@ -10,7 +10,6 @@ use crate::metrics::TypeMetrics;
 use crate::model::codec::CodecError;
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::record::Record;
-use crate::model::state::{LsnBook, State};
 use crate::rules::Ruleset;
 use crate::store::{CheckpointWriter, Store, StoreError, StoreOptions, TypeMark};
 
@@ -134,6 +133,7 @@ pub struct Recovered {
 }
 
 /// Applies the journal's records above the watermark.
+#[expect(clippy::implicit_hasher, reason = "the node has one such map")]
 pub fn replay(
     opened: &Opened,
     types: &HashMap<std::sync::Arc<str>, std::sync::Arc<TypeMetrics>>,
@@ -159,43 +159,42 @@ pub fn replay(
         }
     }
     let (records, bytes) = (replay.records, replay.bytes);
-    let entities = replay.held.into_iter().map(|(key, (entity, stored))| (key, handed_over(&entity, stored))).collect();
+    let entities = replay.changed().map(|(key, kept, stored)| (key, handed_over(&kept, stored))).collect();
     Ok(Recovered { entities, records, bytes })
 }
 
-fn handed_over(entity: &Entity, stored: Version) -> HandedOver {
-    HandedOver { version: entity.version(), stored, book_stale: true, listed: true, bytes: entity.encode() }
+fn handed_over(kept: &Kept, stored: Version) -> HandedOver {
+    HandedOver { version: kept.entity.version(), stored, listed: true, bytes: kept.encode() }
 }
 
 struct Replay<'a> {
     opened: &'a Opened,
     types: &'a HashMap<std::sync::Arc<str>, std::sync::Arc<TypeMetrics>>,
     /// Replayed entities, each with the version the store has.
-    held: HashMap<EntityKey, (Entity, Version)>,
+    held: HashMap<EntityKey, (Kept, Version)>,
     records: u64,
     bytes: u64,
 }
 
 impl Replay<'_> {
     fn record(&mut self, record: &Record, lsn: Lsn) -> Result<(), RecoveryError> {
-        let (entity, _) = match self.held.entry(record.entity.clone()) {
+        let (kept, _) = match self.held.entry(record.entity.clone()) {
             std::collections::hash_map::Entry::Occupied(held) => held.into_mut(),
             std::collections::hash_map::Entry::Vacant(free) => {
-                let stored = load_stored(&self.opened.store, &record.entity)?;
-                let version = stored.as_ref().map_or(Version(0), Entity::version);
-                let fresh = || Entity::new(record.entity.clone(), State::default(), LsnBook::default());
-                free.insert((stored.unwrap_or_else(fresh), version))
+                let stored = Kept::load(&self.opened.store, &record.entity)?;
+                let version = stored.as_ref().map_or(Version(0), |kept| kept.entity.version());
+                free.insert((stored.unwrap_or_default(), version))
             }
         };
-        let (missing, version) = (entity.state().missing, entity.version());
-        entity.replay(record, lsn).map_err(|state| RecoveryError::Gap {
+        let (missing, version) = (kept.entity.state().missing, kept.entity.version());
+        kept.replay(record, lsn).map_err(|state| RecoveryError::Gap {
             entity: record.entity.to_string(),
             lsn,
             found: record.version.0,
             state: state.0,
         })?;
-        if let Some(metrics) = self.types.get(&record.entity.kind) {
-            metrics.missing_changed(missing, entity.state().missing);
+        if let Some(metrics) = self.types.get(record.entity.kind()) {
+            metrics.missing_changed(missing, kept.entity.state().missing);
             if version == Version(0) {
                 metrics.entities.inc();
             }
@@ -204,9 +203,16 @@ impl Replay<'_> {
         Ok(())
     }
 
+    /// Lets go of what is held; returns what of it the store does not have. A recovery that was cut short may have stored
+    /// the rest, with records that this one has not come to yet.
+    fn changed(&mut self) -> impl Iterator<Item = (EntityKey, Kept, Version)> {
+        let held = self.held.drain().map(|(key, (kept, stored))| (key, kept, stored));
+        held.filter(|(_, kept, stored)| kept.entity.version() > *stored)
+    }
+
     /// Writes what is held, so that a long journal does not need memory for all its entities.
     fn store_held(&mut self, highest: Lsn) -> Result<(), RecoveryError> {
-        let writes = self.held.drain().map(|(_, (entity, _))| entity.write()).collect();
+        let writes = self.changed().map(|(key, kept, _)| kept.write(key)).collect();
         CheckpointWriter::new(self.opened.store.clone()).write(writes, highest)?;
         Ok(())
     }

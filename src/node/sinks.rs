@@ -67,7 +67,8 @@ impl Sinks {
         let mut sinks = Sinks { phase, threads: Vec::new(), running: Vec::new() };
         for declared in &setup.config.sinks {
             let entity = EntityKey::new(SINK_KIND, declared.name.as_str());
-            let stored = setup.shards.read(&entity).await.and_then(|snapshot| snapshot.state.progress);
+            let stored =
+                setup.shards.read(&entity).await.and_then(|snapshot| snapshot.state.progress).map(|progress| *progress);
             let is_new = stored.is_none();
             let progress = stored.unwrap_or_else(|| first_progress(declared, setup.journal));
             if is_new {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::start::NodeError;
-use crate::config::{Address, Config, HTTP_SOURCE, Secret, Source, SourceKind};
+use crate::config::{Address, Config, HTTP_SOURCE, Limits, Secret, Source, SourceKind};
 use crate::ingress::{Admission, Decoder, Phase, SourceMetrics, TcpSource};
 
 /// A bound listener of a source.
@@ -71,7 +71,7 @@ pub(super) fn serve_tcp(
     token: Option<Secret>,
     decoders: &mut HashMap<String, Decoder>,
     admission: &Arc<Admission>,
-    connections_max: u64,
+    limits: &Limits,
     phase: watch::Receiver<Phase>,
     runtime: &Runtime,
 ) -> Result<JoinHandle<()>, NodeError> {
@@ -83,7 +83,7 @@ pub(super) fn serve_tcp(
         admission: admission.clone(),
         decoder: take_decoder(decoders, &bound.source.name.value)?,
         token,
-        connections_max,
+        limits: limits.clone(),
         metrics: SourceMetrics::new(&admission.metrics, &bound.source.name.value),
         phase,
         connections: AtomicU64::new(0),

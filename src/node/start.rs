@@ -15,15 +15,16 @@ use super::commits::Commits;
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
+use super::open_files;
 use super::prepare::Prepared;
 use super::recovery::{self, Opened, Recovered, RecoveryError};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
 use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::admin::{self, Api, NodeState};
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::egress::write_cloud_event;
-use crate::ingress::{Admission, Credits, Deliver, Gate, Phase, SourceMetrics};
+use crate::ingress::{Admission, Credits, Deliver, Gate, Phase, Receiving, SourceMetrics};
 use crate::journal::{Journal, JournalReader, JournalWriter, spawn_writer};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::{EntityKey, Lsn};
@@ -60,8 +61,10 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
         .enable_all()
         .build()
         .map_err(|source| NodeError::Start { what: "the I/O threads", source })?;
+    let mut limits = config.tuning.limits.clone();
+    limits.connections_max = open_files::connections_max(limits.connections_max, config.sources.len());
     let outcome = actix::System::new().block_on(async {
-        let node = Starting { config, prepared, runtime: &runtime }.run().await?;
+        let node = Starting { config, limits, prepared, runtime: &runtime }.run().await?;
         terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
         node.drain().await;
         Ok(())
@@ -72,6 +75,8 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
 
 struct Starting<'a> {
     config: &'a Config,
+    /// As configured, and as the system allows.
+    limits: Limits,
     prepared: Prepared,
     runtime: &'a Runtime,
 }
@@ -151,7 +156,7 @@ impl Starting<'_> {
                         token.clone(),
                         &mut self.prepared.decoders,
                         &admission,
-                        self.config.tuning.limits.connections_max,
+                        &self.limits,
                         phase.subscribe(),
                         self.runtime,
                     )?);
@@ -269,6 +274,7 @@ impl Starting<'_> {
         Arc::new(Admission {
             ruleset: self.prepared.ruleset.clone(),
             credits: Credits::new(limits.in_flight_records_max, limits.in_flight_bytes_max),
+            receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
             metrics: shared.metrics.clone(),
             deliver: delivering(shards.clone()),
@@ -355,9 +361,10 @@ impl Starting<'_> {
             ruleset: self.prepared.ruleset.clone(),
             metrics: shared.metrics.clone(),
             token: self.config.server.token.clone(),
-            limits: self.config.tuning.limits.clone(),
+            limits: self.limits.clone(),
             committed: shared.committed.clone(),
             state,
+            fatal: shared.fatal.clone(),
             render_decisions: Arc::new(move |_, record| {
                 let render = |decision| {
                     let mut out = Vec::new();

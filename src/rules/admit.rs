@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
+use smallvec::SmallVec;
+
 use super::bindings::EventBindings;
 use super::compile::{EntityRules, FieldRules, KeyRules};
 use super::expr::{Expr, Fault, Root};
@@ -13,10 +15,11 @@ use crate::config::glob_matches;
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
 use crate::model::json;
+use crate::model::packed::Packed;
 use crate::model::record::{EventInput, Merge, MergeValue, Take};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
-use crate::model::value::{Packed, Value};
+use crate::model::value::Value;
 
 /// So many event types are remembered with their takers; more are worked out anew each time.
 const ROUTES_MAX: usize = 10_000;
@@ -40,6 +43,9 @@ pub struct Taken {
     /// Every merge the event asks for, whether it will change anything or not.
     pub merges: Vec<Merge>,
 }
+
+/// What each taker makes of an event; most events have one.
+pub type Takers = SmallVec<[Box<Taken>; 1]>;
 
 /// The entity types that take an event type, each with the fields that do.
 #[derive(Debug)]
@@ -70,9 +76,9 @@ impl Ruleset {
     ///
     /// # Errors
     /// The refusal, if any taker cannot take it.
-    pub fn admit(&self, event: &Event) -> Result<Vec<Taken>, Refusal> {
+    pub fn admit(&self, event: &Event) -> Result<Takers, Refusal> {
         let route = self.route(&event.kind);
-        let mut takers = Vec::with_capacity(route.0.len());
+        let mut takers = Takers::new();
         let mut shared = None;
         for (rules, fields) in &route.0 {
             let admission = Admission { rules, event, key_bytes_max: self.key_bytes_max };
@@ -151,7 +157,7 @@ impl Admission<'_> {
     }
 
     /// What the entity type makes of the event; `None` where its `if` leaves it out.
-    fn take(&self, fields: &[u16], shared: &mut Shared) -> Result<Option<Taken>, Refusal> {
+    fn take(&self, fields: &[u16], shared: &mut Shared) -> Result<Option<Box<Taken>>, Refusal> {
         let plain = EventBindings { event: self.event, time: None };
         if let Some(condition) = &self.rules.condition
             && !self.test("`if`", condition, &plain)?
@@ -174,13 +180,13 @@ impl Admission<'_> {
         }
         let (packed, payload) = shared.get_or_insert_with(|| (self.event.packed(), self.event.payload_hash())).clone();
         let input = EventInput { event: packed, payload, id, time };
-        Ok(Some(Taken {
+        Ok(Some(Box::new(Taken {
             rules: self.rules.clone(),
-            entity: EntityKey { kind: self.rules.name.clone(), key },
+            entity: EntityKey::new(&self.rules.name, key),
             identity: IdentityHash::of(&self.event.source, input.id()),
             input,
             merges,
-        }))
+        })))
     }
 
     fn time(&self, expr: &Expr, bindings: &EventBindings<'_>) -> Result<Timestamp, Refusal> {

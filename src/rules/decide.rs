@@ -10,10 +10,11 @@ use crate::config::{Duplicates, Policy};
 use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::{EntityKey, PayloadHash, Revision};
+use crate::model::packed::Packed;
 use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record, SinkProgress};
 use crate::model::state::{FieldState, LedgerEntry, State};
 use crate::model::time::Timestamp;
-use crate::model::value::{Map, Packed, Value};
+use crate::model::value::{Map, Value};
 
 /// What came of an event.
 #[derive(Debug)]
@@ -44,24 +45,24 @@ pub enum Outcome {
 }
 
 /// Decides an event. `prior` is the payload under which its identity counted before, if it did.
-pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
-    let rules = taken.rules;
+pub fn decide(state: &State, taken: Box<Taken>, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
+    let Taken { rules, entity, identity, input, merges } = *taken;
     let now = now.max(state.now);
     let forget_before = lapsed(&rules, state, now);
     // An identity whose window is over is forgotten with the record that counts it again.
     let is_over = |seen: Seen| forget_before.is_some_and(|before| seen.at_ms < before.millis());
-    match prior.filter(|_| !state.identities.get(taken.identity).is_some_and(is_over)) {
-        Some(payload) if payload == taken.input.payload => return Verdict::Duplicate,
+    match prior.filter(|_| !state.identities.get(identity).is_some_and(is_over)) {
+        Some(payload) if payload == input.payload => return Verdict::Duplicate,
         Some(_) if rules.duplicates == Duplicates::Lenient => return Verdict::Duplicate,
         Some(_) => return Verdict::Conflict,
         None => {}
     }
     let is_first = state.version.0 == 0;
-    let (merges, changed) = effective(&rules, state, taken.merges, &taken.input);
+    let (merges, changed) = effective(&rules, state, merges, &input);
     let outcome = if merges.is_empty() { Outcome::Stale } else { Outcome::Merged };
     let touched = |reads: &[u16]| is_first || merges.iter().any(|merge| reads.contains(&merge.slot));
 
-    let bindings = EntityBindings::new(&rules, &taken.entity.key, state, &changed);
+    let bindings = EntityBindings::new(&rules, entity.key(), state, &changed);
     let mut correlation = None;
     let mut errors = Vec::new();
     let mut decisions = Vec::new();
@@ -69,7 +70,7 @@ pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Time
         match revision(decision, &bindings, state.decision(&decision.name, None), now) {
             Ok(None) => {}
             Ok(Some(mut revision)) => {
-                let given = correlation.get_or_insert_with(|| correlation_of(state, &taken.input.event));
+                let given = correlation.get_or_insert_with(|| correlation_of(state, &input.event));
                 revision.correlation = given.clone();
                 decisions.push(revision);
             }
@@ -79,10 +80,10 @@ pub fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Time
     decisions.sort_by_key(|decision| decision.state != DecisionState::Withdrawn);
     let missing = if touched(&rules.complete_reads) { missing(&rules, &bindings) } else { state.missing };
     let record = Record {
-        entity: taken.entity,
+        entity,
         version: state.version.next(),
         now,
-        input: Input::Event(taken.input),
+        input: Input::Event(input),
         merges,
         decisions,
         messages: Vec::new(),

@@ -13,7 +13,7 @@ mod merge;
 #[cfg(test)]
 mod tests;
 
-pub use admit::{Ruleset, Taken};
+pub use admit::{Ruleset, Taken, Takers};
 pub use bindings::BodyBindings;
 pub use compile::{EntityRules, compile, compile_text};
 pub use decide::{Decided, Outcome, Verdict, decide, decide_progress};

@@ -31,7 +31,7 @@ pub struct EntityWrite {
 impl EntityWrite {
     /// Bytes of keys and values that this write puts into the file.
     pub fn stored_bytes(&self) -> usize {
-        let key = self.entity.kind.len() + 1 + self.entity.key.len();
+        let key = self.entity.kind().len() + 1 + self.entity.key().len();
         let identity = size_of::<IdentityRowKey>() + IDENTITY_ROW_BYTES;
         key + STATE_ROW_OVERHEAD_BYTES + self.row.state.len() + self.identities.len() * identity
     }
@@ -112,7 +112,7 @@ fn batch_len(writes: &[EntityWrite]) -> usize {
 }
 
 fn check(write: &EntityWrite, highest: Lsn) -> Result<(), StoreError> {
-    let why = if tables::entity_key(&write.entity.kind, &write.entity.key).is_none() {
+    let why = if tables::entity_key(write.entity.kind(), write.entity.key()).is_none() {
         "its type's name has a NUL"
     } else if write.row.state.len() > STATE_BYTES_MAX {
         "its state is larger than a row may be"
@@ -129,7 +129,7 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
     let mut gauges = GaugesInTransaction::open(transaction)?;
     let mut identities: Vec<(IdentityRowKey, StoredIdentity)> = Vec::new();
     for write in batch {
-        let EntityKey { kind, key } = &write.entity;
+        let (kind, key) = (write.entity.kind(), write.entity.key());
         let Some(key) = tables::entity_key(kind, key) else { continue }; // `check` has refused it
         let replaced = {
             let value = row::encode_state(&key, &write.row);

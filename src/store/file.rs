@@ -16,8 +16,9 @@ use uuid::Uuid;
 use super::error::{StoreError, guarded};
 use super::row;
 use super::tables::{self, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
-use crate::disk::Place;
+use crate::disk::{Place, Storage};
 use crate::model::ids::Lsn;
+use crate::pages::{self, Pages, PagesError};
 
 const FILE_NAME: &str = "state.redb";
 const UNFINISHED_NAME: &str = "state.redb.tmp";
@@ -65,8 +66,8 @@ impl Store {
         synced.map_err(|source| StoreError::Io { action: "sync the directory of", source })?;
         let file = dir.join(FILE_NAME);
         guarded(|| {
-            let opened = file.disk.open(&builder(options), &file.path);
-            let database = opened.map_err(|error| opening(error, &file.path))?;
+            let storage = file.disk.open(&file.path).map_err(|error| in_file(error.into()))?;
+            let database = database(Pages::open(storage).map_err(in_file)?, options, &file.path)?;
             let uuid = check_marks(&database.begin_read()?)?;
             Ok(Store { inner: Arc::new(Inner { database, uuid, file }) })
         })
@@ -154,10 +155,22 @@ fn check_marks(reading: &ReadTransaction) -> Result<Uuid, StoreError> {
     Ok(Uuid::from_bytes(tables::read_mark(reading, UUID)?))
 }
 
-fn builder(options: StoreOptions) -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(options.cache_bytes);
-    builder
+fn database(pages: Pages<Storage>, options: StoreOptions, path: &Path) -> Result<Database, StoreError> {
+    let opened = Database::builder().set_cache_size(options.cache_bytes).create_with_backend(pages);
+    opened.map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_path_buf() },
+        other => other.into(),
+    })
+}
+
+fn in_file(error: PagesError) -> StoreError {
+    match error {
+        PagesError::Newer { found } => {
+            StoreError::NewerFormat { what: "file", found: found.into(), expected: pages::FORMAT.into() }
+        }
+        PagesError::Damaged(what) => StoreError::corrupt_file(what),
+        PagesError::Io(source) => StoreError::Io { action: "open", source },
+    }
 }
 
 /// Makes the store, unless another process was faster. The lock on the directory keeps two that start at once from
@@ -174,7 +187,8 @@ fn create(dir: &Place, options: StoreOptions) -> Result<(), StoreError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
-    let database = disk.create(&builder(options), &unfinished).map_err(|error| opening(error, &path))?;
+    let storage = disk.create(&unfinished).map_err(io)?;
+    let database = database(Pages::create(storage).map_err(in_file)?, options, &path)?;
     update(&database, write_first)?;
     drop(database);
     disk.rename(&unfinished, &path).map_err(io)
@@ -188,11 +202,4 @@ fn write_first(transaction: &WriteTransaction) -> Result<(), StoreError> {
     tables::put_mark(&mut meta, UUID, Uuid::new_v4().as_bytes())?;
     tables::put_mark(&mut meta, WATERMARK, &Lsn::ZERO)?;
     tables::put_mark(&mut meta, HIGHEST_LSN, &Lsn::ZERO)
-}
-
-fn opening(error: redb::DatabaseError, path: &Path) -> StoreError {
-    match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_path_buf() },
-        other => other.into(),
-    }
 }

@@ -68,14 +68,14 @@ impl<'txn> GaugesInTransaction<'txn> {
     }
 
     /// Counts one row of `kind`; see [`TypeGauges::replace`].
-    pub(super) fn replace(&mut self, kind: &Arc<str>, old: Option<u64>, new: u64) -> Result<(), StoreError> {
+    pub(super) fn replace(&mut self, kind: &str, old: Option<u64>, new: u64) -> Result<(), StoreError> {
         if !self.changed.contains_key(kind) {
             let key = kind.as_bytes();
             let stored = match self.table.get(key)? {
                 Some(found) => row::decode_record("gauges", key, found.value())?,
                 None => TypeGauges::default(),
             };
-            self.changed.insert(Arc::clone(kind), stored);
+            self.changed.insert(kind.into(), stored);
         }
         let counted = self.changed.get_mut(kind).is_some_and(|gauges| gauges.replace(old, new));
         if counted { Ok(()) } else { Err(StoreError::corrupt("gauges", kind.as_bytes(), "it counts too few rows")) }

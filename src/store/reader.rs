@@ -14,7 +14,7 @@ use crate::model::ids::{EntityKey, IdentityHash};
 impl Store {
     /// The stored state of `entity`.
     pub fn get(&self, entity: &EntityKey) -> Result<Option<StoredRow>, StoreError> {
-        let Some(key) = tables::entity_key(&entity.kind, &entity.key) else { return Ok(None) };
+        let Some(key) = tables::entity_key(entity.kind(), entity.key()) else { return Ok(None) };
         self.read(|transaction| match transaction.open_table(ENTITIES)?.get(key.as_slice())? {
             Some(found) => Ok(Some(row::view_state(&key, found.value())?.to_owned())),
             None => Ok(None),
@@ -23,7 +23,7 @@ impl Store {
 
     /// Identity `id` of `entity`, if it is one of those that spilled out of the state row.
     pub fn identity(&self, entity: &EntityKey, id: IdentityHash) -> Result<Option<StoredIdentity>, StoreError> {
-        let Some(key) = tables::entity_key(&entity.kind, &entity.key) else { return Ok(None) };
+        let Some(key) = tables::entity_key(entity.kind(), entity.key()) else { return Ok(None) };
         let key = tables::identity_key(tables::identity_owner(&key), id);
         self.read(|transaction| match transaction.open_table(IDENTITIES)?.get(&key)? {
             Some(found) => Ok(Some(row::decode_identity(&key, found.value())?)),
@@ -54,7 +54,7 @@ impl Store {
                     break;
                 }
                 row::view_state(key.value(), value.value())?;
-                keys.push(tables::parse_entity_key(key.value())?.key);
+                keys.push(tables::parse_entity_key(key.value())?.key().into());
             }
             Ok(keys)
         })

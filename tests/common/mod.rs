@@ -2,15 +2,19 @@
 //! knows the inside of Turnstile; what it expects is what the interfaces promise.
 #![allow(dead_code, unused_imports)] // each test binary uses a part of it
 
+pub mod around;
 pub mod dataset;
 pub mod http;
 pub mod orders;
 pub mod server;
+pub mod steps;
 pub mod tcp;
 
 use std::fmt::Write as _;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub use dataset::instant;
 pub use http::{Http, Response};
 pub use server::{Server, Setup};
 pub use tcp::{Client, Outcome, deliver};
@@ -29,6 +33,14 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain: {what}");
         std::thread::sleep(POLL);
+    }
+}
+
+/// A number that the environment may set: a seed, or how often something is done, of which `make soak` wants more.
+pub fn from_env<T: FromStr>(name: &str, otherwise: T) -> T {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Err(_) => otherwise,
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::around::Around;
 use super::http::{Http, Response};
 use super::tcp::Client;
 use super::{percent, wait_for};
@@ -61,7 +62,7 @@ impl Setup {
     /// Writes the configuration; nothing runs yet.
     pub fn write(self) -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let server = Server { dir, token: self.token.clone(), running: None };
+        let server = Server { dir, token: self.token.clone(), around: Around::default(), running: None };
         server.rewrite(&self.text());
         server
     }
@@ -87,6 +88,7 @@ impl Setup {
 pub struct Server {
     dir: TempDir,
     token: Option<String>,
+    around: Around,
     running: Option<Running>,
 }
 
@@ -104,6 +106,11 @@ struct Lines {
 }
 
 impl Server {
+    /// What it is started in from now on.
+    pub fn set_around(&mut self, around: Around) {
+        self.around = around;
+    }
+
     /// Starts the binary on this directory and waits until `/readyz` says so.
     pub fn start(&mut self) {
         self.start_unready();
@@ -138,14 +145,23 @@ impl Server {
         (running.tcp, running.http) = (tcp, http);
     }
 
-    /// Starts the binary and kills it at once, wherever it is by then.
-    pub fn start_and_kill(&mut self) {
-        let mut child = self.spawn();
-        let mut first = String::new();
-        // The first line is the earliest moment at which something has happened for sure.
-        BufReader::new(child.stdout.take().expect("stdout is a pipe")).read_line(&mut first).expect("its stdout");
+    /// Starts the binary and kills it while it recovers: `looks` looks after its data folder is open. Tells whether it
+    /// had not said yet that it is ready.
+    pub fn start_and_kill_recovering(&mut self, looks: usize) -> bool {
+        let mut child = Owned(Some(self.spawn()));
+        let files = PathBuf::from(format!("/proc/{}/fd", child.get().id()));
+        let store = self.path("data/state.redb");
+        let is_open = || {
+            let open = std::fs::read_dir(&files).into_iter().flatten().flatten();
+            open.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|file| file == store)
+        };
+        wait_for("it opens its data", || is_open().then_some(()));
+        for _ in 0..looks {
+            is_open();
+        }
+        let mut child = child.0.take().expect("still owned");
         child.kill().expect("it can be killed");
-        child.wait().expect("it can be waited for");
+        child.wait_with_output().expect("its output").stdout.is_empty()
     }
 
     /// Runs it with the expectation that it ends by itself.
@@ -172,7 +188,10 @@ impl Server {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
+        let binary = env!("CARGO_BIN_EXE_turnstile").to_owned();
+        let words = [&self.around.program[..], &[binary]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).envs(self.around.env.iter().map(|(name, value)| (name, value)));
         command.arg("-c").arg(self.path("config.toml")).arg("run").current_dir(self.dir.path());
         command.stdin(Stdio::null()).env_remove("RUST_LOG");
         command
@@ -211,6 +230,14 @@ impl Server {
     pub fn restart(&mut self) {
         self.kill();
         self.start();
+    }
+
+    /// The most memory it has taken since it was started, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.running().child.id());
+        let status = std::fs::read_to_string(path).expect("the status of a process that runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        peak.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     /// Replaces the configuration.

@@ -32,12 +32,21 @@ impl Client {
     }
 
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Client> {
-        let stream = TcpStream::connect(address)?;
+        Client::over(TcpStream::connect(address)?)
+    }
+
+    /// A client on a connection that is there.
+    pub fn over(stream: TcpStream) -> std::io::Result<Client> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         let replies = BufReader::new(stream.try_clone()?);
         Ok(Client { stream, replies })
+    }
+
+    /// The client's end of the connection.
+    pub fn local_port(&self) -> u16 {
+        self.stream.local_addr().expect("an address").port()
     }
 
     /// Sends one line.

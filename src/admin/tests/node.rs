@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::super::{Api, NodeState, configure};
 use crate::actors::{self, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics, Secret};
-use crate::ingress::{Admission, Credits, Decoder, Gate, SourceMetrics};
+use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
@@ -133,6 +133,7 @@ impl Node {
         let admission = Admission {
             ruleset: ruleset.clone(),
             credits: Credits::new(100_000, 1 << 30),
+            receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(move |deliveries| {
@@ -154,6 +155,7 @@ impl Node {
             limits,
             committed: committed_told,
             state: state_told,
+            fatal: Arc::new(|error| panic!("{error}")),
             render_decisions: Arc::new(|lsn, record| {
                 let names = record.decisions.iter().map(|decision| &decision.name);
                 names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
@@ -281,7 +283,7 @@ struct Settle {
 impl Settle {
     fn commit(&self, committed: Committed<Tag>) {
         let shards = self.shards.get().expect("nothing is committed before the shard is there");
-        let record = |(lsn, tag): (Lsn, Tag)| (tag.entity, tag.version, lsn, tag.pending);
+        let record = |(lsn, tag): (Lsn, Tag)| (lsn, tag.record);
         // Before anybody is answered, so that a test sees the position of what it was told of.
         self.committed.send_replace(committed.last_lsn);
         shards.committed(0, actors::Committed(committed.tags.into_iter().map(record).collect()));

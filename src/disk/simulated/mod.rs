@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use redb::{Builder, Database, DatabaseError, StorageBackend, StorageError};
+use redb::StorageBackend;
 
-use super::{Disk, DiskFile, Found, Lock, ReadOnly};
+use super::{Disk, DiskFile, Found, Lock, Storage};
 use content::Content;
 use image::{Change, Entry, FileId, NameChange};
 pub use image::{Image, Io, Shadow};
@@ -318,37 +318,19 @@ impl Disk for SimDisk {
         Ok(Box::new(self.handle(file)))
     }
 
-    fn create(&self, builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
+    fn create(&self, path: &Path) -> io::Result<Storage> {
         let file = self.alive()?.open_or_make(path)?;
-        builder.create_with_backend(self.handle(file))
+        Ok(Storage::new(self.handle(file)))
     }
 
-    fn open(&self, builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
-        let machine = self.alive()?;
-        let file = machine.file(path)?;
-        not_empty(&machine.view.files[&file])?;
-        drop(machine);
-        builder.create_with_backend(self.handle(file))
+    fn open(&self, path: &Path) -> io::Result<Storage> {
+        let file = self.alive()?.file(path)?;
+        Ok(Storage::new(self.handle(file)))
     }
 
-    /// As redb does it, but for the backend: nothing is written, and what would need it is refused.
-    fn open_read_only(&self, _: &Builder, path: &Path) -> Result<ReadOnly, DatabaseError> {
-        let machine = self.alive()?;
-        let content = machine.view.files[&machine.file(path)?].clone();
-        drop(machine);
-        not_empty(&content)?;
-        let mut builder = Builder::new();
-        builder.set_repair_callback(redb::RepairSession::abort);
-        Ok(Arc::new(builder.create_with_backend(Copied(Mutex::new(content)))?))
+    fn open_to_read(&self, path: &Path) -> io::Result<Storage> {
+        self.open(path)
     }
-}
-
-/// redb makes a database of an empty file where it is asked to create one.
-fn not_empty(content: &Content) -> Result<(), StorageError> {
-    if content.length() == 0 {
-        return Err(StorageError::Io(io::Error::new(io::ErrorKind::InvalidData, "the file is empty")));
-    }
-    Ok(())
 }
 
 /// An open file.
@@ -400,33 +382,5 @@ impl DiskFile for Handle {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
-    }
-}
-
-/// What a file held when it was opened to be read; the marks redb makes while it has it open go nowhere.
-#[derive(Debug)]
-struct Copied(Mutex<Content>);
-
-impl StorageBackend for Copied {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().length())
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.lock().unwrap().read(offset, out)
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.lock().unwrap().set_length(length);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().unwrap().write(offset, bytes);
-        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Who is told what, and when: nothing before its commit, nothing later than that.
 
+use std::sync::Arc;
+
 use super::{Folder, Harness, Wiring, added, order, wait_until};
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, Lsn};
@@ -103,7 +105,7 @@ fn a_key_is_listed_as_unsaved_until_it_is_stored() {
     let (_folder, mut harness) = start();
     let events: Vec<Event> = (0..30).map(|n| added(&format!("e{n}"), &format!("k{n:02}"), 1)).collect();
     harness.settle(&events[..20]);
-    let kind = order("").kind;
+    let kind: Arc<str> = order("").kind().into();
     let unsaved = |harness: &Harness, after: Option<&str>, prefix: &str, limit| {
         let keys = harness.block_on(harness.shards.unsaved(&kind, after, prefix, limit));
         keys.iter().map(ToString::to_string).collect::<Vec<_>>()

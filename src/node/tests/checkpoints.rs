@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Folder, Harness, Wiring, added, event, order, wait_until};
-use crate::actors::load_stored;
+use crate::actors::Kept;
 use crate::model::codec;
 use crate::model::event::Event;
 use crate::model::identities::{IDENTITIES_IN_STATE_MAX, Identities};
@@ -38,10 +38,10 @@ fn check_watermark(harness: &Harness) {
     for (entity, version) in last {
         let row = harness.store.get(&entity).unwrap().unwrap_or_else(|| panic!("{entity} is not stored"));
         assert!(row.version >= version, "{entity}: version {} is stored, {} is committed", row.version.0, version.0);
-        let stored = load_stored(&harness.store, &entity).unwrap().unwrap().snapshot();
-        assert!(stored.lsns.version >= version, "{entity}: the row lacks positions below the watermark");
-        for entry in stored.state.ledger.iter().filter(|entry| entry.version <= version) {
-            assert!(stored.lsns.lsn_of(entry.version).is_some(), "{entity}: {} has no position", entry.name);
+        let stored = Kept::load(&harness.store, &entity).unwrap().unwrap();
+        assert!(stored.book.version >= version, "{entity}: the row lacks positions below the watermark");
+        for entry in stored.entity.state().ledger.iter().filter(|entry| entry.version <= version) {
+            assert!(stored.book.lsn_of(entry.version).is_some(), "{entity}: {} has no position", entry.name);
         }
     }
 }
@@ -189,7 +189,7 @@ fn identities_beyond_the_rows_own_are_known_for_ever() {
     assert!(matches!(recovered.settle(&[conflict])[..], [EventOutcome::Refused(_)]), "its payload is known, too");
     // What still is in the row is of the youngest.
     let row = recovered.store.get(&key).unwrap().unwrap();
-    let stored = load_stored(&recovered.store, &key).unwrap().unwrap();
+    let stored = Kept::load(&recovered.store, &key).unwrap().unwrap().entity;
     assert_eq!(stored.state().identities.overflow().len(), 0);
     assert_eq!(row.version, stored.version());
 }

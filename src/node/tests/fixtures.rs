@@ -45,8 +45,8 @@ times = { on = "Mentioned", take = "count" }
 "#;
 
 /// Decides as the rules do, but panics in `order` for events whose id begins with `panic`.
-pub(super) fn decide(state: &State, taken: Taken, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
-    assert!(!(taken.input.event.id.starts_with("panic") && &*taken.entity.kind == "order"), "a rule went wrong");
+pub(super) fn decide(state: &State, taken: Box<Taken>, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
+    assert!(!(taken.input.event.id.starts_with("panic") && taken.entity.kind() == "order"), "a rule went wrong");
     rules::decide(state, taken, prior, now)
 }
 

@@ -16,7 +16,7 @@ use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Record;
-use crate::model::settle::{Acknowledge, EventOutcome, Ticket};
+use crate::model::settle::{Acknowledge, EventOutcome, Outcomes, Ticket};
 use crate::node::checkpoint::Checkpoint;
 use crate::node::checkpointer::{Checkpointer, slices};
 use crate::node::commits::Commits;
@@ -35,8 +35,12 @@ pub(super) struct Told {
 }
 
 impl Acknowledge for Told {
-    fn settled(&self, line: u64, outcome: EventOutcome) {
-        self.outcomes.lock().unwrap().entry(line).or_default().push(outcome);
+    fn settled(&self, outcomes: Outcomes) {
+        let mut told = self.outcomes.lock().unwrap();
+        for (line, outcome) in outcomes {
+            told.entry(line).or_default().push(outcome);
+        }
+        drop(told);
         self.more.notify_all();
     }
 }

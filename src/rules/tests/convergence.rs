@@ -10,9 +10,10 @@ use super::{Came, Machine, oracle, ruleset, second};
 use crate::model::codec;
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, IdentityHash};
+use crate::model::packed::Packed;
 use crate::model::record::DecisionState;
 use crate::model::state::State;
-use crate::model::value::{Map, Packed, Value};
+use crate::model::value::{Map, Value};
 use crate::rules::{completeness, evolve};
 
 /// Events in the order they come, some of them again; the clock stands still now and then, and even goes back.
@@ -147,7 +148,7 @@ fn assert_document(
     shown: &[Option<Value>],
     read: &[Option<Value>],
 ) {
-    let document = machine.document(&entity.kind, &entity.key);
+    let document = machine.document(entity.kind(), entity.key());
     let Some(Value::Map(fields)) = document.get("fields") else { panic!("no fields") };
     let Some(Value::Map(derived)) = document.get("derived") else { panic!("no derived values") };
     for (n, expected) in shown.iter().enumerate() {

@@ -93,7 +93,7 @@ impl Machine {
         Ok(takers.into_iter().map(|taken| self.take(taken, now)).collect())
     }
 
-    fn take(&mut self, taken: Taken, now: Timestamp) -> Came {
+    fn take(&mut self, taken: Box<Taken>, now: Timestamp) -> Came {
         let state = self.states.entry(taken.entity.clone()).or_default();
         let prior = state.identities.get(taken.identity).map(|seen| seen.payload);
         let Decided { record, errors, .. } = match decide(state, taken, prior, now) {

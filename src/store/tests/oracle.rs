@@ -64,7 +64,7 @@ impl Oracle {
     fn gauges(&self) -> BTreeMap<String, TypeGauges> {
         let mut gauges: BTreeMap<String, TypeGauges> = BTreeMap::new();
         for (entity, row) in &self.rows {
-            let gauge = gauges.entry(entity.kind.to_string()).or_default();
+            let gauge = gauges.entry(entity.kind().to_owned()).or_default();
             gauge.entities += 1;
             gauge.missing.resize(64, 0);
             for (bit, count) in gauge.missing.iter_mut().enumerate() {
@@ -76,9 +76,9 @@ impl Oracle {
 
     fn check(&self, store: &Store) {
         for kind in KINDS {
-            let expected: Vec<_> = self.rows.keys().filter(|entity| &*entity.kind == kind).collect();
+            let expected: Vec<_> = self.rows.keys().filter(|entity| entity.kind() == kind).collect();
             let listed = store.keys(kind, None, "", 100).unwrap();
-            assert_eq!(listed, expected.iter().map(|entity| entity.key.clone()).collect::<Vec<_>>());
+            assert_eq!(listed, expected.iter().map(|entity| entity.key().into()).collect::<Vec<_>>());
             for key in KEYS {
                 let entity = EntityKey::new(kind, key);
                 assert_eq!(store.get(&entity).unwrap(), self.rows.get(&entity).cloned());

@@ -39,7 +39,7 @@ fn an_entity_is_stored_whole_or_not_at_all() {
     }
     let error = CheckpointWriter::new(store.clone()).write(writes, Lsn(2000)).unwrap_err();
     let StoreError::VersionRegression { entity, stored, offered } = error else { panic!("{error}") };
-    assert_eq!((&*entity.key, stored, offered), ("c", Version(5), Version(4)));
+    assert_eq!((entity.key(), stored, offered), ("c", Version(5), Version(4)));
 
     let found = |key: &str| {
         let entity = EntityKey::new("order", key);

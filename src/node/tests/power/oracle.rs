@@ -185,7 +185,7 @@ impl Oracle {
             *latest = lsn;
             if let Some(event) = logged.event {
                 events.push(event);
-                let is_new = counted.entry(&logged.entity.kind).or_default().insert(event);
+                let is_new = counted.entry(logged.entity.kind()).or_default().insert(event);
                 ensure!(is_new, "event {event} counted twice for {}", logged.entity);
             }
         }
@@ -225,8 +225,8 @@ impl Oracle {
         let field = |slot: usize| state.fields.get(slot)?.as_ref()?.value();
         let total: i64 = events.iter().map(|event| self.events[*event].n).sum();
         let times = events.len() as i64;
-        let mine = events.iter().all(|event| self.events[*event].key == *entity.key);
-        let expected: &[(usize, i64)] = match &*entity.kind {
+        let mine = events.iter().all(|event| self.events[*event].key == *entity.key());
+        let expected: &[(usize, i64)] = match entity.kind() {
             // In name order: last, times, total.
             "order" => &[(1, times), (2, total)],
             "tally" => &[(0, times)],

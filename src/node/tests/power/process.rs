@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::super::fixtures;
-use crate::actors::{Copies, Entity, Slice, load_stored};
+use crate::actors::{Copies, Entity, Kept, Slice};
 use crate::config::Tuning;
 use crate::disk::Place;
 use crate::disk::simulated::SimDisk;
@@ -84,6 +84,8 @@ pub enum Told {
 pub struct Tag {
     pub entity: EntityKey,
     pub version: Version,
+    /// As in [`LsnBook::note`].
+    standing: Option<Box<[Version]>>,
     told: Told,
 }
 
@@ -97,11 +99,10 @@ pub enum Taking {
 
 /// An entity in memory.
 struct Live {
-    state: State,
+    entity: Entity,
+    /// Where its committed records are.
     book: LsnBook,
     stored: Version,
-    committed: Version,
-    book_stale: bool,
     listed: bool,
     /// Senders of duplicates that wait for a commit.
     waiting: Vec<(Version, usize)>,
@@ -124,7 +125,7 @@ pub struct Process {
     committer: Committer<Tag>,
     live: BTreeMap<EntityKey, Live>,
     changed: Vec<EntityKey>,
-    copies: Copies,
+    copies: Copies<EntityKey>,
     /// The checkpoint under way, and how much was journaled when it began.
     checkpoint: Option<(Checkpoint, u64)>,
     pacing: Pacing,
@@ -152,8 +153,8 @@ impl Process {
             .entities
             .into_iter()
             .map(|(key, handed)| {
-                let entity = Entity::decode(key.clone(), &handed.bytes).unwrap();
-                let live = Live { book_stale: true, listed: true, ..Live::new(&entity, handed.stored) };
+                let kept = Kept::decode(&handed.bytes).unwrap();
+                let live = Live { listed: true, ..Live::new(kept, handed.stored) };
                 (key, live)
             })
             .collect();
@@ -206,7 +207,7 @@ impl Process {
     /// How far the sink was when it was last noted.
     pub fn progress(&mut self) -> Result<Option<SinkProgress>, String> {
         let entity = EntityKey::new("$sink", SINK);
-        Ok(self.live(&entity)?.state.progress.clone())
+        Ok(self.live(&entity)?.entity.state().progress.as_deref().cloned())
     }
 
     /// What the sink's file holds.
@@ -216,10 +217,9 @@ impl Process {
 
     fn live(&mut self, key: &EntityKey) -> Result<&mut Live, String> {
         if !self.live.contains_key(key) {
-            let stored = load_stored(&self.store, key).map_err(told)?;
-            let fresh = || Entity::new(key.clone(), State::default(), LsnBook::default());
-            let entity = stored.unwrap_or_else(fresh);
-            self.live.insert(key.clone(), Live::new(&entity, entity.version()));
+            let kept = Kept::load(&self.store, key).map_err(told)?.unwrap_or_default();
+            let stored = kept.entity.version();
+            self.live.insert(key.clone(), Live::new(kept, stored));
         }
         Ok(self.live.get_mut(key).unwrap())
     }
@@ -227,7 +227,7 @@ impl Process {
     /// A state, and where its records are.
     pub fn known(&mut self, key: &EntityKey) -> Result<(State, LsnBook), String> {
         let live = self.live(key)?;
-        Ok((live.state.clone(), live.book.clone()))
+        Ok((live.entity.state().clone(), live.book.clone()))
     }
 
     /// Gives an event to its takers: what each made of it, and whether that is settled already.
@@ -246,25 +246,26 @@ impl Process {
         Ok(takings)
     }
 
-    fn take(&mut self, number: usize, taken: Taken, clock: Clock) -> Result<(Taking, bool), String> {
+    fn take(&mut self, number: usize, taken: Box<Taken>, clock: Clock) -> Result<(Taking, bool), String> {
         let (key, identity) = (taken.entity.clone(), taken.identity);
         let store = self.store.clone();
         let live = self.live(&key)?;
-        let prior = match live.state.identities.get(identity) {
+        let state = live.entity.state();
+        let prior = match state.identities.get(identity) {
             Some(seen) => Some(seen.payload),
-            None if live.state.identities.has_spilled() => {
+            None if state.identities.has_spilled() => {
                 store.identity(&key, identity).map_err(told)?.map(|stored| stored.payload)
             }
             None => None,
         };
-        match rules::decide(&live.state, taken, prior, clock.time) {
+        match rules::decide(state, taken, prior, clock.time) {
             Verdict::Record(decided) => {
                 let state = self.record(&decided.record, Told::Sender(number))?;
                 Ok((Taking::Recorded(Box::new((decided.record, state))), false))
             }
             Verdict::Duplicate => {
-                let version = live.state.version;
-                let is_settled = version <= live.committed;
+                let version = state.version;
+                let is_settled = version <= live.book.version;
                 if !is_settled {
                     live.waiting.push((version, number));
                 }
@@ -277,12 +278,12 @@ impl Process {
     fn record(&mut self, record: &Record, told: Told) -> Result<State, String> {
         let key = &record.entity;
         let live = self.live(key)?;
-        rules::evolve(&mut live.state, record);
-        let (state, is_listed) = (live.state.clone(), std::mem::replace(&mut live.listed, true));
+        live.entity.replay(record).expect("it was made for this state");
+        let (state, is_listed) = (live.entity.state().clone(), std::mem::replace(&mut live.listed, true));
         if !is_listed {
             self.changed.push(key.clone());
         }
-        let tag = Tag { entity: key.clone(), version: record.version, told };
+        let tag = Tag { entity: key.clone(), version: record.version, standing: state.standing(), told };
         let has_decision = !record.decisions.is_empty();
         self.committer.append(vec![Entry { bytes: record.encode(), has_decision, tag }]);
         Ok(state)
@@ -300,11 +301,10 @@ impl Process {
                 Told::Sink(done) => drop(done.send(lsn)),
             }
             let live = self.live.get_mut(&tag.entity).unwrap();
-            live.committed = tag.version;
-            live.book.note(tag.version, lsn, &live.state.ledger);
+            live.book.note(tag.version, lsn, tag.standing.as_deref());
             settled
                 .extend(live.waiting.extract_if(.., |(version, _)| *version <= tag.version).map(|(_, number)| number));
-            self.copies.ripen(&tag.entity, tag.version);
+            self.copies.ripen(&tag.entity, &tag.entity, &live.book);
         }
         self.committed = last_lsn;
         self.pass_slice(clock)?;
@@ -322,13 +322,10 @@ impl Process {
         }
         for key in self.copies.ask(entities_max) {
             let live = self.live.get_mut(&key).unwrap();
-            let write = Entity::new(key.clone(), live.state.clone(), live.book.clone()).write();
-            live.book_stale = live.book.version < live.state.version;
-            live.listed = live.book_stale;
-            if live.book_stale {
-                self.changed.push(key);
-            }
-            self.copies.made(write, live.committed);
+            live.listed = false;
+            self.copies.wait_for_one();
+            self.copies.came(key.clone(), live.entity.copy());
+            self.copies.ripen(&key, &key, &live.book);
         }
         self.pass_slice(clock)?;
         // At any time, not only after a checkpoint: what may go may go.
@@ -349,7 +346,7 @@ impl Process {
             let Some(live) = self.live.get_mut(&key) else { continue };
             live.stored = version;
             if let Some(last) = spilled {
-                live.state.identities.spill_through(last);
+                live.entity.spilled(last);
             }
         }
         if is_last && let Some((checkpoint, journaled)) = self.checkpoint.take() {
@@ -367,7 +364,8 @@ impl Process {
         let entity = EntityKey::new("$sink", SINK);
         let mut recorded = Vec::new();
         for (progress, done) in notes {
-            let record = rules::decide_progress(entity.clone(), &self.live(&entity)?.state, progress, clock.time);
+            let record =
+                rules::decide_progress(entity.clone(), self.live(&entity)?.entity.state(), progress, clock.time);
             let state = self.record(&record, Told::Sink(done))?;
             recorded.push((record, state));
         }
@@ -383,24 +381,16 @@ impl Process {
     /// Forgets what the store has whole, as passivation does.
     pub fn passivate(&mut self) {
         self.live.retain(|_, live| {
-            let is_idle = live.committed == live.state.version && live.waiting.is_empty();
-            let is_stored = live.stored == live.state.version && !live.book_stale && !live.listed;
+            let is_idle = live.book.version == live.entity.version() && live.waiting.is_empty();
+            let is_stored = live.stored == live.entity.version() && !live.listed;
             !(is_idle && is_stored)
         });
     }
 }
 
 impl Live {
-    fn new(entity: &Entity, stored: Version) -> Self {
-        let snapshot = entity.snapshot();
-        Live {
-            committed: snapshot.state.version,
-            state: snapshot.state,
-            book: snapshot.lsns,
-            stored,
-            book_stale: false,
-            listed: false,
-            waiting: Vec::new(),
-        }
+    fn new(kept: Kept, stored: Version) -> Self {
+        let Kept { entity, book } = kept;
+        Live { entity, book, stored, listed: false, waiting: Vec::new() }
     }
 }
