@@ -1,9 +1,12 @@
 # What people do with this repository. .ci/run does `lint` and `test` on a bare machine.
 
 ROUNDS ?= 20
+IMAGES ?= 200000
+# Another day, other power cuts; a failure says which seed to set.
+SEED ?= $(shell date +%Y%m%d)000000
 SECONDS_EACH ?= 3600
 
-.PHONY: run test lint bench soak fuzz
+.PHONY: run test lint bench soak soak-power soak-kill fuzz
 
 run: ## start the server with ./config.toml
 	cargo run --release --locked
@@ -20,8 +23,13 @@ lint: ## form, lints, dependencies (the last one where cargo-deny is installed)
 bench: ## speed of what is hot
 	cargo bench --locked
 
+soak: soak-power soak-kill ## faults, over and over: make soak IMAGES=200000 ROUNDS=100
+
+soak-power: ## disks that simulated power cuts leave: make soak-power IMAGES=2000 SEED=1
+	POWER_IMAGES=$(IMAGES) POWER_SEED=$(SEED) cargo test --locked --lib power_cut -- --nocapture
+
 # A round is 100 kills, a quarter of them during recovery, 5 stops under load, 10 disks that fill up and 2,000 damaged folders.
-soak: ## faults, over and over: 2,000 kills, 100 stops, 200 full disks, 40,000 damages, a minute of flood; or make soak ROUNDS=100
+soak-kill: ## the real program: 2,000 kills, 100 stops, 200 full disks, 40,000 damages, a minute of flood; or ROUNDS=100
 	@for round in $$(seq $(ROUNDS)); do echo "round $$round of $(ROUNDS)"; \
 	CRASH_SEED=$$round CRASH_KILLS=50 CRASH_STOPS=5 DISK_SEED=$$round DISK_ROUNDS=10 DAMAGE_SEED=$$round \
 	cargo test --locked --test crash --test disk --test damage || exit 1; done

@@ -1,12 +1,14 @@
 //! Turnstile: every key, single file. One actor per entity key, a durable journal, declared merges.
 //!
-//! The layers, lowest first, are `model`, `metrics`, `pages` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
-//! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
+//! The layers, lowest first, are `model`, `metrics`, `disk`, `pages` → `config` → `rules`, `journal`, `store` → `ingress`,
+//! `actors`, `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md
+//! has the map.
 
 pub mod actors;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod egress;
 #[doc(hidden)]
 pub mod fuzzing;

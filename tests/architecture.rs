@@ -15,7 +15,7 @@ use source::{code_only, names_after, unit_imports};
 /// what `model` defines, such as the codes of refusals.
 const LAYERS: &[&[&str]] = &[
     &["model"],
-    &["metrics", "telemetry", "vital", "pages"],
+    &["metrics", "telemetry", "vital", "disk", "pages"],
     &["config"],
     &["rules", "journal", "store"],
     &["ingress", "actors", "egress"],
@@ -46,7 +46,7 @@ const ABSENT: &[(&str, &[&str], &str)] = &[
 const CONFINED: &[(&str, &[&str], &str)] = &[
     (
         "redb::",
-        &["src/journal/", "src/store/", "src/pages/"],
+        &["src/journal/", "src/store/", "src/pages/", "src/disk/"],
         "only journal, store and what is beneath them know how things are kept",
     ),
     ("cel::", &["src/rules/expr/"], "only rules::expr knows which parser reads expressions"),

@@ -14,7 +14,8 @@ use std::process::{Command, Output};
 use common::{PATIENCE, Server, Setup};
 use redb::{ReadableDatabase, TableDefinition};
 use serde_json::json;
-use turnstile::pages;
+use turnstile::disk::{Disk, RealDisk};
+use turnstile::pages::Pages;
 
 const RULES: &str =
     "[entity.meter]\nkey = \"event.subject\"\n[entity.meter.fields]\nreadings = { on = \"Read\", take = \"count\" }\n";
@@ -161,7 +162,8 @@ fn change_row<K: redb::Key + 'static>(
     K::SelfType<'static>: Copy,
 {
     let table: TableDefinition<'_, K, &[u8]> = TableDefinition::new(table);
-    let database = redb::Builder::new().create_with_backend(pages::open(path).unwrap()).unwrap();
+    let database =
+        redb::Builder::new().create_with_backend(Pages::open(RealDisk.open(path).unwrap()).unwrap()).unwrap();
     let mut value = {
         let reading = database.begin_read().unwrap().open_table(table).unwrap();
         reading.get(key).unwrap().expect("the row").value().to_vec()

@@ -83,7 +83,7 @@ impl Entity {
     ///
     /// # Errors
     /// The version the state has, if records in between are missing.
-    pub(super) fn replay(&mut self, record: &Record) -> Result<(), Version> {
+    pub fn replay(&mut self, record: &Record) -> Result<(), Version> {
         if record.version > self.state.version.next() {
             return Err(self.state.version);
         }
@@ -94,7 +94,7 @@ impl Entity {
     }
 
     /// Its copy for the store.
-    pub(super) fn copy(&self) -> Copied {
+    pub fn copy(&self) -> Copied {
         let overflow = self.state.identities.overflow();
         let stored = overflow.map(|seen| (seen.id, StoredIdentity { payload: seen.payload, seen_ms: seen.at_ms }));
         let identities: Vec<_> = stored.collect();
@@ -111,7 +111,7 @@ impl Entity {
     }
 
     /// Drops identities that are rows of the store now.
-    pub(super) fn spilled(&mut self, last: IdentityHash) {
+    pub fn spilled(&mut self, last: IdentityHash) {
         self.state.identities.spill_through(last);
     }
 

@@ -71,7 +71,7 @@ pub struct Snapshot {
 }
 
 /// A copy of an entity for the store. Its book is added once its last record is committed.
-pub(super) struct Copied {
+pub struct Copied {
     pub version: Version,
     pub missing: u64,
     /// [`encode_state`], without the identities.

@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
 use super::actor::{EntityActor, Handle, Read, Shared};
-use super::copying::{Copying, Slice};
+use super::copying::{Copies, Slice};
 use super::entity::{Surroundings, Work};
 use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
@@ -106,7 +106,7 @@ pub struct Supervisor {
     pub(super) unsaved: BTreeSet<EntityKey>,
     /// Who waits for an entity to change.
     pub(super) watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
-    pub(super) copying: Copying,
+    pub(super) copying: Copies<SlotId>,
     pub(super) tick: u32,
 }
 
@@ -136,7 +136,7 @@ impl Supervisor {
             handed,
             handed_bytes,
             watchers: HashMap::new(),
-            copying: Copying::default(),
+            copying: Copies::default(),
             tick: 0,
         }
     }
@@ -330,7 +330,7 @@ impl Handler<Committed> for Supervisor {
                     let _ = watcher.send(());
                 }
             }
-            self.copying.ripen(slot, id);
+            self.copying.ripen(&id, &slot.key, &slot.book);
         }
         settled.tell();
         self.finish_slice();

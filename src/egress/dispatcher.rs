@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::cloud_event::write_cloud_event;
-use crate::journal::{JournalError, JournalReader};
+use crate::journal::{Block, Blocks, JournalError, JournalReader};
 use crate::metrics::Metrics;
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
@@ -47,7 +47,7 @@ pub enum SinkPhase {
 pub type NoteProgress = Box<dyn Fn(SinkProgress) -> oneshot::Receiver<Lsn> + Send>;
 
 /// What a dispatcher needs.
-pub struct Dispatcher {
+pub struct DispatcherSetup {
     pub name: String,
     pub server: String,
     pub sink: Box<dyn Sink>,
@@ -55,12 +55,35 @@ pub struct Dispatcher {
     pub journal: JournalReader,
     pub ruleset: Arc<Ruleset>,
     pub metrics: Arc<Metrics>,
-    pub committed: watch::Receiver<Lsn>,
-    pub phase: watch::Receiver<SinkPhase>,
     pub note: NoteProgress,
     /// The progress that is durable, for the journal's trimming.
     pub noted: Arc<AtomicU64>,
-    pub runtime: Handle,
+}
+
+/// Brings decisions to a sink, a delivery a step; waits for nobody but the sink.
+pub struct Dispatcher {
+    setup: DispatcherSetup,
+    blocks: Blocks,
+    /// What could not be delivered yet, or nothing.
+    gathered: Gathered,
+    /// How long to wait after the next failed delivery.
+    pause: Duration,
+    /// The progress that was noted last, when that was, and who tells that it is durable.
+    noted: SinkProgress,
+    noted_at: Instant,
+    noting: Option<oneshot::Receiver<Lsn>>,
+    delivered_since: bool,
+}
+
+/// What a step leaves to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to deliver.
+    More,
+    /// The sink has failed: to be tried again after this.
+    Retry(Duration),
+    /// All that is committed is delivered. If a time is given, there is something to note then.
+    Wait(Option<Duration>),
 }
 
 /// Why a dispatcher cannot go on: the journal cannot be read.
@@ -79,75 +102,127 @@ struct Gathered {
     count: u64,
     /// The last record looked at.
     last: Lsn,
+    /// Up to here there are no other decisions.
+    passed: Lsn,
+    /// Nothing more was committed.
+    at_end: bool,
+}
+
+/// Delivers decisions until the node ends. Returns how far it got.
+pub fn dispatch(
+    setup: DispatcherSetup,
+    mut committed: watch::Receiver<Lsn>,
+    mut phase: watch::Receiver<SinkPhase>,
+    runtime: &Handle,
+) -> Result<SinkProgress, DispatchError> {
+    let mut dispatcher = Dispatcher::new(setup, Instant::now())?;
+    loop {
+        let finishing = *phase.borrow() == SinkPhase::Finishing;
+        let end = *committed.borrow_and_update();
+        match dispatcher.step(Instant::now(), end)? {
+            Next::More => {}
+            Next::Retry(pause) => std::thread::sleep(pause),
+            Next::Wait(_) if finishing => {
+                if let Some(noting) = dispatcher.last_note() {
+                    // A last note that the writer no longer takes only means that a little is delivered again.
+                    let _ = runtime.block_on(noting);
+                }
+                return Ok(dispatcher.setup.progress);
+            }
+            Next::Wait(due) => runtime.block_on(async {
+                tokio::select! {
+                    _ = committed.changed() => {}
+                    _ = phase.changed() => {}
+                    () = tokio::time::sleep(due.unwrap_or(RETRY_MAX)) => {}
+                }
+            }),
+        }
+    }
 }
 
 impl Dispatcher {
-    /// Delivers decisions until the node ends. Returns how far it got.
-    pub fn run(mut self) -> Result<SinkProgress, DispatchError> {
-        let lag = self.metrics.sink_lag.with_label_values(&[&self.name]);
-        let mut blocks = self.journal.read_decisions_from(self.progress.delivered.next())?;
-        let mut noted = self.progress.clone();
-        let mut delivered_since = false;
-        let mut noted_at = Instant::now();
-        let mut noting: Option<oneshot::Receiver<Lsn>> = None;
-        loop {
-            let finishing = *self.phase.borrow() == SinkPhase::Finishing;
-            let committed = *self.committed.borrow_and_update();
-            let mut gathered = Gathered::default();
-            while gathered.lines.len() < DELIVERY_BYTES_MAX {
-                let Some(block) = blocks.next() else { break };
-                self.gather(&block?, &mut gathered)?;
-            }
-            if gathered.count > 0 {
-                self.progress.offset = self.deliver(&gathered);
-                delivered_since = true;
-            }
-            let at_end = gathered.lines.len() < DELIVERY_BYTES_MAX;
-            let passed = if at_end { committed } else { gathered.last };
-            self.progress.delivered = self.progress.delivered.max(gathered.last).max(passed);
-            lag.set(i64::try_from(committed.0.saturating_sub(self.progress.delivered.0)).unwrap_or(i64::MAX));
+    /// A dispatcher that goes on where the progress in `setup` says.
+    pub fn new(setup: DispatcherSetup, now: Instant) -> Result<Self, DispatchError> {
+        Ok(Dispatcher {
+            blocks: setup.journal.read_decisions_from(setup.progress.delivered.next())?,
+            gathered: Gathered::default(),
+            pause: RETRY_FIRST,
+            noted: setup.progress.clone(),
+            noted_at: now,
+            noting: None,
+            delivered_since: false,
+            setup,
+        })
+    }
 
-            if noting.as_mut().is_some_and(|noting| noting.try_recv().is_ok()) {
-                noting = None;
-                self.noted.store(noted.delivered.0, Ordering::Relaxed);
-            }
-            let worth_noting = delivered_since || self.progress.delivered.0 - noted.delivered.0 >= PASSED_UNNOTED_MAX;
-            if worth_noting && noting.is_none() && noted_at.elapsed() >= PROGRESS_EVERY {
-                noting = Some((self.note)(self.progress.clone()));
-                noted = self.progress.clone();
-                delivered_since = false;
-                noted_at = Instant::now();
-            }
-            if !at_end {
-                continue;
-            }
-            if finishing {
-                if worth_noting {
-                    // A last note that the writer no longer takes only means that a little is delivered again.
-                    let _ = self.runtime.block_on((self.note)(self.progress.clone()));
-                }
-                return Ok(self.progress);
-            }
-            let due = worth_noting.then(|| PROGRESS_EVERY.saturating_sub(noted_at.elapsed()));
-            self.wait(due);
+    /// Delivers what comes next, and notes the progress if that is due. `committed` is the end of the journal.
+    pub fn step(&mut self, now: Instant, committed: Lsn) -> Result<Next, DispatchError> {
+        if self.gathered.count == 0 {
+            self.gather(committed)?;
+        }
+        if self.gathered.count > 0 {
+            let Some(offset) = self.deliver() else {
+                let pause = self.pause;
+                self.pause = (pause * 2).min(RETRY_MAX);
+                return Ok(Next::Retry(pause));
+            };
+            self.setup.progress.offset = offset;
+            self.pause = RETRY_FIRST;
+            self.delivered_since = true;
+        }
+        let Gathered { passed, at_end, .. } = std::mem::take(&mut self.gathered);
+        let progress = &mut self.setup.progress;
+        progress.delivered = progress.delivered.max(passed);
+        let lag = committed.0.saturating_sub(progress.delivered.0);
+        let gauge = self.setup.metrics.sink_lag.with_label_values(&[&self.setup.name]);
+        gauge.set(i64::try_from(lag).unwrap_or(i64::MAX));
+        self.note_if_due(now);
+        if !at_end {
+            return Ok(Next::More);
+        }
+        let due = self.is_worth_noting().then(|| (self.noted_at + PROGRESS_EVERY).saturating_duration_since(now));
+        Ok(Next::Wait(due))
+    }
+
+    fn note_if_due(&mut self, now: Instant) {
+        if self.noting.as_mut().is_some_and(|noting| noting.try_recv().is_ok()) {
+            self.noting = None;
+            self.setup.noted.store(self.noted.delivered.0, Ordering::Relaxed);
+        }
+        let is_time = now.saturating_duration_since(self.noted_at) >= PROGRESS_EVERY;
+        if is_time && self.noting.is_none() && self.is_worth_noting() {
+            self.noting = Some((self.setup.note)(self.setup.progress.clone()));
+            self.noted = self.setup.progress.clone();
+            self.noted_at = now;
+            self.delivered_since = false;
         }
     }
 
-    /// Waits for something to do: a commit, the end, or a note that is due.
-    fn wait(&mut self, due: Option<Duration>) {
-        let Dispatcher { committed, phase, runtime, .. } = self;
-        runtime.block_on(async {
-            tokio::select! {
-                _ = committed.changed() => {}
-                _ = phase.changed() => {}
-                () = tokio::time::sleep(due.unwrap_or(RETRY_MAX)) => {}
-            }
-        });
+    fn is_worth_noting(&self) -> bool {
+        self.delivered_since || self.setup.progress.delivered.0 - self.noted.delivered.0 >= PASSED_UNNOTED_MAX
     }
 
-    fn gather(&self, block: &crate::journal::Block, gathered: &mut Gathered) -> Result<(), DispatchError> {
+    /// Notes what is not noted yet.
+    fn last_note(&mut self) -> Option<oneshot::Receiver<Lsn>> {
+        self.is_worth_noting().then(|| (self.setup.note)(self.setup.progress.clone()))
+    }
+
+    fn gather(&mut self, committed: Lsn) -> Result<(), DispatchError> {
+        let mut gathered = Gathered::default();
+        while gathered.lines.len() < DELIVERY_BYTES_MAX {
+            let Some(block) = self.blocks.next() else { break };
+            self.gather_block(&block?, &mut gathered)?;
+        }
+        gathered.at_end = gathered.lines.len() < DELIVERY_BYTES_MAX;
+        gathered.passed = if gathered.at_end { gathered.last.max(committed) } else { gathered.last };
+        self.gathered = gathered;
+        Ok(())
+    }
+
+    fn gather_block(&self, block: &Block, gathered: &mut Gathered) -> Result<(), DispatchError> {
+        let setup = &self.setup;
         for (lsn, bytes) in block.decisions() {
-            if lsn <= self.progress.delivered {
+            if lsn <= setup.progress.delivered {
                 continue;
             }
             let record = Record::decode(bytes).map_err(|source| DispatchError::Record { lsn, source })?;
@@ -155,7 +230,7 @@ impl Dispatcher {
                 if !self.is_addressed(record.entity.kind(), &decision.name) {
                     continue;
                 }
-                write_cloud_event(&mut gathered.lines, &self.server, &record, decision);
+                write_cloud_event(&mut gathered.lines, &setup.server, &record, decision);
                 gathered.lines.push(b'\n');
                 gathered.count += 1;
             }
@@ -165,26 +240,23 @@ impl Dispatcher {
     }
 
     fn is_addressed(&self, kind: &str, decision: &str) -> bool {
-        self.ruleset.get(kind).is_none_or(|rules| rules.goes_to(decision, &self.name))
+        self.setup.ruleset.get(kind).is_none_or(|rules| rules.goes_to(decision, &self.setup.name))
     }
 
-    /// Delivers, again and again until it succeeds. While the node ends, a sink that fails is left to the next start.
-    fn deliver(&mut self, gathered: &Gathered) -> u64 {
-        let deliveries = |result: &str| self.metrics.sink_deliveries.with_label_values(&[&self.name, result]);
-        let (ok, failed) = (deliveries("ok"), deliveries("failed"));
-        let mut pause = RETRY_FIRST;
-        loop {
-            match self.sink.deliver(&gathered.lines, gathered.count) {
-                Ok(offset) => {
-                    ok.inc_by(gathered.count);
-                    return offset;
-                }
-                Err(error) => {
-                    failed.inc_by(gathered.count);
-                    tracing::error!(sink = %self.name, %error, "decisions could not be delivered; trying again in {pause:?}");
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(RETRY_MAX);
-                }
+    /// Delivers what is gathered. Returns the sink's length, or nothing if it failed.
+    fn deliver(&mut self) -> Option<u64> {
+        let Gathered { lines, count, .. } = &self.gathered;
+        let setup = &mut self.setup;
+        let deliveries = |result: &str| setup.metrics.sink_deliveries.with_label_values(&[&setup.name, result]);
+        match setup.sink.deliver(lines, *count) {
+            Ok(offset) => {
+                deliveries("ok").inc_by(*count);
+                Some(offset)
+            }
+            Err(error) => {
+                deliveries("failed").inc_by(*count);
+                tracing::error!(sink = %setup.name, %error, "decisions could not be delivered; trying again in {:?}", self.pause);
+                None
             }
         }
     }

@@ -7,5 +7,5 @@ mod dispatcher;
 mod file;
 
 pub use cloud_event::{decision_id, write_cloud_event};
-pub use dispatcher::{DispatchError, Dispatcher, NoteProgress, Sink, SinkPhase};
+pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Sink, SinkPhase, dispatch};
 pub use file::{FileSink, StdoutSink};

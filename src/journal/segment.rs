@@ -3,7 +3,6 @@
 //! Every transaction is durable, two-phase and with quick repair, the first included, so a crash at any point leaves a
 //! file that opens at once. A file gets its final name only when its header is committed.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
@@ -14,9 +13,10 @@ use uuid::Uuid;
 
 use super::block::{Block, BlockError, BlockHeader};
 use super::error::{JournalError, at, guarded, in_file};
+use crate::disk::{Disk, Place};
 use crate::model::codec::{self, CodecError};
 use crate::model::ids::Lsn;
-use crate::pages;
+use crate::pages::{Pages, Unchanged};
 
 /// Blocks by the LSN of their first record.
 pub(super) const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");
@@ -66,15 +66,16 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Makes names in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), JournalError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir, "sync the folder"))
+pub(super) fn sync_dir(dir: &Place) -> Result<(), JournalError> {
+    dir.disk.sync_dir(&dir.path).map_err(at(&dir.path, "sync the folder"))
 }
 
 /// Makes the empty segment that `header` describes. It appears under its name whole or not at all.
-pub(super) fn create(dir: &Path, header: &SegmentHeader) -> Result<(), JournalError> {
-    let path = path(dir, header.number);
+pub(super) fn create(dir: &Place, header: &SegmentHeader) -> Result<(), JournalError> {
+    let path = path(&dir.path, header.number);
     let unfinished = path.with_extension("redb.tmp");
-    let pages = pages::create(&unfinished).map_err(in_file(&unfinished))?;
+    let storage = dir.disk.create(&unfinished).map_err(at(&unfinished, "create"))?;
+    let pages = Pages::create(storage).map_err(in_file(&unfinished))?;
     let database = database(pages, &unfinished, SMALL_CACHE_BYTES)?;
     commit(&database, &unfinished, |transaction| {
         transaction.open_table(BLOCKS)?;
@@ -82,18 +83,20 @@ pub(super) fn create(dir: &Path, header: &SegmentHeader) -> Result<(), JournalEr
         Ok(())
     })?;
     drop(database);
-    fs::rename(&unfinished, &path).map_err(at(&path, "name"))?;
+    dir.disk.rename(&unfinished, &path).map_err(at(&path, "name"))?;
     sync_dir(dir)
 }
 
 /// Opens a segment for appending.
-pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
-    database(pages::open(path).map_err(in_file(path))?, path, cache_bytes)
+pub(super) fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
+    let storage = disk.open(path).map_err(at(path, "open"))?;
+    database(Pages::open(storage).map_err(in_file(path))?, path, cache_bytes)
 }
 
 /// Opens a segment that nobody appends to. Its file is not changed; any number of readers can have it open.
-pub(super) fn open_read_only(path: &Path) -> Result<Database, JournalError> {
-    database(pages::open_unchanged(path).map_err(in_file(path))?, path, SMALL_CACHE_BYTES)
+pub(super) fn open_read_only(disk: &dyn Disk, path: &Path) -> Result<Database, JournalError> {
+    let storage = disk.open_to_read(path).map_err(at(path, "open"))?;
+    database(Unchanged::open(storage).map_err(in_file(path))?, path, SMALL_CACHE_BYTES)
 }
 
 fn database(pages: impl StorageBackend, path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
@@ -220,6 +223,7 @@ fn without_crc<T: Decode<()>>(bytes: &[u8], path: &Path, row: &str) -> Result<T,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::RealDisk;
 
     fn header() -> SegmentHeader {
         SegmentHeader::new(Uuid::from_bytes([7; 16]), 3, Lsn(300), 0x0102_0304)
@@ -258,8 +262,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for content in [Vec::new(), b"hello".to_vec(), vec![0; 100_000]] {
             let path = path(folder.path(), 1);
-            fs::write(&path, &content).unwrap();
-            for error in [open(&path, 0).err(), open_read_only(&path).err()] {
+            std::fs::write(&path, &content).unwrap();
+            for error in [open(&RealDisk, &path, 0).err(), open_read_only(&RealDisk, &path).err()] {
                 let error = error.unwrap();
                 assert!(matches!(error, JournalError::Corrupt { .. }), "{} bytes: {error:?}", content.len());
             }

@@ -96,7 +96,7 @@ pub(super) fn crash_copy(data_dir: &Path) -> tempfile::TempDir {
 
 /// Changes the bytes of the block at `lsn` behind the journal's back; none back means to remove it.
 fn tamper(data_dir: &Path, number: u64, lsn: u64, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
-    let database = super::segment::open(&segment_path(data_dir, number), 0).unwrap();
+    let database = super::segment::open(&crate::disk::RealDisk, &segment_path(data_dir, number), 0).unwrap();
     let transaction = database.begin_read().unwrap();
     let value = transaction.open_table(BLOCKS).unwrap().get(lsn).unwrap().unwrap().value().to_vec();
     drop(transaction);

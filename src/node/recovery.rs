@@ -1,10 +1,10 @@
 //! Opening a data folder and bringing the states up to the end of the journal.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use crate::actors::{HandedOver, Kept};
 use crate::config::Tuning;
+use crate::disk::Place;
 use crate::journal::{Journal, JournalError, JournalOptions};
 use crate::metrics::TypeMetrics;
 use crate::model::codec::CodecError;
@@ -16,7 +16,7 @@ use crate::store::{CheckpointWriter, Store, StoreError, StoreOptions, TypeMark};
 /// The page cache of the store and of the journal, in bytes.
 const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
 const JOURNAL_CACHE_BYTES: usize = 32 * 1024 * 1024;
-/// So many replayed entities are held before they are written to the store.
+/// Enough that most recoveries write nothing; at most a few hundred megabytes.
 const REPLAYED_HELD_MAX: usize = 200_000;
 
 /// Why a data folder cannot be used.
@@ -54,19 +54,21 @@ pub enum RecoveryError {
 pub struct Opened {
     pub store: Store,
     pub journal: Journal,
+    /// So many replayed entities are held before they are written to the store.
+    pub replayed_held_max: usize,
 }
 
 /// Opens or creates the data folder.
-pub fn open(folder: &Path, tuning: &Tuning, ruleset: &Ruleset) -> Result<Opened, RecoveryError> {
-    let shown = folder.display().to_string();
+pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Result<Opened, RecoveryError> {
+    let folder = folder.into();
+    let shown = folder.path.display().to_string();
     let in_folder = |source| RecoveryError::Folder { path: shown.clone(), source };
-    std::fs::create_dir_all(folder).map_err(in_folder)?;
-    let journal_uuid = Journal::exists(folder)?;
-    let has_store = folder.join("state.redb").exists();
-    if journal_uuid.is_some() && !has_store {
+    folder.create_dirs().map_err(in_folder)?;
+    let journal_uuid = Journal::exists(folder.clone())?;
+    if journal_uuid.is_some() && !Store::exists(&folder)? {
         return Err(RecoveryError::StoreMissing { folder: shown });
     }
-    let store = Store::open(folder, StoreOptions { cache_bytes: STORE_CACHE_BYTES })?;
+    let store = Store::open(folder.clone(), StoreOptions { cache_bytes: STORE_CACHE_BYTES })?;
     let highest = store.highest_lsn()?;
     let no_journal = |found: String| RecoveryError::JournalMissing { folder: shown.clone(), highest, found };
     match journal_uuid {
@@ -90,7 +92,7 @@ pub fn open(folder: &Path, tuning: &Tuning, ruleset: &Ruleset) -> Result<Opened,
         return Err(no_journal(format!("begins at LSN {}", journal.first_lsn())));
     }
     check_rules(&store, journal.last_lsn(), ruleset, &shown)?;
-    Ok(Opened { store, journal })
+    Ok(Opened { store, journal, replayed_held_max: REPLAYED_HELD_MAX })
 }
 
 /// Old data is only opened with the rules it was written with; new entity types may be added.
@@ -152,13 +154,12 @@ pub fn replay(
             replay.record(&record, lsn)?;
             replay.bytes += bytes.len() as u64;
         }
-        if replay.held.len() > REPLAYED_HELD_MAX {
+        if replay.held.len() > opened.replayed_held_max {
             replay.store_held(block.last_lsn())?;
         }
     }
     let (records, bytes) = (replay.records, replay.bytes);
-    let changed = replay.held.into_iter().filter(|(_, (kept, stored))| kept.entity.version() > *stored);
-    let entities = changed.map(|(key, (kept, stored))| (key, handed_over(&kept, stored))).collect();
+    let entities = replay.changed().map(|(key, kept, stored)| (key, handed_over(&kept, stored))).collect();
     Ok(Recovered { entities, records, bytes })
 }
 
@@ -202,9 +203,16 @@ impl Replay<'_> {
         Ok(())
     }
 
+    /// Lets go of what is held; returns what of it the store does not have. A recovery that was cut short may have stored
+    /// the rest, with records that this one has not come to yet.
+    fn changed(&mut self) -> impl Iterator<Item = (EntityKey, Kept, Version)> {
+        let held = self.held.drain().map(|(key, (kept, stored))| (key, kept, stored));
+        held.filter(|(_, kept, stored)| kept.entity.version() > *stored)
+    }
+
     /// Writes what is held, so that a long journal does not need memory for all its entities.
     fn store_held(&mut self, highest: Lsn) -> Result<(), RecoveryError> {
-        let writes = self.held.drain().map(|(key, (kept, _))| kept.write(key)).collect();
+        let writes = self.changed().map(|(key, kept, _)| kept.write(key)).collect();
         CheckpointWriter::new(self.opened.store.clone()).write(writes, highest)?;
         Ok(())
     }

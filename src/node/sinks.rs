@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::fatal::Fatal;
 use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
-use crate::egress::{Dispatcher, FileSink, Sink, SinkPhase, StdoutSink};
+use crate::egress::{DispatcherSetup, FileSink, Sink, SinkPhase, StdoutSink, dispatch};
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
@@ -78,7 +78,7 @@ impl Sinks {
             let (kind, sink) = open(declared, &progress)?;
             let noted = Arc::new(AtomicU64::new(progress.delivered.0));
             let shards = setup.shards.clone();
-            let dispatcher = Dispatcher {
+            let dispatcher = DispatcherSetup {
                 name: declared.name.value.clone(),
                 server: setup.config.server.name.clone(),
                 sink,
@@ -86,20 +86,18 @@ impl Sinks {
                 journal: setup.journal.clone(),
                 ruleset: setup.ruleset.clone(),
                 metrics: setup.metrics.clone(),
-                committed: setup.committed.clone(),
-                phase: sinks.phase.subscribe(),
                 note: Box::new(move |progress| shards.note_progress(entity.clone(), progress)),
                 noted: noted.clone(),
-                runtime: setup.runtime.clone(),
             };
             let name = declared.name.value.clone();
             let delivered = setup.metrics.sink_deliveries.with_label_values(&[name.as_str(), "ok"]);
             let lag = setup.metrics.sink_lag.with_label_values(&[&name]);
             sinks.running.push(Running { name, kind, noted, delivered, lag });
-            let fatal = setup.fatal.clone();
+            let (committed, phase) = (setup.committed.clone(), sinks.phase.subscribe());
+            let (fatal, runtime) = (setup.fatal.clone(), setup.runtime.clone());
             let run = move || {
                 vital::mark();
-                if let Err(error) = dispatcher.run() {
+                if let Err(error) = dispatch(dispatcher, committed, phase, &runtime) {
                     fatal(&error);
                 }
             };

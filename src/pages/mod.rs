@@ -18,11 +18,7 @@ mod layout;
 mod tests;
 mod unchanged;
 
-use std::fs::File;
 use std::io;
-use std::path::Path;
-
-use redb::backends::FileBackend;
 
 pub use backend::Pages;
 pub use layout::FORMAT;
@@ -39,25 +35,4 @@ pub enum PagesError {
     Damaged(&'static str),
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-/// Makes the file at `path`, which must not exist or be empty.
-pub fn create(path: &Path) -> Result<Pages<FileBackend>, PagesError> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    Pages::create(backend(file)?)
-}
-
-/// Opens the file at `path` for reading and writing.
-pub fn open(path: &Path) -> Result<Pages<FileBackend>, PagesError> {
-    Pages::open(backend(File::options().read(true).write(true).open(path)?)?)
-}
-
-/// Opens the file at `path` for reading: whatever redb writes while it has it stays in memory. Others may do so at the
-/// same time.
-pub fn open_unchanged(path: &Path) -> Result<Unchanged<FileBackend>, PagesError> {
-    Ok(Unchanged::new(Pages::open(backend(File::open(path)?)?)?))
-}
-
-fn backend(file: File) -> Result<FileBackend, PagesError> {
-    FileBackend::new(file).map_err(|error| PagesError::Io(io::Error::other(error)))
 }

@@ -1,15 +1,29 @@
 //! Verified pages against what happens to files: redb on top, and beneath it a file in which anything may change.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use redb::backends::FileBackend;
 use redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, TableDefinition};
 
 use super::layout::{self, CRC_BYTES, PAGE_BYTES, SECTOR_BYTES};
 use super::*;
 
 const TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("values");
+
+fn create(path: &Path) -> Result<Pages<FileBackend>, PagesError> {
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    Pages::create(FileBackend::new(file).unwrap())
+}
+
+fn open(path: &Path) -> Result<Pages<FileBackend>, PagesError> {
+    Pages::open(FileBackend::new(File::options().read(true).write(true).open(path)?).unwrap())
+}
+
+fn open_unchanged(path: &Path) -> Result<Unchanged<FileBackend>, PagesError> {
+    Unchanged::open(FileBackend::new(File::open(path)?).unwrap())
+}
 
 fn database(pages: impl StorageBackend) -> Result<Database, redb::Error> {
     Ok(Builder::new().set_cache_size(0).create_with_backend(pages)?)

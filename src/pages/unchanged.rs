@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
+use super::PagesError;
 use super::backend::Pages;
 use super::layout::PAGE_BYTES;
 
@@ -27,8 +28,10 @@ struct Overlay {
 }
 
 impl<B: StorageBackend> Unchanged<B> {
-    pub(super) fn new(pages: Pages<B>) -> Self {
-        Unchanged { pages, overlay: Mutex::default() }
+    /// Opens the file in `inner` for reading: whatever redb writes while it has it stays in memory. Others may do so at
+    /// the same time.
+    pub fn open(inner: B) -> Result<Self, PagesError> {
+        Ok(Unchanged { pages: Pages::open(inner)?, overlay: Mutex::default() })
     }
 
     fn overlay(&self) -> MutexGuard<'_, Overlay> {

@@ -17,11 +17,12 @@ use crate::model::event::Event;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Record;
 use crate::model::settle::{Acknowledge, EventOutcome, Outcomes, Ticket};
-use crate::node::checkpointer::{Checkpointer, Gathered, slices};
+use crate::node::checkpoint::Checkpoint;
+use crate::node::checkpointer::{Checkpointer, slices};
 use crate::node::commits::Commits;
 use crate::node::recovery::{self, RecoveryError};
 use crate::rules::Ruleset;
-use crate::store::{CheckpointWriter, Store};
+use crate::store::Store;
 
 /// Far more than anything here takes; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -75,11 +76,12 @@ pub(super) struct Wiring {
     pub live_max: usize,
     pub idle: Duration,
     pub entity_bytes_max: usize,
+    pub rules: &'static str,
 }
 
 impl Default for Wiring {
     fn default() -> Self {
-        Wiring { shards: 1, live_max: 1000, idle: Duration::from_hours(1), entity_bytes_max: 1 << 24 }
+        Wiring { shards: 1, live_max: 1000, idle: Duration::from_hours(1), entity_bytes_max: 1 << 24, rules: RULES }
     }
 }
 
@@ -108,7 +110,7 @@ impl Harness {
     }
 
     pub fn try_start(folder: &Folder, wiring: Wiring) -> Result<Harness, RecoveryError> {
-        let ruleset = ruleset(RULES);
+        let ruleset = ruleset(wiring.rules);
         let metrics = Arc::new(Metrics::new());
         let types: HashMap<_, _> = ruleset
             .types()
@@ -306,9 +308,11 @@ impl Harness {
     /// Stores the copies that were asked for.
     pub fn store_slice(&self) {
         let slice = self.checkpointer().slices.recv_timeout(PATIENCE).unwrap();
-        let (shard, mut gathered) = (slice.shard, Gathered::default());
-        gathered.add(slice);
-        self.checkpointer().write(&mut CheckpointWriter::new(self.store.clone()), shard, gathered).unwrap();
+        let shard = slice.shard;
+        let mut checkpoint = Checkpoint::begin(self.store.clone(), Lsn::ZERO);
+        let mut stored = checkpoint.take(slice).unwrap();
+        stored.extend(checkpoint.store().unwrap());
+        self.shards.stored(shard, stored);
     }
 
     /// Every record of the journal.
