@@ -29,7 +29,7 @@ pub struct Slice {
 /// A checkpoint's progress in a shard: which entities are still to be copied, and which copies may be stored. `K` is what
 /// tells live entities apart.
 pub struct Copies<K> {
-    /// Entities still to be copied.
+    /// Entities still to be copied, the first one at the end.
     left: Vec<EntityKey>,
     /// Whether a slice was asked for and not sent yet.
     is_asked: bool,
@@ -47,10 +47,9 @@ impl<K> Default for Copies<K> {
 }
 
 impl<K: Eq + Hash> Copies<K> {
-    /// A checkpoint begins: `changed` is to be copied, with what the last one has left. Returns how much that is.
-    pub fn begin(&mut self, changed: Vec<EntityKey>) -> usize {
+    /// A checkpoint begins: `changed` is to be copied, the last one first, with what the last checkpoint has left.
+    pub fn begin(&mut self, changed: Vec<EntityKey>) {
         self.left.extend(changed);
-        self.left.len()
     }
 
     /// The next slice is wanted: these are to be copied now.
@@ -102,19 +101,31 @@ impl<K: Eq + Hash> Copies<K> {
     }
 }
 
-/// Begins a checkpoint: all entities that changed are to be copied. Answers how many.
+/// Begins a checkpoint: answers the entities that changed, which are to be given back in the order in which they are wanted.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct BeginCopying {
-    pub reply: oneshot::Sender<usize>,
+pub struct TakeChanged {
+    pub reply: oneshot::Sender<Vec<EntityKey>>,
 }
+
+impl Handler<TakeChanged> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: TakeChanged, _: &mut Self::Context) {
+        let _ = message.reply.send(std::mem::take(&mut self.changed));
+    }
+}
+
+/// Tells what is to be copied, the first one at the end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BeginCopying(pub Vec<EntityKey>);
 
 impl Handler<BeginCopying> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, message: BeginCopying, _: &mut Self::Context) {
-        let changed = std::mem::take(&mut self.changed);
-        let _ = message.reply.send(self.copying.begin(changed));
+    fn handle(&mut self, BeginCopying(changed): BeginCopying, _: &mut Self::Context) {
+        self.copying.begin(changed);
     }
 }
 
@@ -193,7 +204,7 @@ impl Handler<Stored> for Supervisor {
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.stored = version;
                 if handed.version == version {
-                    self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
+                    self.handed_bytes.fetch_sub(handed.memory_bytes(), Ordering::Relaxed);
                     self.handed.remove(&key);
                 }
             }

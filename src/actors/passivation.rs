@@ -70,7 +70,7 @@ impl Supervisor {
         if queue.is_empty() {
             if !clean {
                 let handed = HandedOver { version: kept.entity.version(), stored, listed, bytes: kept.encode() };
-                self.handed_bytes.fetch_add(handed.bytes.len() as u64, Ordering::Relaxed);
+                self.handed_bytes.fetch_add(handed.memory_bytes(), Ordering::Relaxed);
                 self.handed.insert(key, handed);
             }
             return;

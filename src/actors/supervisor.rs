@@ -54,9 +54,17 @@ pub struct HandedOver {
     pub bytes: Vec<u8>,
 }
 
+/// What a handed-over entity takes beside its bytes: its key, its place in the map, the allocator's share.
+const HANDED_OVER_BYTES: u64 = 200;
+
 impl HandedOver {
+    /// The memory it takes, as far as it matters for bounds.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.bytes.len() as u64 + HANDED_OVER_BYTES
+    }
+
     /// The entity itself.
-    pub(super) fn kept(&self, key: &EntityKey) -> Kept {
+    pub fn kept(&self, key: &EntityKey) -> Kept {
         match Kept::decode(&self.bytes) {
             Ok(kept) => kept,
             // It was encoded in this process: memory is damaged.
@@ -119,7 +127,7 @@ impl Supervisor {
     fn new(setup: ShardSetup, address: Addr<Supervisor>) -> Self {
         let handed = setup.recovered;
         let handed_bytes = setup.handed_bytes;
-        handed_bytes.fetch_add(handed.values().map(|handed| handed.bytes.len() as u64).sum(), Ordering::Relaxed);
+        handed_bytes.fetch_add(handed.values().map(HandedOver::memory_bytes).sum(), Ordering::Relaxed);
         let unsaved = handed.iter().filter(|(_, handed)| handed.stored == Version(0)).map(|(key, _)| key.clone());
         Supervisor {
             index: setup.index,
@@ -190,7 +198,7 @@ impl Supervisor {
         let (kept, stored) = self.load(key)?;
         let handed = self.handed.remove(key);
         if let Some(handed) = &handed {
-            self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
+            self.handed_bytes.fetch_sub(handed.memory_bytes(), Ordering::Relaxed);
         }
         Some(self.spawn(key.clone(), kept, stored, handed.is_some_and(|handed| handed.listed)))
     }

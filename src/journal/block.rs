@@ -216,7 +216,8 @@ impl Block {
         self.decided.iter().map(|nth| self.record(*nth as usize))
     }
 
-    fn record(&self, nth: usize) -> (Lsn, &[u8]) {
+    /// The record at place `nth` of [`Block::count`].
+    pub fn record(&self, nth: usize) -> (Lsn, &[u8]) {
         let start = nth.checked_sub(1).map_or(HEADER_BYTES, |before| self.ends[before] as usize);
         (self.first_lsn.plus(nth as u64), &self.bytes[start + LENGTH_BYTES..self.ends[nth] as usize])
     }

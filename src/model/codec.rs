@@ -49,6 +49,15 @@ pub fn decode<T: Decode<()>>(format: u8, bytes: &[u8]) -> Result<T, CodecError> 
     }
 }
 
+/// Decodes what [`encode`] made of a structure that begins with a `T`, and that part only.
+pub fn decode_first<'b, T: BorrowDecode<'b, ()>>(format: u8, bytes: &'b [u8]) -> Result<T, CodecError> {
+    match bytes.split_first() {
+        None => Err(CodecError::Empty),
+        Some((found, _)) if *found != format => Err(CodecError::Format { found: *found, expected: format }),
+        Some((_, mut rest)) => decode_front(&mut rest),
+    }
+}
+
 /// Decodes one value off the front of `bytes`; what follows stays.
 pub fn decode_front<'b, T: BorrowDecode<'b, ()>>(bytes: &mut &'b [u8]) -> Result<T, CodecError> {
     let (value, consumed) = bincode::borrow_decode_from_slice(bytes, CONFIG)?;

@@ -47,6 +47,11 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(RECORD_FORMAT, bytes)
     }
+
+    /// Which entity the record in stored form is of; the rest of it is not looked at.
+    pub fn entity_of(bytes: &[u8]) -> Result<EntityKey, CodecError> {
+        codec::decode_first(RECORD_FORMAT, bytes)
+    }
 }
 
 /// What an entity was given to handle.

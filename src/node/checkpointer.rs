@@ -22,8 +22,8 @@ use crate::vital;
 const SLICE_ENTITIES_MAX: usize = 1000;
 /// How often it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Slices that may be under way; more than one only if a checkpoint was given up.
-const SLICES_MAX: usize = 4;
+/// Slices of a shard that may be under way; more than one only if a checkpoint was given up.
+const SLICES_MAX: usize = 2;
 /// A slice that takes longer to come back is worth a warning.
 const SLICE_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -98,29 +98,29 @@ impl Checkpointer {
     pub(super) fn checkpoint(&self, deadline: Option<Instant>) -> Result<Done, StoreError> {
         let started = Instant::now();
         let mut checkpoint = Checkpoint::begin(self.store.clone(), *self.committed.borrow());
-        for shard in 0..self.shards.count() {
-            let shard = shard as u16;
-            if self.shards.begin_copying(shard).blocking_recv().is_err() {
+        let mut copying = 0;
+        for shard in 0..self.shards.count() as u16 {
+            let Ok(mut changed) = self.shards.take_changed(shard).blocking_recv() else { return Ok(Done::OutOfTime) };
+            // All shards go through the store's keys in the same direction, so that a transaction touches few pages.
+            changed.sort_unstable_by(|a, b| b.cmp(a));
+            self.shards.begin_copying(shard, changed);
+            self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
+            copying += 1;
+        }
+        while copying > 0 {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(Done::OutOfTime);
             }
-            self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
-            loop {
-                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                    return Ok(Done::OutOfTime);
-                }
-                let Some(slice) = self.await_slice(deadline) else { return Ok(Done::OutOfTime) };
-                let is_last = slice.is_last;
-                if !is_last {
-                    // The shard copies while this thread writes.
-                    self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
-                }
-                let stored = checkpoint.take(slice)?;
-                if !stored.is_empty() {
-                    self.shards.stored(shard, stored);
-                }
-                if is_last {
-                    break;
-                }
+            let Some(slice) = self.await_slice(deadline) else { return Ok(Done::OutOfTime) };
+            if slice.is_last {
+                copying -= 1;
+            } else {
+                // The shard copies while this thread writes.
+                self.shards.copy_slice(slice.shard, SLICE_ENTITIES_MAX);
+            }
+            let stored = checkpoint.take(slice)?;
+            if !stored.is_empty() {
+                self.shards.stored(stored);
             }
         }
         let cut = checkpoint.finish()?;
@@ -146,7 +146,7 @@ impl Checkpointer {
     }
 }
 
-/// The channel on which slices come; of each shard one is under way at a time.
-pub fn slices() -> (Sender<Slice>, Receiver<Slice>) {
-    crossbeam_channel::bounded(SLICES_MAX)
+/// The channel on which the slices of so many shards come; of each one is under way at a time.
+pub fn slices(shards: usize) -> (Sender<Slice>, Receiver<Slice>) {
+    crossbeam_channel::bounded(shards * SLICES_MAX)
 }

@@ -11,6 +11,7 @@ mod guard;
 mod open_files;
 mod prepare;
 pub mod recovery;
+pub mod replay;
 mod sinks;
 mod sources;
 mod start;

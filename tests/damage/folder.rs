@@ -9,6 +9,7 @@ use turnstile::actors::Kept;
 use turnstile::config::{self, Config};
 use turnstile::model::codec::CodecError;
 use turnstile::model::ids::{EntityKey, IdentityHash, Lsn};
+use turnstile::node::replay::{Recovered, replay};
 use turnstile::node::{self, Prepared, recovery};
 use turnstile::store::CheckpointWriter;
 
@@ -169,10 +170,10 @@ impl<'k> Reader<'k> {
         Reader { config, prepared, keys }
     }
 
-    fn open(&self, folder: &Path) -> Result<(recovery::Opened, recovery::Recovered), String> {
+    fn open(&self, folder: &Path) -> Result<(recovery::Opened, Recovered), String> {
         let opened =
             recovery::open(folder, &self.config.tuning, &self.prepared.ruleset).map_err(|error| told(&error))?;
-        let recovered = recovery::replay(&opened, &HashMap::new()).map_err(|error| told(&error))?;
+        let recovered = replay(&opened, &HashMap::new()).map_err(|error| told(&error))?;
         Ok((opened, recovered))
     }
 

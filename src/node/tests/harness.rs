@@ -21,6 +21,7 @@ use crate::node::checkpoint::Checkpoint;
 use crate::node::checkpointer::{Checkpointer, slices};
 use crate::node::commits::Commits;
 use crate::node::recovery::{self, RecoveryError};
+use crate::node::replay::replay;
 use crate::rules::Ruleset;
 use crate::store::Store;
 
@@ -118,10 +119,10 @@ impl Harness {
             .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["last"], &["Large", "Seen"])))
             .collect();
         let opened = recovery::open(folder.path(), &tuning(), &ruleset)?;
-        let recovered = recovery::replay(&opened, &types)?;
+        let recovered = replay(&opened, &types)?;
         let (store, journal) = (opened.store, opened.journal.reader());
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
-        let (slice_sender, slice_receiver) = slices();
+        let (slice_sender, slice_receiver) = slices(wiring.shards);
         let found: Arc<OnceLock<Shards>> = Arc::default();
         let commits =
             Commits { shards: found.clone(), committed, journaled_bytes: Arc::default(), metrics: metrics.clone() };
@@ -293,7 +294,7 @@ impl Harness {
     /// Stores a part of what changed, as a checkpoint does that a crash interrupts.
     pub fn checkpoint_partly(&self, entities: usize) {
         for shard in 0..self.shards.count() as u16 {
-            self.shards.begin_copying(shard).blocking_recv().unwrap();
+            self.begin_copying(shard);
             self.shards.copy_slice(shard, entities);
             self.store_slice();
         }
@@ -301,18 +302,22 @@ impl Harness {
 
     /// Asks the first shard for copies of all that changed.
     pub fn begin_slice(&self) {
-        self.shards.begin_copying(0).blocking_recv().unwrap();
+        self.begin_copying(0);
         self.shards.copy_slice(0, usize::MAX);
+    }
+
+    fn begin_copying(&self, shard: u16) {
+        let changed = self.shards.take_changed(shard).blocking_recv().unwrap();
+        self.shards.begin_copying(shard, changed);
     }
 
     /// Stores the copies that were asked for.
     pub fn store_slice(&self) {
         let slice = self.checkpointer().slices.recv_timeout(PATIENCE).unwrap();
-        let shard = slice.shard;
         let mut checkpoint = Checkpoint::begin(self.store.clone(), Lsn::ZERO);
         let mut stored = checkpoint.take(slice).unwrap();
         stored.extend(checkpoint.store().unwrap());
-        self.shards.stored(shard, stored);
+        self.shards.stored(stored);
     }
 
     /// Every record of the journal.

@@ -24,6 +24,7 @@ use crate::model::state::{LsnBook, State};
 use crate::model::time::Timestamp;
 use crate::node::checkpoint::{Checkpoint, Pacing};
 use crate::node::recovery;
+use crate::node::replay::replay;
 use crate::rules::{self, Ruleset, Taken, Verdict};
 use crate::store::Store;
 
@@ -148,7 +149,8 @@ impl Process {
         let place = |path: &str| Place { disk: Arc::new(disk.clone()), path: Path::new(path).into() };
         let mut opened = recovery::open(place(DATA_DIR), &TUNING, &RULESET).map_err(told)?;
         opened.replayed_held_max = REPLAYED_HELD_MAX;
-        let recovered = recovery::replay(&opened, &TYPES).map_err(told)?;
+        opened.replaying_threads = 1;
+        let recovered = replay(&opened, &TYPES).map_err(told)?;
         let live: BTreeMap<_, _> = recovered
             .entities
             .into_iter()
