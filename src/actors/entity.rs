@@ -59,14 +59,26 @@ pub struct Surroundings {
 #[derive(Default)]
 pub struct Entity {
     state: State,
-    /// Bytes merged since the state's size was last worked out.
-    grown: usize,
+    size: Size,
+}
+
+/// What is known of a state's size, identities left out.
+enum Size {
+    /// It was small enough when it was last worked out; so many bytes were merged since.
+    Grown(usize),
+    TooLarge(usize),
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Size::Grown(0)
+    }
 }
 
 impl Entity {
     /// One whose stored form has `bytes`: a large one is measured at its first event, however often it was passivated.
     pub(super) fn loaded(state: State, bytes: usize) -> Self {
-        Entity { state, grown: bytes }
+        Entity { state, size: Size::Grown(bytes) }
     }
 
     /// The state's version.
@@ -98,13 +110,10 @@ impl Entity {
         let overflow = self.state.identities.overflow();
         let stored = overflow.map(|seen| (seen.id, StoredIdentity { payload: seen.payload, seen_ms: seen.at_ms }));
         let identities: Vec<_> = stored.collect();
-        let state = match identities.last() {
-            None => kept::encode_state(&self.state),
-            Some((last, _)) => {
-                let mut rest = self.state.clone();
-                rest.identities.spill_through(*last);
-                kept::encode_state(&rest)
-            }
+        let state = if identities.is_empty() {
+            kept::encode_state(&self.state)
+        } else {
+            kept::encode_state(&self.state.without_overflow())
         };
         let State { version, missing, .. } = self.state;
         Copied { version, missing, state, identities }
@@ -209,19 +218,23 @@ impl Entity {
         }
     }
 
-    /// Why the entity takes nothing more, if it has grown too large. Worked out only after it grew by a good part.
+    /// Why the entity takes nothing more, if it has grown too large. Worked out only after it grew by a good part; identities
+    /// do not count, most of which get rows of their own.
     fn too_large(&mut self, around: &Surroundings) -> Option<Refusal> {
         let bytes_max = around.entity_bytes_max;
-        if self.grown <= bytes_max / 4 {
-            return None;
+        if let Size::Grown(grown) = self.size {
+            if grown <= bytes_max / 4 {
+                return None;
+            }
+            let identities = std::mem::take(&mut self.state.identities);
+            let bytes = kept::encode_state(&self.state).len();
+            self.state.identities = identities;
+            // One that is too large takes nothing that would change its size.
+            self.size = if bytes > bytes_max { Size::TooLarge(bytes) } else { Size::Grown(0) };
         }
-        self.grown = 0;
-        let bytes = kept::encode_state(&self.state).len();
-        (bytes > bytes_max).then(|| {
-            self.grown = bytes_max;
-            let why = format!("the entity has {bytes} bytes, more than limits.entity_bytes_max = {bytes_max}");
-            Refusal::new(Code::TooLarge, why)
-        })
+        let Size::TooLarge(bytes) = self.size else { return None };
+        let why = format!("the entity has {bytes} bytes, more than limits.entity_bytes_max = {bytes_max}");
+        Some(Refusal::new(Code::TooLarge, why))
     }
 
     fn prior(&self, taken: &Taken, around: &Surroundings, now: Timestamp) -> Result<Option<PayloadHash>, StoreError> {
@@ -240,7 +253,9 @@ impl Entity {
     }
 
     fn evolve(&mut self, record: &Record, bytes: Vec<u8>, pending: Pending) -> Handled {
-        self.grown += bytes.len();
+        if let Size::Grown(grown) = &mut self.size {
+            *grown += bytes.len();
+        }
         // A panic here ends the process, as everywhere on this thread: memory would no longer agree with the journal.
         rules::evolve(&mut self.state, record);
         Handled::Recorded { version: record.version, bytes, standing: self.state.standing(), pending }

@@ -70,6 +70,14 @@ impl Identities {
         self.recent.range(..self.recent.len().saturating_sub(IDENTITIES_IN_STATE_MAX)).copied()
     }
 
+    /// What is left when all of [`Identities::overflow`] have rows.
+    #[must_use]
+    pub fn without_overflow(&self) -> Identities {
+        let overflow = self.overflow().len();
+        let recent = self.recent.range(overflow..).copied().collect();
+        Identities { recent, spilled: self.spilled + overflow as u64, index: None }
+    }
+
     /// Drops the oldest ones up to `last`, which are rows of the store now.
     pub fn spill_through(&mut self, last: IdentityHash) {
         let Some(at) = self.recent.iter().position(|seen| seen.id == last) else { return };

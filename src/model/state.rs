@@ -149,6 +149,22 @@ impl State {
         self.ledger.iter().find(|entry| &*entry.name == name && entry.element.as_deref() == element)
     }
 
+    /// A copy that keeps only the identities with a place in the state's row.
+    #[must_use]
+    pub fn without_overflow(&self) -> State {
+        State {
+            version: self.version,
+            now: self.now,
+            events: self.events,
+            correlation: self.correlation.clone(),
+            fields: self.fields.clone(),
+            ledger: self.ledger.clone(),
+            missing: self.missing,
+            identities: self.identities.without_overflow(),
+            progress: self.progress.clone(),
+        }
+    }
+
     /// The versions of the records that made the decisions as they stand, if the last record made any.
     pub fn standing(&self) -> Option<Box<[Version]>> {
         let is_last = |entry: &LedgerEntry| entry.version == self.version;
