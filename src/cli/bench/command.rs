@@ -147,7 +147,7 @@ fn send(args: &BenchArgs, token: Option<&str>, loads: Vec<Load>) -> Result<Measu
         let connections =
             streams.into_iter().zip(loads).map(|(stream, load)| (stream, Arc::new(load), Acks::default()));
         let driven = drive(connections.collect(), pace).await;
-        driven.map(|(measured, _)| measured).map_err(|error| Failure::new(Exit::Io, error))
+        driven.map_err(|error| Failure::new(Exit::Io, error))
     })
 }
 

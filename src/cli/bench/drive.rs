@@ -105,7 +105,7 @@ struct Lane<R> {
 pub async fn drive<R: Replies>(
     connections: Vec<(TcpStream, Arc<Load>, R)>,
     pace: Pace,
-) -> Result<(Measured<R>, Vec<TcpStream>), DriveError> {
+) -> Result<Measured<R>, DriveError> {
     let count = connections.len();
     let (begin, cpu) = (Instant::now(), cpu_time());
     let mut tasks = JoinSet::new();
@@ -138,15 +138,13 @@ pub async fn drive<R: Replies>(
     lanes.sort_by_key(|lane| lane.place);
     let cpu = cpu_time().saturating_sub(cpu);
     let mut measured = Measured { elapsed, latencies: histogram(), settled: Vec::new(), cpu, replies: Vec::new() };
-    let mut streams = Vec::with_capacity(count);
     for lane in lanes {
         // Both have the same bounds.
         let _ = measured.latencies.add(&lane.latencies);
         measured.settled.extend(lane.settled);
         measured.replies.push(lane.replies);
-        streams.push(lane.stream);
     }
-    Ok((measured, streams))
+    Ok(measured)
 }
 
 impl<R: Replies> Lane<R> {
