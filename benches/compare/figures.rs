@@ -106,8 +106,8 @@ impl Unit {
 
     fn bare(self, value: f64) -> String {
         match self {
-            Unit::PerSecond | Unit::Bytes | Unit::Mebibytes | Unit::Micros => grouped(value),
-            Unit::Times => format!("{value:.2}"),
+            Unit::PerSecond | Unit::Bytes | Unit::Mebibytes => grouped(value),
+            Unit::Times | Unit::Micros => format!("{value:.2}"),
             Unit::Millis | Unit::Seconds => format!("{value:.1}"),
         }
     }

@@ -70,7 +70,11 @@ fn beside(noise: Option<(f64, f64)>) -> f64 {
             let events = Source::new(&workload(share), "n").take((rate * OTHERS_SECONDS * 1.3) as usize);
             let loads = events.loads(4, turnstile::cli::bench::Rendered::cloud_event);
             let server = &server;
-            scope.spawn(move || server.run(&loads));
+            scope.spawn(move || {
+                if let Err(why) = server.try_run(&loads) {
+                    eprintln!("  what is beside the others ended: {why}");
+                }
+            });
         }
         let pace = Pace { pipeline: usize::MAX / 2, batch: 1, rate: Some(OTHERS_RATE) };
         millis(&server.paced(&others, pace).latencies, 0.99)

@@ -13,14 +13,16 @@ use turnstile::cli::bench::{DriveError, Load, Measured, Pace, Rendered, Replies}
 use super::bed::{self, Events, Process};
 
 pub const CONNECTIONS: usize = 64;
-const TABLES: &str =
-    "CREATE TABLE seen (id text PRIMARY KEY); CREATE TABLE orders (key text PRIMARY KEY, doc jsonb NOT NULL)";
+const TABLES: &str = "CREATE TABLE seen (source text, id text, PRIMARY KEY (source, id)); CREATE TABLE orders (key text PRIMARY KEY, doc jsonb NOT NULL)";
 const STATEMENT: &str = "\
-WITH fresh AS (INSERT INTO seen (id) VALUES ($1) ON CONFLICT DO NOTHING RETURNING id)
-INSERT INTO orders (key, doc)
-SELECT $2, jsonb_build_object($3::text, jsonb_build_object('time', $4::text, 'data', $5::jsonb)) FROM fresh
-ON CONFLICT (key) DO UPDATE SET doc = orders.doc || excluded.doc
-WHERE orders.doc -> $3::text IS NULL OR orders.doc -> $3::text ->> 'time' <= $4::text";
+WITH event AS (SELECT $1::jsonb AS e),
+fresh AS (
+  INSERT INTO seen (source, id) SELECT e ->> 'source', e ->> 'id' FROM event ON CONFLICT DO NOTHING RETURNING id)
+INSERT INTO orders AS o (key, doc)
+SELECT e -> 'data' ->> 'orderId',
+       jsonb_build_object(e ->> 'type', jsonb_build_object('time', e -> 'time', 'data', e -> 'data')) FROM event, fresh
+ON CONFLICT (key) DO UPDATE SET doc = o.doc || excluded.doc
+WHERE coalesce(o.doc -> ($1::jsonb ->> 'type') ->> 'time', '') <= $1::jsonb ->> 'time'";
 /// Version 3.0 of the protocol.
 const PROTOCOL: i32 = 196_608;
 /// The least that a server for this work is given; initdb's own values are for small machines.
@@ -135,12 +137,13 @@ fn message(kind: u8, body: &[u8], bytes: &mut Vec<u8>) {
 }
 
 fn request(event: &Rendered, bytes: &mut Vec<u8>) {
-    // An unnamed portal; all parameters as text.
-    let mut bind = b"\0event\0\0\0\0\x05".to_vec();
-    for value in [&event.id, &event.key, event.part.as_bytes(), event.time.as_bytes(), &event.data] {
-        bind.extend_from_slice(&(value.len() as i32).to_be_bytes());
-        bind.extend_from_slice(value);
-    }
+    let mut line = Vec::new();
+    event.cloud_event(&mut line);
+    let line = line.trim_ascii_end();
+    // An unnamed portal; one parameter, as text.
+    let mut bind = b"\0event\0\0\0\0\x01".to_vec();
+    bind.extend_from_slice(&(line.len() as i32).to_be_bytes());
+    bind.extend_from_slice(line);
     bind.extend_from_slice(&[0, 0]);
     message(b'B', &bind, bytes);
     message(b'E', &[0; 5], bytes);

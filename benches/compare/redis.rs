@@ -13,8 +13,24 @@ use super::bed::{self, Events, Process};
 
 pub const CONNECTIONS: usize = 64;
 const PIPELINE: usize = 32;
-/// An identity counts once a key; of each part the one with the latest time stays.
-const SCRIPT: &str = "\
+/// What the script is given, and what it does with it: an identity counts once a key, of each type of event the data with
+/// the latest time stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// The event as it came, which the script reads, as Turnstile does.
+    Event,
+    /// Its parts, which the client has cut out before the clock started.
+    Parts,
+}
+
+const READS_EVENT: &str = "\
+local key, event = KEYS[1], cjson.decode(ARGV[1])
+if redis.call('HSETNX', key, 'id:' .. event.source .. ':' .. event.id, '') == 0 then return 0 end
+local part, time = event.type, event.time
+local seen = redis.call('HGET', key, part .. ':time')
+if not seen or seen <= time then redis.call('HSET', key, part, cjson.encode(event.data), part .. ':time', time) end
+return 1";
+const TAKES_PARTS: &str = "\
 local key, id, part, time, data = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('HSETNX', key, 'id:' .. id, '') == 0 then return 0 end
 local seen = redis.call('HGET', key, part .. ':time')
@@ -23,6 +39,7 @@ return 1";
 
 pub struct Redis {
     port: u16,
+    given: Given,
     /// Of the script.
     sha: String,
     _process: Process,
@@ -31,7 +48,7 @@ pub struct Redis {
 
 impl Redis {
     /// Starts a server with an empty folder; `None` if it is not installed.
-    pub fn start() -> Option<Redis> {
+    pub fn start(given: Given) -> Option<Redis> {
         let program = bed::program("redis-server", &[])?;
         let (folder, port) = (bed::folder("redis"), bed::free_port());
         let mut command = Command::new(program);
@@ -39,8 +56,12 @@ impl Redis {
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(folder.path());
         let process = Process::spawn(command.stdout(Stdio::null()).stderr(Stdio::null()));
         let stream = bed::wait_for("redis-server listens", || TcpStream::connect(("127.0.0.1", port)).ok());
-        let mut redis = Redis { port, sha: String::new(), _process: process, _folder: folder };
-        redis.sha = ask(&stream, &["SCRIPT", "LOAD", SCRIPT]);
+        let mut redis = Redis { port, given, sha: String::new(), _process: process, _folder: folder };
+        let script = match given {
+            Given::Event => READS_EVENT,
+            Given::Parts => TAKES_PARTS,
+        };
+        redis.sha = ask(&stream, &["SCRIPT", "LOAD", script]);
         Some(redis)
     }
 
@@ -55,16 +76,17 @@ impl Redis {
     }
 
     fn request(&self, event: &Rendered, bytes: &mut Vec<u8>) {
-        let arguments = [
-            b"EVALSHA".as_slice(),
-            self.sha.as_bytes(),
-            b"1",
-            &event.key,
-            &event.id,
-            event.part.as_bytes(),
-            event.time.as_bytes(),
-            &event.data,
-        ];
+        let mut arguments = vec![b"EVALSHA".as_slice(), self.sha.as_bytes(), b"1", &event.key];
+        let mut whole = Vec::new();
+        match self.given {
+            Given::Event => {
+                event.cloud_event(&mut whole);
+                arguments.push(whole.trim_ascii_end());
+            }
+            Given::Parts => {
+                arguments.extend([&*event.id, event.part.as_bytes(), event.time.as_bytes(), &*event.data]);
+            }
+        }
         encode(&arguments, bytes);
     }
 

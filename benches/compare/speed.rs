@@ -8,7 +8,7 @@ use super::bed::{self, Events, Source};
 use super::figures::{Figures, Unit, Wanted, millis};
 use super::postgres::Postgres;
 use super::raw;
-use super::redis::Redis;
+use super::redis::{Given, Redis};
 use super::turnstile::Turnstile;
 
 /// Enough for a checkpoint at default settings.
@@ -26,6 +26,7 @@ const HALF_SECONDS: f64 = 10.0;
 pub const TURNSTILE_ORDERS: &str = "orders: Turnstile";
 pub const RAW_ORDERS: &str = "orders: raw limit (redb, same bytes, same blocks)";
 pub const REDIS_ORDERS: &str = "orders: Redis";
+const REDIS_PARTS: &str = "orders: Redis, given the parts that the client cut out";
 pub const POSTGRES_ORDERS: &str = "orders: PostgreSQL";
 pub const TURNSTILE_UNIFORM: &str = "1,000,000 keys: Turnstile";
 pub const REDIS_UNIFORM: &str = "1,000,000 keys: Redis";
@@ -33,13 +34,17 @@ pub const REDIS_UNIFORM: &str = "1,000,000 keys: Redis";
 /// The orders, by each contender in turn.
 pub fn orders(figures: &mut Figures, events: &Events) {
     let rate = turnstile_orders(figures, events);
-    if let Some(server) = Redis::start() {
+    for (given, name, ratio, wanted) in [
+        (Given::Event, REDIS_ORDERS, "orders: Turnstile / Redis", Wanted::AtLeast(3.0)),
+        (Given::Parts, REDIS_PARTS, "orders: Turnstile / Redis that is given the parts", Wanted::Nothing),
+    ] {
+        let Some(server) = Redis::start(given) else { continue };
         let some = events.first(ORDERS_REDIS);
         let loads = server.loads(&some);
         let redis = per_second(&loads, &server.run(&loads));
         assert_eq!(server.keys(), some.keys(), "Redis did what it was asked");
-        figures.add(REDIS_ORDERS, Unit::PerSecond, Wanted::Nothing, redis);
-        figures.add("orders: Turnstile / Redis", Unit::Times, Wanted::AtLeast(3.0), rate / redis);
+        figures.add(name, Unit::PerSecond, Wanted::Nothing, redis);
+        figures.add(ratio, Unit::Times, wanted, rate / redis);
     }
     if let Some(server) = Postgres::start() {
         let some = events.first(ORDERS_POSTGRES);
@@ -99,7 +104,7 @@ pub fn uniform(figures: &mut Figures) {
     figures.add(TURNSTILE_UNIFORM, Unit::PerSecond, Wanted::Nothing, rate);
     half(figures, "1,000,000 keys", &server, rate, &mut source);
     drop(server);
-    if let Some(server) = Redis::start() {
+    if let Some(server) = Redis::start(Given::Event) {
         server.run(&server.loads(&before));
         let loads = server.loads(&events.first(UNIFORM_REDIS));
         let redis = per_second(&loads, &server.run(&loads));
