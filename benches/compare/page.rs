@@ -31,9 +31,10 @@ pub fn about() -> String {
     let commit = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
     let version = |version: Option<String>| version.unwrap_or_else(|| "not installed".to_owned());
+    let busy = read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned();
     let today = Timestamp::now().to_string();
     format!(
-        "{}, {cores} cores of {cpu}, {gib:.0} GiB, Linux {}, a sync of 4 KiB takes {:.2} ms; Turnstile {} ({commit}), \
+        "{}, {cores} cores of {cpu}, {gib:.0} GiB, Linux {}, load average {busy} before, a sync of 4 KiB takes {:.2} ms; Turnstile {} ({commit}), \
          Redis {}, PostgreSQL {}.",
         today.split('T').next().unwrap_or_default(),
         kernel.trim(),

@@ -85,6 +85,7 @@ fn turnstile_orders(figures: &mut Figures, events: &Events) -> f64 {
     half(figures, "orders", &server, rate, &mut Source::new(&bed::ORDERS, "b"));
     drop(server);
     let block = bytes.len() as f64 / change("turnstile_commit_records_count");
+    figures.add("orders: bytes of a commit", Unit::Bytes, Wanted::Nothing, block);
     let took = raw::append(&bytes, block as usize);
     let limit = events.planned.len() as f64 / took.as_secs_f64();
     figures.add(RAW_ORDERS, Unit::PerSecond, Wanted::Nothing, limit);

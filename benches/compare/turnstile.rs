@@ -90,8 +90,7 @@ impl Turnstile {
         self.paced(loads, Pace { pipeline: usize::MAX / 2, batch: 1, rate: Some(rate) })
     }
 
-    /// At a given pace.
-    pub fn paced(&self, loads: &[Arc<Load>], pace: Pace) -> Measured<Acks> {
+    fn paced(&self, loads: &[Arc<Load>], pace: Pace) -> Measured<Acks> {
         self.try_paced(loads, pace).expect("everything is acknowledged")
     }
 
@@ -100,7 +99,8 @@ impl Turnstile {
         self.try_paced(loads, FULL)
     }
 
-    fn try_paced(&self, loads: &[Arc<Load>], pace: Pace) -> Result<Measured<Acks>, String> {
+    /// At a given pace; or why that does not go.
+    pub fn try_paced(&self, loads: &[Arc<Load>], pace: Pace) -> Result<Measured<Acks>, String> {
         let measured = bed::run(|| TcpStream::connect(self.tcp), loads, Acks::default, pace);
         let measured = measured.map_err(|error| error.to_string())?;
         match measured.replies.iter().find_map(|acks| acks.refusal.clone()) {
