@@ -6,7 +6,7 @@ IMAGES ?= 200000
 SEED ?= $(shell date +%Y%m%d)000000
 SECONDS_EACH ?= 3600
 
-.PHONY: run test lint bench soak soak-power soak-kill fuzz
+.PHONY: run test lint bench bench-docs bench-long bench-micro soak soak-power soak-kill fuzz
 
 run: ## start the server with ./config.toml
 	cargo run --release --locked
@@ -20,8 +20,17 @@ lint: ## form, lints, dependencies (the last one where cargo-deny is installed)
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --locked check bans licenses sources; \
 	else echo "cargo-deny is not installed: dependencies are not checked"; fi
 
-bench: ## speed of what is hot
-	cargo bench --locked
+bench: ## beside Redis, PostgreSQL and the disk; everything is started here, and prints one table
+	cargo bench --locked --bench compare
+
+bench-docs: ## the same, and puts what it printed into docs/benchmarks.md
+	cargo bench --locked --bench compare -- --write
+
+bench-long: ## ten million keys, ten gigabytes of data: half an hour; into docs/benchmarks.md as well
+	cargo bench --locked --bench compare -- --write --rounds 1 --only long
+
+bench-micro: ## speed of what is hot, step by step
+	cargo bench --locked --bench core
 
 soak: soak-power soak-kill ## faults, over and over: make soak IMAGES=200000 ROUNDS=100
 
