@@ -155,7 +155,7 @@ impl Handler<CopySlice> for Supervisor {
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.listed = false;
                 // What has no actor has nothing uncommitted.
-                self.copying.made(handed.kept(&key).write(key));
+                self.copying.made(handed.write(key));
             }
         }
         self.finish_slice();
@@ -190,7 +190,6 @@ impl Handler<Stored> for Supervisor {
 
     fn handle(&mut self, Stored(rows): Stored, _: &mut Self::Context) {
         for (key, version, spilled) in rows {
-            self.unsaved.remove(&key);
             if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 slot.stored = version;
                 // An actor that is stopping hands over identities that have rows: they are dropped when it is written again.

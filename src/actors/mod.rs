@@ -5,6 +5,7 @@
 mod actor;
 mod copying;
 mod entity;
+mod handed;
 mod kept;
 mod mailbox;
 mod outbox;
@@ -15,7 +16,8 @@ mod supervisor;
 
 pub use copying::{Copies, Slice};
 pub use entity::{Entity, Surroundings, Work};
+pub use handed::HandedOver;
 pub use kept::{Kept, Snapshot};
 pub use outbox::Pending;
 pub use shards::Shards;
-pub use supervisor::{Committed, HandedOver, Recorded, ShardSetup, Supervisor, Tag};
+pub use supervisor::{Committed, Recorded, ShardSetup, Supervisor, Tag};

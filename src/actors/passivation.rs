@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 
 use super::actor::Stop;
 use super::entity::Entity;
+use super::handed::HandedOver;
 use super::kept::Kept;
 use super::mailbox::post;
 use super::slots::{Arrival, Batches, Slot, SlotId};
-use super::supervisor::{HandedOver, Supervisor};
+use super::supervisor::Supervisor;
 use crate::model::time::Timestamp;
 
 /// So many busy actors are passed over, each time, in the search for some that can be stopped.
@@ -69,7 +70,7 @@ impl Supervisor {
         let kept = Kept { entity, book };
         if queue.is_empty() {
             if !clean {
-                let handed = HandedOver { version: kept.entity.version(), stored, listed, bytes: kept.encode() };
+                let handed = HandedOver::new(&kept, stored, listed);
                 self.handed_bytes.fetch_add(handed.memory_bytes(), Ordering::Relaxed);
                 self.handed.insert(key, handed);
             }

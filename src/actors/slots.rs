@@ -139,6 +139,10 @@ impl Slots {
         self.slots.get_mut(id)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values()
+    }
+
     /// A new slot; `make` is told its id.
     pub(super) fn insert(&mut self, key: EntityKey, make: impl FnOnce(SlotId) -> Slot) -> SlotId {
         let id = self.slots.insert_with_key(make);

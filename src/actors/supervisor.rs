@@ -2,7 +2,7 @@
 //! release, keeps the number of live actors within bounds. It is the only sender to its entity actors.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::actor::{EntityActor, Handle, Read, Shared};
 use super::copying::{Copies, Slice};
 use super::entity::{Surroundings, Work};
+use super::handed::HandedOver;
 use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Take};
@@ -41,39 +42,6 @@ pub struct Recorded {
     /// As in [`LsnBook::note`](crate::model::state::LsnBook::note).
     standing: Option<Box<[Version]>>,
     pending: Pending,
-}
-
-/// An entity without an actor whose state is not in the store yet.
-pub struct HandedOver {
-    pub version: Version,
-    /// The version the store has.
-    pub stored: Version,
-    /// It is on the list of changed entities.
-    pub listed: bool,
-    /// [`Kept::encode`]
-    pub bytes: Vec<u8>,
-}
-
-/// What a handed-over entity takes beside its bytes: its key, its place in the map, the allocator's share.
-const HANDED_OVER_BYTES: u64 = 200;
-
-impl HandedOver {
-    /// The memory it takes, as far as it matters for bounds.
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.bytes.len() as u64 + HANDED_OVER_BYTES
-    }
-
-    /// The entity itself.
-    pub fn kept(&self, key: &EntityKey) -> Kept {
-        match Kept::decode(&self.bytes) {
-            Ok(kept) => kept,
-            // It was encoded in this process: memory is damaged.
-            Err(error) => {
-                tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
-                std::process::abort();
-            }
-        }
-    }
 }
 
 /// What a supervisor needs to know.
@@ -110,8 +78,6 @@ pub struct Supervisor {
     pub(super) handed_bytes: Arc<AtomicU64>,
     /// Entities that changed since they were last copied for the store.
     pub(super) changed: Vec<EntityKey>,
-    /// Entities the store has no row of.
-    pub(super) unsaved: BTreeSet<EntityKey>,
     /// Who waits for an entity to change.
     pub(super) watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
     pub(super) copying: Copies<SlotId>,
@@ -128,7 +94,6 @@ impl Supervisor {
         let handed = setup.recovered;
         let handed_bytes = setup.handed_bytes;
         handed_bytes.fetch_add(handed.values().map(HandedOver::memory_bytes).sum(), Ordering::Relaxed);
-        let unsaved = handed.iter().filter(|(_, handed)| handed.stored == Version(0)).map(|(key, _)| key.clone());
         Supervisor {
             index: setup.index,
             shared: Rc::new(Shared { around: setup.around, outbox: RefCell::new(Outbox::new(address)) }),
@@ -139,7 +104,6 @@ impl Supervisor {
             idle_ticks: u32::try_from(setup.idle.as_secs().div_ceil(TICK.as_secs()).max(1)).unwrap_or(u32::MAX),
             slots: Slots::default(),
             closing: 0,
-            unsaved: unsaved.collect(),
             changed: handed.keys().cloned().collect(),
             handed,
             handed_bytes,
@@ -249,9 +213,6 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id) else { return };
         match handled {
             Handled::Recorded { version, bytes, standing, pending } => {
-                if version == Version(1) {
-                    self.unsaved.insert(slot.key.clone());
-                }
                 slot.latest = version;
                 if !slot.listed {
                     slot.listed = true;
@@ -394,14 +355,18 @@ impl Handler<ListUnsaved> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, message: ListUnsaved, _: &mut Self::Context) {
-        let from = message.after.as_deref().unwrap_or_default().max(&message.prefix);
-        let from = EntityKey::new(message.kind.clone(), from);
-        let keys = self.unsaved.range(from..).take_while(|entity| {
-            *entity.kind() == *message.kind
-                && (entity.key().starts_with(&message.prefix) || *entity.key() < *message.prefix)
-        });
-        let after = message.after.as_deref();
-        let keys = keys.filter(|entity| after.is_none_or(|after| entity.key() > after));
-        drop(message.reply.send(keys.take(message.limit).map(|entity| entity.key().into()).collect()));
+        let is_wanted = |entity: &EntityKey, stored: Version| {
+            stored == Version(0)
+                && *entity.kind() == *message.kind
+                && entity.key().starts_with(&message.prefix)
+                && message.after.as_deref().is_none_or(|after| entity.key() > after)
+        };
+        let live = self.slots.iter().filter(|slot| slot.latest > Version(0)).map(|slot| (&slot.key, slot.stored));
+        let handed = self.handed.iter().map(|(key, handed)| (key, handed.stored));
+        let wanted = live.chain(handed).filter(|(key, stored)| is_wanted(key, *stored));
+        let mut keys: Vec<Arc<str>> = wanted.map(|(key, _)| key.key().into()).collect();
+        keys.sort_unstable();
+        keys.truncate(message.limit);
+        drop(message.reply.send(keys));
     }
 }

@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError};
 use crate::vital;
 
 /// So many entities are copied at once.
-const SLICE_ENTITIES_MAX: usize = 1000;
+const SLICE_ENTITIES_MAX: usize = 2000;
 /// How often it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Slices of a shard that may be under way; more than one only if a checkpoint was given up.

@@ -128,9 +128,7 @@ impl Held {
     fn packed(self) -> HandedOver {
         match self {
             Held::Packed(handed) => handed,
-            Held::Unpacked(kept, stored) => {
-                HandedOver { version: kept.entity.version(), stored, listed: true, bytes: kept.encode() }
-            }
+            Held::Unpacked(kept, stored) => HandedOver::new(&kept, stored, true),
         }
     }
 }
@@ -239,7 +237,7 @@ impl<'a> Replayer<'a> {
 
     /// Writes what is held, so that a long journal does not need memory for all its entities.
     fn store_held(&mut self) -> Result<(), RecoveryError> {
-        let writes = self.changed().map(|(key, handed)| handed.kept(&key).write(key)).collect();
+        let writes = self.changed().map(|(key, handed)| handed.write(key)).collect();
         // All that is replayed is committed.
         CheckpointWriter::new(self.opened.store.clone()).write(writes, self.opened.journal.last_lsn())?;
         Ok(())

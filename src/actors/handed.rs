@@ -1,0 +1,77 @@
+//! Entities without an actor that the store does not have as they are now: in their stored form, until they are stored or
+//! somebody speaks to them.
+
+use super::kept::Kept;
+use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::store::{EntityWrite, StoredRow};
+
+/// What a handed-over entity takes beside its bytes: its key, its place in the map, the allocator's share.
+const HANDED_OVER_BYTES: u64 = 200;
+
+/// An entity without an actor whose state is not in the store yet.
+pub struct HandedOver {
+    pub version: Version,
+    /// The version the store has.
+    pub stored: Version,
+    /// It is on the list of changed entities.
+    pub listed: bool,
+    /// [`Kept::encode`]
+    pub bytes: Vec<u8>,
+    lsn: Lsn,
+    missing: u64,
+    form: Form,
+}
+
+/// What its bytes are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// What a row of the store holds.
+    Row,
+    /// More: some of its identities get rows of their own.
+    WithOverflow,
+}
+
+impl HandedOver {
+    /// What is left of an entity when its actor has ended.
+    pub fn new(kept: &Kept, stored: Version, listed: bool) -> Self {
+        let state = kept.entity.state();
+        HandedOver {
+            version: state.version,
+            stored,
+            listed,
+            bytes: kept.encode(),
+            lsn: kept.book.last,
+            missing: state.missing,
+            form: if state.identities.overflow().len() == 0 { Form::Row } else { Form::WithOverflow },
+        }
+    }
+
+    /// The memory it takes, as far as it matters for bounds.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.bytes.len() as u64 + HANDED_OVER_BYTES
+    }
+
+    /// The entity itself.
+    pub fn kept(&self, key: &EntityKey) -> Kept {
+        match Kept::decode(&self.bytes) {
+            Ok(kept) => kept,
+            // It was encoded in this process: memory is damaged.
+            Err(error) => {
+                tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
+                std::process::abort();
+            }
+        }
+    }
+
+    /// What the store is to write of it.
+    pub fn write(&self, key: EntityKey) -> EntityWrite {
+        match self.form {
+            Form::Row => {
+                let HandedOver { version, lsn, missing, .. } = *self;
+                let row = StoredRow { version, lsn, missing, state: self.bytes.clone() };
+                EntityWrite { entity: key, row, identities: Vec::new() }
+            }
+            Form::WithOverflow => self.kept(&key).write(key),
+        }
+    }
+}
