@@ -222,8 +222,11 @@ impl<'a> Replayer<'a> {
 
     /// Packs everything.
     fn pack(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        self.held = held.into_iter().map(|(key, held)| (key, Held::Packed(held.packed()))).collect();
+        for held in self.held.values_mut() {
+            if let Held::Unpacked(kept, stored) = held {
+                *held = Held::Packed(HandedOver::new(kept, *stored, true));
+            }
+        }
         self.unpacked = 0;
     }
 
