@@ -1,0 +1,136 @@
+//! `turnstile test` and `turnstile shuffle`: what users run over their rules before production does.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+const RULES: &str = r#"
+[entity.order]
+key = "event.data.order"
+[entity.order.fields]
+payment = { on = "Paid", take = "latest" }
+notes = { on = "Noted", take = "count" }
+[entity.order.decision.Confirmed]
+when = "order.payment.amount > 10"
+data = { amount = "order.payment.amount" }
+"#;
+
+/// A folder with a configuration and whatever else a command reads.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(config: &str) -> Self {
+        let folder = Folder(tempfile::tempdir().expect("a temporary folder"));
+        folder.write("config.toml", config);
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).expect("the file can be written");
+        path
+    }
+
+    /// Runs a command here; its exit code and all that it says.
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        run_in(self.0.path(), arguments)
+    }
+}
+
+fn run_in(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_turnstile"))
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("TURNSTILE_CONFIG")
+        .output()
+        .expect("the binary runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).expect("UTF-8"))
+}
+
+/// If this failed, nobody would know what is wrong with rules whose test fails, or that one does.
+#[test]
+fn a_test_says_what_is_not_as_expected() {
+    let tests = r#"
+[[test]]
+name = "right"
+events = [{ id = "1", type = "Paid", time = 2026-11-20T10:00:00Z, data = { order = "a/b", amount = 50.5 } }]
+expect = [{ entity = "order/a/b", that = "order.payment.amount == 50.5", decisions = { Confirmed = "made" } }]
+[[test]]
+name = "wrong"
+events_file = "events.ndjson"
+expect = [
+  { entity = "order/x", that = ["order.payment.amount > 100", "order.payment.card == 'y'"] },
+  { entity = "order/x", decisions = { Confirmed = { state = "pending", revision = 2, data = { amount = 12, more = 1 } } } },
+  { entity = "order/y", that = ["true"] },
+]
+"#;
+    let folder = Folder::new(&[RULES, tests].concat());
+    folder.write(
+        "events.ndjson",
+        "{\"id\":\"1\",\"type\":\"Paid\",\"data\":{\"order\":\"x\",\"amount\":11}}\n\n{\"id\":\"2\",\"type\":\"Paid\",\"data\":{}}\n",
+    );
+    let (code, said) = folder.run(&["test"]);
+    assert_eq!(code, Some(1), "{said}");
+    for line in [
+        "ok      right",
+        "failed  wrong  (./config.toml:16:8)",
+        "  refused: expected nothing, is missing_key",
+        "    line 3: missing_key: `key` of entity type `order`: the event has no event.data.order",
+        "  order/x: order.payment.amount > 100",
+        "    is false  (./config.toml:19:33)",
+        "    order.payment.amount  11",
+        "    is unknown: there is no order.payment.card  (./config.toml:19:63)",
+        "    state      expected pending, is made",
+        "    revision   expected 2, is 1",
+        "    data.amount  expected 12, is 11",
+        "    data.more  expected 1, is nothing",
+        "  order/y: there is no such entity; there are: order/x",
+        "1 of 2 tests passed",
+    ] {
+        let spaces = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.lines().any(|said| spaces(said) == spaces(line)), "{line:?} is not in\n{said}");
+    }
+    let (code, said) = folder.run(&["test", "right", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let outcome: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!((&outcome["passed"], &outcome["tests"][0]["name"]), (&1.into(), &"right".into()), "{said}");
+}
+
+/// If this failed, time would stand still in tests: what a `dedupe` window forgets could not be tested.
+#[test]
+fn time_passes_where_a_test_says_so() {
+    let rules = RULES.replace("[entity.order.fields]", "dedupe = \"1h\"\n[entity.order.fields]");
+    let event = r#"{ id = "1", type = "Noted", data = { order = "a" } }"#;
+    for (advance, notes) in [("50m", 1), ("2h", 2)] {
+        let test = format!(
+            "[[test]]\nname = \"t\"\nevents = [{event}, {{ advance = \"{advance}\" }}, {event}]\n\
+             expect = [{{ entity = \"order/a\", that = \"order.notes == {notes}\" }}]\n"
+        );
+        let folder = Folder::new(&[&rules, test.as_str()].concat());
+        let (code, said) = folder.run(&["test"]);
+        assert_eq!(code, Some(0), "{advance}: {said}");
+    }
+}
+
+/// If this failed, a mistake in a test would be found when it is too late, or would not say where it is.
+#[test]
+fn wrong_tests_are_configuration_errors() {
+    let test = "[[test]]\nname = \"t\"\nevents_file = \"none.ndjson\"\nexpect = [{ entity = \"order/a\", that = \"order.x\" }]\n";
+    let folder = Folder::new(&[RULES, test].concat());
+    for command in ["check", "test"] {
+        let (code, said) = folder.run(&[command]);
+        assert_eq!(code, Some(2), "{command}: {said}");
+        assert!(said.contains("config.toml:12:15") && said.contains("there is no such file"), "{command}: {said}");
+        assert!(said.contains("config.toml:13:41") && said.contains("no field or derived value `x`"), "{said}");
+    }
+}
+
+/// If this failed, the shipped examples would not do what their pages say.
+#[test]
+fn the_shipped_tests_pass() {
+    let (code, said) = run_in(Path::new(env!("CARGO_MANIFEST_DIR")), &["test"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.ends_with("4 of 4 tests passed\n"), "{said}");
+}
