@@ -134,3 +134,82 @@ fn the_shipped_tests_pass() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.ends_with("4 of 4 tests passed\n"), "{said}");
 }
+
+/// Rules that are wrong: the decision is made before shipping is known, and then never changes.
+fn order_dependent() -> Folder {
+    let rules = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/orders/rules.toml"));
+    let rules = rules.expect("the example is there");
+    let (rules, _) = rules.split_once("[[test]]").expect("it has tests");
+    let folder = Folder::new(&rules.replacen("\ndata = {", "\npolicy = \"once\"\ndata = {", 1));
+    let events = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/orders/events.ndjson");
+    folder.write("events.ndjson", &std::fs::read_to_string(events).expect("the example is there"));
+    folder
+}
+
+/// If this failed, rules that depend on the order would reach production.
+#[test]
+fn a_shuffle_finds_and_shrinks_what_depends_on_the_order() {
+    let folder = order_dependent();
+    let (code, said) = folder.run(&["shuffle", "events.ndjson"]);
+    assert_eq!(code, Some(1), "{said}");
+    for part in [
+        "diverges: 1 of 3 entities",
+        "decision OrderConfirmed of order/order-123 depends on the order",
+        "line 9  ShippingCalculated ship-31",
+        "rule     entity.order.decision.OrderConfirmed  (./config.toml:",
+        "&& has(order.shipping)\"",
+        "line 11: missing_key: ",
+        "line 10 instead of line 8 would make",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in\n{said}");
+    }
+    let (code, json) = folder.run(&["shuffle", "events.ndjson", "--json", "--key", "order-123", "--rounds", "50"]);
+    assert_eq!(code, Some(1), "{json}");
+    let found: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let finding = &found["findings"][0];
+    let lines = |order: &str| {
+        let arrivals = finding[order].as_array().expect("a list").iter();
+        arrivals.map(|arrival| arrival["line"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    assert_eq!((lines("first"), lines("second")), (vec![1, 4, 9], vec![1, 9, 4]), "{json}");
+    assert_eq!((&found["converges"], &finding["swaps"]), (&false.into(), &1.into()), "{json}");
+    let again = folder.run(&["shuffle", "events.ndjson", "--json", "--key", "order-123", "--rounds", "50"]);
+    assert_eq!(again, (code, json), "the same seed finds the same");
+}
+
+/// If this failed, what is blamed would not be what is wrong: what is proposed must help.
+#[test]
+fn what_a_shuffle_proposes_helps() {
+    let folder = order_dependent();
+    let config = folder.0.path().join("config.toml");
+    let wrong = std::fs::read_to_string(&config).expect("it was written");
+    folder.write("config.toml", &wrong.replace("policy = \"once\"", "policy = \"revise\""));
+    let (code, said) = folder.run(&["shuffle", "events.ndjson"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("converges: 3 entities\n"), "{said}");
+}
+
+/// If this failed, the examples that people learn from would be wrong.
+#[test]
+fn the_shipped_examples_converge() {
+    for example in ["orders", "timesheets"] {
+        let events = format!("examples/{example}/events.ndjson");
+        let (code, said) = run_in(Path::new(env!("CARGO_MANIFEST_DIR")), &["shuffle", &events]);
+        assert_eq!(code, Some(0), "{example}: {said}");
+    }
+}
+
+/// If this failed, a slip of the hand would pass for a verdict.
+#[test]
+fn a_shuffle_of_nothing_is_no_verdict() {
+    let folder = order_dependent();
+    for (arguments, expected) in [
+        (&["shuffle", "none.ndjson"][..], 2),
+        (&["shuffle", "events.ndjson", "--entity", "ordr"], 2),
+        (&["shuffle", "events.ndjson", "--source", "tpc"], 2),
+        (&["shuffle", "events.ndjson", "--key", "nobody"], 1),
+    ] {
+        let (code, said) = folder.run(arguments);
+        assert_eq!(code, Some(expected), "{arguments:?}: {said}");
+    }
+}

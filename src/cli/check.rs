@@ -6,6 +6,7 @@ use std::path::Path;
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use crate::config::{self, Config, Diagnostics, Files, Loaded};
+use crate::ingress::Decoder;
 use crate::node::{self, Prepared};
 use crate::rehearsal::{Case, compile_cases};
 use crate::rules::compile;
@@ -70,6 +71,13 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// Decodes CloudEvents, under the limits of the configuration.
+    pub fn cloud_events(&self) -> Decoder {
+        let limits = &self.config.tuning.limits;
+        let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        Decoder::new(None, limit(limits.event_bytes_max), limit(limits.json_depth_max))
+    }
+
     /// The tests of the configuration.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The command line: one file a subcommand. Everything a person or a script sees of Turnstile in a terminal is here.
 //!
 //! What is asked for goes to standard output, everything else (errors, progress, notices) to standard error. Nothing in
-//! this folder opens the journal or the store: `run` starts a node, `check` and `test` look at the configuration alone, the
-//! other subcommands talk to a running node.
+//! this folder opens the journal or the store: `run` starts a node, `check`, `test` and `shuffle` run rules by themselves,
+//! the other subcommands talk to a running node.
 
 mod check;
 mod client;
@@ -15,6 +15,7 @@ mod render;
 mod run;
 mod screen;
 mod send;
+mod shuffle;
 mod status;
 mod table;
 mod test;

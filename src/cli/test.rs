@@ -5,12 +5,11 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::check::{self, Ready};
+use super::check;
 use super::failure::{Exit, Failure};
 use super::render::safe;
 use super::screen::{Paint, Screen};
 use crate::config::Files;
-use crate::ingress::Decoder;
 use crate::rehearsal::{self, Case, entity_name, outcome_text, value_text};
 
 /// Run the tests that stand beside the rules
@@ -42,7 +41,7 @@ struct Ran {
 /// The configuration is wrong, the tests included (2).
 pub fn test(args: &TestArgs, config: &Path, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     let ready = check::ready(config)?;
-    let decoder = decoder(&ready);
+    let decoder = ready.cloud_events();
     let wanted = |case: &Case| args.name.as_ref().is_none_or(|text| case.name.contains(text.as_str()));
     let ran: Vec<Ran> = ready
         .cases()?
@@ -57,13 +56,6 @@ pub fn test(args: &TestArgs, config: &Path, screen: &mut Screen<'_>) -> Result<E
         print(&mut *screen.out, paint, &ready.files, &ran)?;
     }
     Ok(if ran.iter().all(|ran| ran.failures.is_empty()) { Exit::Ok } else { Exit::No })
-}
-
-/// Tests are made of CloudEvents, under the limits of the configuration.
-pub fn decoder(ready: &Ready) -> Decoder {
-    let limits = &ready.config.tuning.limits;
-    let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    Decoder::new(None, limit(limits.event_bytes_max), limit(limits.json_depth_max))
 }
 
 fn print_json(out: &mut dyn Write, files: &Files, ran: &[Ran]) -> io::Result<()> {
