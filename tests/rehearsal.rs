@@ -1,8 +1,13 @@
 //! `turnstile test` and `turnstile shuffle`: what users run over their rules before production does.
 
+mod common;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::orders::{RULES as ORDERS, created, feed, paid, reserved, shipped};
+use common::{Server, Setup};
 use tempfile::TempDir;
 
 const RULES: &str = r#"
@@ -169,7 +174,7 @@ fn a_shuffle_finds_and_shrinks_what_depends_on_the_order() {
     let finding = &found["findings"][0];
     let lines = |order: &str| {
         let arrivals = finding[order].as_array().expect("a list").iter();
-        arrivals.map(|arrival| arrival["line"].as_u64().expect("a number")).collect::<Vec<_>>()
+        arrivals.map(|arrival| arrival["number"].as_u64().expect("a number")).collect::<Vec<_>>()
     };
     assert_eq!((lines("first"), lines("second")), (vec![1, 4, 9], vec![1, 9, 4]), "{json}");
     assert_eq!((&found["converges"], &finding["swaps"]), (&false.into(), &1.into()), "{json}");
@@ -212,4 +217,46 @@ fn a_shuffle_of_nothing_is_no_verdict() {
         let (code, said) = folder.run(arguments);
         assert_eq!(code, Some(expected), "{arguments:?}: {said}");
     }
+}
+
+/// If this failed, what came in production could not be shuffled, or would be put at risk by it.
+#[test]
+fn the_journal_of_a_stopped_server_is_shuffled_and_not_changed() {
+    let rules = ORDERS.replacen("\ndata = {", "\npolicy = \"once\"\ndata = {", 1);
+    let mut server = Setup::new(&rules).start();
+    feed(&server, &[created("a"), paid("b", "successful"), reserved("b"), shipped("b"), paid("b", "successful")]);
+    let data = server.path("data");
+    let shuffle = |server: &Server| {
+        let output = server.cli(&["shuffle", "--from-data", data.to_str().expect("UTF-8")]);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("UTF-8"))
+    };
+    let (code, said) = shuffle(&server);
+    assert_eq!(code, Some(3), "a server runs: {said}");
+    assert!(said.contains("the server must be stopped"), "{said}");
+    server.kill();
+    let files = || contents(&data);
+    let before = files();
+    let (code, said) = shuffle(&server);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("diverges: 1 of 2 entities\n  4 events"), "{said}");
+    assert!(said.contains("    lsn ") && said.contains("  ShippingCalculated b-shipping"), "{said}");
+    assert!(before == files() && before.len() > 2, "the data folder has changed: {:?}", before.keys());
+    server.start();
+    assert_eq!(shuffle(&server).0, Some(3), "it runs again");
+}
+
+/// Every file below a folder.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else {
+            let bytes = std::fs::read(&path).expect("the file can be read");
+            found.insert(path, bytes);
+        }
+    }
+    found
 }

@@ -21,6 +21,11 @@ const FOLDER: &str = "journal";
 /// Locked while a process appends; empty.
 const LOCK: &str = "lock";
 
+/// Where the segments are.
+pub(super) fn folder(data_dir: &Path) -> PathBuf {
+    data_dir.join(FOLDER)
+}
+
 /// The journal as it was found.
 pub(super) struct Recovered {
     pub dir: PathBuf,
@@ -33,7 +38,7 @@ pub(super) struct Recovered {
 
 /// The uuid of the journal in `data_dir`, if there is one.
 pub(super) fn uuid(data_dir: &Path) -> Result<Option<Uuid>, JournalError> {
-    let dir = data_dir.join(FOLDER);
+    let dir = folder(data_dir);
     let numbers = if dir.try_exists().map_err(at(&dir, "look for"))? { list(&dir)?.numbers } else { Vec::new() };
     let Some(oldest) = numbers.first() else { return Ok(None) };
     let path = segment::path(&dir, *oldest);
@@ -43,7 +48,7 @@ pub(super) fn uuid(data_dir: &Path) -> Result<Option<Uuid>, JournalError> {
 
 /// Opens the journal in `data_dir`, or makes it there.
 pub(super) fn recover(data_dir: &Path, uuid: Uuid, options: &JournalOptions) -> Result<Recovered, JournalError> {
-    let dir = data_dir.join(FOLDER);
+    let dir = folder(data_dir);
     fs::create_dir_all(&dir).map_err(at(&dir, "create"))?;
     segment::sync_dir(data_dir)?;
     let lock = lock(&dir)?;
@@ -77,14 +82,14 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
     }
 }
 
-struct Listing {
+pub(super) struct Listing {
     /// Segments that a crash kept from getting their name.
-    unfinished: Vec<PathBuf>,
+    pub unfinished: Vec<PathBuf>,
     /// Numbers of the segments, ascending.
-    numbers: Vec<u64>,
+    pub numbers: Vec<u64>,
 }
 
-fn list(dir: &Path) -> Result<Listing, JournalError> {
+pub(super) fn list(dir: &Path) -> Result<Listing, JournalError> {
     let mut listing = Listing { unfinished: Vec::new(), numbers: Vec::new() };
     for entry in fs::read_dir(dir).map_err(at(dir, "list"))? {
         let path = entry.map_err(at(dir, "list"))?.path();
@@ -155,7 +160,7 @@ fn check_sealed(
     Ok(sealed)
 }
 
-fn check_header(header: &SegmentHeader, number: u64, uuid: Uuid, path: &Path) -> Result<(), JournalError> {
+pub(super) fn check_header(header: &SegmentHeader, number: u64, uuid: Uuid, path: &Path) -> Result<(), JournalError> {
     if header.uuid() != uuid {
         return Err(JournalError::WrongUuid { file: path.to_path_buf(), found: header.uuid(), expected: uuid });
     }

@@ -11,7 +11,7 @@ use crate::cli::check::{self, Ready};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::screen::Screen;
 use crate::ingress::Decoder;
-use crate::rehearsal::shuffle::{Group, Options, Recording, search};
+use crate::rehearsal::shuffle::{Group, Options, Recording, Unit, read_journal, search};
 
 const BAR: &str = "{bar:30} {percent:>3}%  {human_pos} events, {per_sec}  {eta} left";
 
@@ -26,7 +26,11 @@ const BAR: &str = "{bar:30} {percent:>3}%  {human_pos} events, {per_sec}  {eta} 
 #[derive(Debug, clap::Args)]
 pub struct ShuffleArgs {
     /// A file with one event a line, or - for standard input
-    file: PathBuf,
+    #[arg(required_unless_present = "from_data")]
+    file: Option<PathBuf>,
+    /// The data folder of a stopped server, whose journal is read and not changed
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["file", "source"])]
+    from_data: Option<PathBuf>,
     /// So many random orders of each entity's events
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
@@ -66,12 +70,21 @@ pub fn shuffle(args: &ShuffleArgs, config: &Path, screen: &mut Screen<'_>) -> Re
         let names: Vec<_> = ruleset.types().iter().map(|rules| rules.name.to_string()).collect();
         return Err(unknown("entity type", kind, &names));
     }
-    let decoder = decoder(args, &mut ready)?;
     let mut recording = Recording::of(args.entity.clone(), args.key.clone());
-    input::read(&args.file, &decoder, &ruleset, &mut recording)?;
-    let report = Report::of(&recording, args.seed);
+    let unit = match (&args.from_data, &args.file) {
+        (Some(folder), _) => {
+            read_journal(folder, &ruleset, &mut recording).map_err(|error| Failure::new(Exit::Io, error))?;
+            Unit::Lsn
+        }
+        (None, file) => {
+            let decoder = decoder(args, &mut ready)?;
+            input::read(file.as_deref().unwrap_or(Path::new("-")), &decoder, &ruleset, &mut recording)?;
+            Unit::Line
+        }
+    };
+    let options = Options { rounds: args.rounds, seed: args.seed, duplicates: args.duplicates, unit };
+    let report = Report::of(&recording, options);
     let groups = recording.into_groups();
-    let options = Options { rounds: args.rounds, seed: args.seed, duplicates: args.duplicates };
     let bar = bar(&groups, options);
     let found = search(&ready.config, &ruleset, &groups, options, |applied| bar.inc(applied));
     bar.finish_and_clear();

@@ -9,7 +9,9 @@ use crate::cli::render::{grouped, safe};
 use crate::cli::screen::Paint;
 use crate::config::Files;
 use crate::rehearsal::entity_name;
-use crate::rehearsal::shuffle::{Arrival, Conflict, Difference, Finding, Found, Group, Recording, Refused};
+use crate::rehearsal::shuffle::{
+    Arrival, Conflict, Difference, Finding, Found, Group, Options, Recording, Refused, Unit,
+};
 
 /// So many refusals, and as many conflicts, are shown.
 const SHOWN_MAX: usize = 10;
@@ -20,7 +22,7 @@ const PAUSE_SHOWN_MS: u64 = 1_000;
 
 /// What was read.
 pub struct Report {
-    seed: u64,
+    options: Options,
     events: u64,
     refused: u64,
     refusals: Vec<Refused>,
@@ -28,9 +30,9 @@ pub struct Report {
 
 impl Report {
     /// The counts of a recording.
-    pub fn of(recording: &Recording, seed: u64) -> Self {
+    pub fn of(recording: &Recording, options: Options) -> Self {
         let (events, refused) = (recording.events, recording.refused);
-        Report { seed, events, refused, refusals: recording.refusals.clone() }
+        Report { options, events, refused, refusals: recording.refusals.clone() }
     }
 
     /// The verdict for a program.
@@ -42,15 +44,15 @@ impl Report {
             "events": self.events,
             "orders": found.orders,
             "applied": found.applied,
-            "seed": self.seed,
+            "seed": self.options.seed,
             "findings": found.findings.iter().map(|it| finding_json(files, groups, it)).collect::<Vec<_>>(),
             "refused": self.refused,
             "refusals": self.refusals.iter().map(|it| json!({
-                "line": it.line, "code": it.refusal.code.as_str(), "message": it.refusal.message,
+                "number": it.number, "code": it.refusal.code.as_str(), "message": it.refusal.message,
             })).collect::<Vec<_>>(),
             "conflicts": found.conflicts.iter().map(|it| json!({
                 "entity": entity_name(&groups[it.group].entity),
-                "line": it.line,
+                "number": it.number,
                 "with": it.with,
                 "differences": it.differences.iter().map(difference_json).collect::<Vec<_>>(),
             })).collect::<Vec<_>>(),
@@ -77,31 +79,35 @@ impl Report {
             }
         }
         let (events, orders, applied) = (number(self.events), number(found.orders), number(found.applied));
-        writeln!(out, "  {events} events, {orders} orders, {applied} events applied, seed {}", self.seed)?;
-        found.findings.iter().try_for_each(|finding| print_finding(out, paint, files, groups, finding))?;
+        writeln!(out, "  {events} events, {orders} orders, {applied} events applied, seed {}", self.options.seed)?;
+        found
+            .findings
+            .iter()
+            .try_for_each(|finding| print_finding(out, paint, files, groups, finding, self.options.unit))?;
         if self.refused > 0 {
             writeln!(out, "\nrefused: {}", number(self.refused))?;
         }
-        for Refused { line, refusal } in self.refusals.iter().take(SHOWN_MAX) {
-            writeln!(out, "  line {line}: {}: {}", refusal.code.as_str(), safe(&refusal.message))?;
+        for Refused { number, refusal } in self.refusals.iter().take(SHOWN_MAX) {
+            let event = self.options.unit.of(*number);
+            writeln!(out, "  {event}: {}: {}", refusal.code.as_str(), safe(&refusal.message))?;
         }
         let more = self.refused.saturating_sub(SHOWN_MAX as u64);
         if more > 0 {
             writeln!(out, "  and {} more", number(more))?;
         }
-        found.conflicts.iter().take(SHOWN_MAX).try_for_each(|conflict| print_conflict(out, groups, conflict))
+        found.conflicts.iter().take(SHOWN_MAX).try_for_each(|conflict| self.print_conflict(out, groups, conflict))
     }
-}
 
-fn print_conflict(out: &mut dyn Write, groups: &[Group], conflict: &Conflict) -> io::Result<()> {
-    let Conflict { line, with, .. } = conflict;
-    let parts: Vec<_> = conflict.differences.iter().map(|difference| difference.part.described()).collect();
-    let entity = safe(&entity_name(&groups[conflict.group].entity));
-    write!(out, "  line {line} instead of line {with} would make ")?;
-    if parts.is_empty() {
-        writeln!(out, "no difference to {entity}")
-    } else {
-        writeln!(out, "a difference to {entity}: {}", parts.join(", "))
+    fn print_conflict(&self, out: &mut dyn Write, groups: &[Group], conflict: &Conflict) -> io::Result<()> {
+        let [refused, with] = [conflict.number, conflict.with].map(|number| self.options.unit.of(number));
+        let parts: Vec<_> = conflict.differences.iter().map(|difference| difference.part.described()).collect();
+        let entity = safe(&entity_name(&groups[conflict.group].entity));
+        write!(out, "  {refused} instead of {with} would make ")?;
+        if parts.is_empty() {
+            writeln!(out, "no difference to {entity}")
+        } else {
+            writeln!(out, "a difference to {entity}: {}", parts.join(", "))
+        }
     }
 }
 
@@ -111,9 +117,10 @@ fn print_finding(
     files: &Files,
     groups: &[Group],
     finding: &Finding,
+    unit: Unit,
 ) -> io::Result<()> {
     let group = &groups[finding.group];
-    let orders = [&finding.pair.first, &finding.pair.second].map(|order| arrivals(group, order));
+    let orders = [&finding.pair.first, &finding.pair.second].map(|order| arrivals(group, order, unit));
     let others = match finding.groups - 1 {
         0 => String::new(),
         1 => ", and so does 1 other".to_owned(),
@@ -144,11 +151,11 @@ fn two_columns(out: &mut dyn Write, rows: &[[String; 2]]) -> io::Result<()> {
 }
 
 /// Arrivals in words.
-fn arrivals(group: &Group, order: &[Arrival]) -> Vec<String> {
+fn arrivals(group: &Group, order: &[Arrival], unit: Unit) -> Vec<String> {
     let words = order.iter().enumerate().map(|(n, arrival)| {
         let given = &group.events[arrival.event];
         let event = &given.taken.input.event;
-        let mut text = format!("line {}  {} {}", given.line, safe(&event.kind), safe(&event.id));
+        let mut text = format!("{}  {} {}", unit.of(given.number), safe(&event.kind), safe(&event.id));
         if order[..n].iter().any(|before| before.event == arrival.event) {
             text.push_str(", again");
         }
@@ -182,7 +189,7 @@ fn finding_json(files: &Files, groups: &[Group], finding: &Finding) -> Json {
         let arrivals = order.iter().map(|arrival| {
             let event = &group.events[arrival.event].taken.input.event;
             json!({
-                "line": group.events[arrival.event].line, "id": *event.id, "source": *event.source, "type": *event.kind,
+                "number": group.events[arrival.event].number, "id": *event.id, "source": *event.source, "type": *event.kind,
                 "pause_ms": arrival.pause_ms, "reload": arrival.reload,
             })
         });

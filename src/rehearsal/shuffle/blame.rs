@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::compare::{Part, standing};
-use super::group::{Group, Times};
+use super::group::{Group, Times, Unit};
 use super::shrink::{Pair, Shrinker};
 use crate::config::{Config, EntityType, Location, Policy};
 use crate::model::codec::CodecError;
@@ -30,6 +30,7 @@ pub struct Inquiry<'a> {
     pub group: &'a Group,
     pub part: &'a Part,
     pub pair: &'a Pair,
+    pub unit: Unit,
 }
 
 impl Inquiry<'_> {
@@ -86,18 +87,16 @@ impl Inquiry<'_> {
         Blame { rule, at, why, instead }
     }
 
-    fn lines(&self, events: impl Iterator<Item = usize>) -> String {
-        let lines: BTreeSet<u64> = events.map(|event| self.group.events[event].line).collect();
-        let noun = if lines.len() == 1 { "line" } else { "lines" };
-        let lines: Vec<String> = lines.iter().map(u64::to_string).collect();
-        format!("{noun} {}", lines.join(", "))
+    fn named(&self, events: impl Iterator<Item = usize>) -> String {
+        let numbers: BTreeSet<u64> = events.map(|event| self.group.events[event].number).collect();
+        numbers.into_iter().map(|number| self.unit.of(number)).collect::<Vec<_>>().join(", ")
     }
 
     fn no_time(&self) -> Blame {
-        let events = self.pair.first.iter().map(|arrival| arrival.event);
-        let lines = self.lines(events.filter(|event| self.group.events[*event].is_timeless()));
+        let arrived = self.pair.first.iter().map(|arrival| arrival.event);
+        let events = self.named(arrived.filter(|event| self.group.events[*event].is_timeless()));
         self.of_part(
-            format!("it goes by the time of events, and {lines} came without one: theirs is when they arrive"),
+            format!("it goes by the time of events, and {events} came without one: theirs is when they arrive"),
             "send `time` with every event, and refuse what has none: require_time = true; or go by something in the \
              event: order_by = \"event.data.…\""
                 .into(),
@@ -112,9 +111,9 @@ impl Inquiry<'_> {
         let order = orders.into_iter().find(|order| order.iter().any(|arrival| arrival.pause_ms > window_ms))?;
         let repeated = order.iter().map(|arrival| arrival.event);
         let again = repeated.filter(|event| order.iter().filter(|arrival| arrival.event == *event).count() > 1);
-        let lines = self.lines(again);
+        let events = self.named(again);
         Some(self.of_type(
-            format!("its `dedupe` window was over when {lines} came again, so it counted twice"),
+            format!("its `dedupe` window was over when {events} came again, so it counted twice"),
             "a longer `dedupe`, or none: then identities are remembered as long as the entity; or a `take` to which a \
              repeat makes no difference: latest, first, min, max, set"
                 .into(),
@@ -132,7 +131,7 @@ impl Inquiry<'_> {
         Some(self.of_type(
             format!(
                 "with duplicates = \"lenient\" the first payload of an identity counts, and {} have the same identity",
-                self.lines(both.into_iter())
+                self.named(both.into_iter())
             ),
             "duplicates = \"strict\", which refuses the second payload and says so; or an identity of its own for each: \
              id = \"event.id + '/' + hash(event.data)\""

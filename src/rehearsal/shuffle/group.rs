@@ -11,11 +11,27 @@ const NANOS_PER_MS: i128 = 1_000_000;
 /// Between two arrivals, unless more is needed.
 pub(super) const PAUSE_MS_MIN: u64 = 1;
 
+/// What numbers the events of an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    #[default]
+    Line,
+    Lsn,
+}
+
+impl Unit {
+    /// "line 7".
+    pub fn of(self, number: u64) -> String {
+        let word = if self == Unit::Line { "line" } else { "lsn" };
+        format!("{word} {number}")
+    }
+}
+
 /// An event as the entity takes it.
 #[derive(Clone, Debug)]
 pub struct Given {
-    /// Its line in the input.
-    pub line: u64,
+    /// Its number in the input.
+    pub number: u64,
     pub taken: Box<Taken>,
     /// The event itself if nobody gave it a time: then its arrival is its time, and it is admitted anew at each.
     timeless: Option<Box<Event>>,
@@ -23,9 +39,9 @@ pub struct Given {
 
 impl Given {
     /// What `taken`'s type makes of `event`.
-    pub fn new(line: u64, event: &Event, taken: Box<Taken>) -> Self {
+    pub fn new(number: u64, event: &Event, taken: Box<Taken>) -> Self {
         let timeless = (event.time_given == TimeGiven::AtReceipt).then(|| Box::new(event.clone()));
-        Given { line, taken, timeless }
+        Given { number, taken, timeless }
     }
 
     /// Whether it has no time but that of its arrival.

@@ -15,7 +15,7 @@ const REFUSED_KEPT_MAX: usize = 100;
 /// An event that no entity took.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    pub line: u64,
+    pub number: u64,
     pub refusal: Refusal,
 }
 
@@ -54,25 +54,25 @@ impl Recording {
     }
 
     /// Adds the next event.
-    pub fn add(&mut self, ruleset: &Ruleset, line: u64, event: &Event) {
+    pub fn add(&mut self, ruleset: &Ruleset, number: u64, event: &Event) {
         match ruleset.admit(event) {
             Ok(takers) => {
                 self.events += 1;
-                takers.into_iter().for_each(|taken| self.take(line, event, taken));
+                takers.into_iter().for_each(|taken| self.take(number, event, taken));
             }
-            Err(refusal) => self.refuse(line, refusal),
+            Err(refusal) => self.refuse(number, refusal),
         }
     }
 
     /// Notes an event that is refused.
-    pub fn refuse(&mut self, line: u64, refusal: Refusal) {
+    pub fn refuse(&mut self, number: u64, refusal: Refusal) {
         self.refused += 1;
         if self.refusals.len() < REFUSED_KEPT_MAX {
-            self.refusals.push(Refused { line, refusal });
+            self.refusals.push(Refused { number, refusal });
         }
     }
 
-    fn take(&mut self, line: u64, event: &Event, taken: Box<Taken>) {
+    fn take(&mut self, number: u64, event: &Event, taken: Box<Taken>) {
         let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
         if !is(&self.wanted.kind, taken.entity.kind()) || !is(&self.wanted.key, taken.entity.key()) {
             return;
@@ -90,13 +90,13 @@ impl Recording {
         let first = seen.first().map(|(_, at)| *at);
         if let Some(first) = first.filter(|_| taken.rules.duplicates == Duplicates::Strict) {
             let message = format!("event {:?} came before with another payload", &*event.id);
-            entity.conflicts.push((Given::new(line, event, taken), first));
-            self.refuse(line, Refusal::new(Code::Conflict, message));
+            entity.conflicts.push((Given::new(number, event, taken), first));
+            self.refuse(number, Refusal::new(Code::Conflict, message));
         } else {
             // Where payloads may differ silently, whichever comes first counts: that is a matter of order.
             seen.push((payload, entity.events.len()));
             entity.order.push(entity.events.len());
-            entity.events.push(Given::new(line, event, taken));
+            entity.events.push(Given::new(number, event, taken));
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::blame::{Blame, Inquiry};
 use super::compare::{Difference, Part, are_same, differences};
-use super::group::{Arrival, Group, Times};
+use super::group::{Arrival, Group, Times, Unit};
 use super::orders::Orders;
 use super::shrink::{Pair, Shrinker};
 use crate::config::Config;
@@ -24,6 +24,8 @@ pub struct Options {
     pub seed: u64,
     /// The probability with which an event is repeated.
     pub duplicates: f64,
+    /// What numbers the events.
+    pub unit: Unit,
 }
 
 /// What came of a search.
@@ -57,8 +59,8 @@ pub struct Finding {
 #[derive(Debug)]
 pub struct Conflict {
     pub group: usize,
-    pub line: u64,
-    /// The line that came first.
+    pub number: u64,
+    /// What came first.
     pub with: u64,
     /// What would be different if the other had come first.
     pub differences: Vec<Difference>,
@@ -101,7 +103,7 @@ pub fn search(
         look_into_conflicts(ruleset, at, group, &mut found.conflicts)?;
     }
     for ((_, part), candidate) in candidates.into_iter().take(FINDINGS_MAX) {
-        let finding = explain(config, ruleset, groups, part, candidate)?;
+        let finding = explain(config, ruleset, groups, options.unit, part, candidate)?;
         let same = found.findings.iter_mut().find(|known| known.blame.rule == finding.blame.rule);
         match same {
             Some(known) if known.pair.first.len() <= finding.pair.first.len() => {}
@@ -149,6 +151,7 @@ fn explain(
     config: &Config,
     ruleset: &Ruleset,
     groups: &[Group],
+    unit: Unit,
     part: Part,
     candidate: Candidate,
 ) -> Result<Finding, CodecError> {
@@ -157,7 +160,7 @@ fn explain(
     let pair = Shrinker::new(group, ruleset, &part).shrink(pair)?;
     let [first, second] = [&pair.first, &pair.second].map(|order| group.run(ruleset, order, Times::OfArrival));
     let differences = differences(ruleset, &first?, &second?);
-    let blame = Inquiry { config, ruleset, group, part: &part, pair: &pair }.blame()?;
+    let blame = Inquiry { config, ruleset, group, part: &part, pair: &pair, unit }.blame()?;
     Ok(Finding { group: candidate.group, part, pair, differences, blame, groups: candidate.groups })
 }
 
@@ -179,8 +182,8 @@ fn look_into_conflicts(
         let outcome = group.instead(*with, refused).run(ruleset, &group.given, Times::OfArrival)?;
         conflicts.push(Conflict {
             group: at,
-            line: refused.line,
-            with: group.events[*with].line,
+            number: refused.number,
+            with: group.events[*with].number,
             differences: differences(ruleset, &given, &outcome),
         });
     }

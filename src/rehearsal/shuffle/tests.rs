@@ -1,13 +1,13 @@
 //! Rules that depend on the order are found, made small and explained; rules that do not are let be.
 
 use super::search::{Found, Options, search};
-use super::{Group, Recording};
+use super::{Group, Recording, Unit};
 use crate::config::{self, Config};
 use crate::ingress::Decoder;
 use crate::model::time::Timestamp;
 use crate::rules::{Ruleset, compile};
 
-const OPTIONS: Options = Options { rounds: 60, seed: 1, duplicates: 0.3 };
+const OPTIONS: Options = Options { rounds: 60, seed: 1, duplicates: 0.3, unit: Unit::Line };
 const HEAD: &str = "[entity.e]\nkey = \"event.data.k\"\n";
 
 fn rules(text: &str) -> (Config, Ruleset) {
@@ -179,8 +179,8 @@ fn a_conflict_is_looked_into_and_blamed_on_nobody() {
     let (found, _) = found(rules, &["P p1 10 a 20", "P p1 10 a 30", "P p2 10 b 1", "P p2 11 b 1"], OPTIONS);
     assert_eq!(found.diverging, 0, "{found:?}");
     let [first, second] = found.conflicts.as_slice() else { panic!("{:?}", found.conflicts) };
-    assert_eq!((first.line, first.with, first.differences.len()), (2, 1, 1), "{first:?}");
-    assert_eq!((second.line, second.with, second.differences.len()), (4, 3, 0), "{second:?}");
+    assert_eq!((first.number, first.with, first.differences.len()), (2, 1, 1), "{first:?}");
+    assert_eq!((second.number, second.with, second.differences.len()), (4, 3, 0), "{second:?}");
 }
 
 /// If this failed, long recordings would end in counterexamples that nobody can read.
