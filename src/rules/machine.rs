@@ -28,10 +28,7 @@ pub struct Machine {
 impl Machine {
     /// Has the entity handle what it takes of an event.
     pub fn apply(&mut self, taken: Box<Taken>, now: Timestamp) -> Came {
-        if !self.states.contains_key(&taken.entity) {
-            self.states.insert(taken.entity.clone(), State::default());
-        }
-        let Some(state) = self.states.get_mut(&taken.entity) else { unreachable!("it was put there above") };
+        let state = self.states.entry(taken.entity.clone()).or_default();
         let prior = state.identities.get(taken.identity).map(|seen| seen.payload);
         match decide(state, taken, prior, now) {
             Verdict::Record(decided) => {

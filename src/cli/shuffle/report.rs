@@ -15,6 +15,8 @@ use crate::rehearsal::shuffle::{
 
 /// So many refusals, and as many conflicts, are shown.
 const SHOWN_MAX: usize = 10;
+/// So many arrivals of an order are shown.
+const ARRIVALS_SHOWN_MAX: usize = 40;
 /// A longer text of a value is cut.
 const VALUE_CHARS_MAX: usize = 60;
 /// A pause of so many milliseconds is worth a word.
@@ -130,10 +132,14 @@ fn print_finding(
     let title = format!("{what} of {} depends on the order", safe(&entity_name(&group.entity)));
     writeln!(out, "\n{}{others}\n", paint.bold(&title))?;
     let mut rows = vec![["in this order".to_owned(), "and in this order".to_owned()]];
-    for n in 0..orders[0].len().max(orders[1].len()) {
+    let length = orders[0].len().max(orders[1].len());
+    for n in 0..length.min(ARRIVALS_SHOWN_MAX) {
         rows.push([0, 1].map(|side| orders[side].get(n).cloned().unwrap_or_default()));
     }
     two_columns(out, &rows)?;
+    if length > ARRIVALS_SHOWN_MAX {
+        writeln!(out, "    … {} in all; --json has them", grouped((length as u64).cast_signed()))?;
+    }
     writeln!(out)?;
     for difference in &finding.differences {
         let [first, second] = [&difference.first, &difference.second].map(|value| shown(value.as_ref()));

@@ -32,13 +32,19 @@ impl Pair {
     /// How many neighbours have to be swapped to come from the one order to the other.
     pub fn swaps(&self) -> usize {
         let places = places(&self.first);
-        let order: Vec<usize> = firsts(&self.second).into_iter().map(|event| places[event]).collect();
-        let inversions = |(n, place): (usize, &usize)| order[n + 1..].iter().filter(|later| *later < place).count();
-        order.iter().enumerate().map(inversions).sum()
+        let mut before: Vec<usize> = Vec::new();
+        let mut swaps = 0;
+        for event in firsts(&self.second) {
+            let at = before.partition_point(|place| *place < places[event]);
+            swaps += before.len() - at;
+            before.insert(at, places[event]);
+        }
+        swaps
     }
 
     /// The pair without these events; all others arrive when they did.
     fn without(&self, drop: &[usize]) -> Pair {
+        let drop: HashSet<usize> = drop.iter().copied().collect();
         let kept = |order: &[Arrival]| {
             let mut pause_ms = 0_u64;
             let kept = order.iter().filter_map(|arrival| {
