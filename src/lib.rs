@@ -1,7 +1,7 @@
 //! Turnstile: every key, single file. One actor per entity key, a durable journal, declared merges.
 //!
 //! The layers, lowest first, are `model`, `metrics`, `disk`, `pages` → `config` → `rules`, `journal`, `store` → `ingress`,
-//! `actors`, `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md
+//! `actors`, `egress` → `admin`, `rehearsal` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md
 //! has the map.
 
 pub mod actors;
@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod model;
 pub mod node;
 pub mod pages;
+pub mod rehearsal;
 pub mod rules;
 pub mod store;
 pub mod telemetry;

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["rules", "journal", "store"],
     &["ingress", "actors", "egress"],
-    &["admin"],
+    &["admin", "rehearsal"],
     &["node"],
     &["fuzzing"],
     &["cli"],

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use turnstile::config::load_with;
-use turnstile::rules::compile;
+use turnstile::rehearsal::compile_cases;
+use turnstile::rules::{Ruleset, compile};
 
 /// If this failed, people would read another message than the one that was thought about. A case `x.toml` has its
 /// message in `x.txt`; `ok_*` cases have warnings at most.
@@ -32,9 +33,11 @@ fn messages_are_as_written() {
 
 fn render(case: &Path) -> String {
     let mut loaded = load_with(case, &|name| (name == "PORT").then(|| "7400".to_owned()));
-    // Expressions are looked at once everything around them in their entity type is right.
-    for declared in loaded.config.iter().flat_map(|config| &config.entities).chain(&loaded.sound_entities) {
-        compile(declared, &loaded.files, &mut loaded.diagnostics);
+    // Expressions are looked at once everything around them in their entity type is right, tests once all of it is.
+    let declared = loaded.config.iter().flat_map(|config| &config.entities).chain(&loaded.sound_entities);
+    let types: Vec<_> = declared.filter_map(|it| compile(it, &loaded.files, &mut loaded.diagnostics)).collect();
+    if let Some(config) = loaded.config.as_ref().filter(|_| !loaded.diagnostics.has_errors()) {
+        compile_cases(config, &Ruleset::new(types, &[], 512), &loaded.files, &mut loaded.diagnostics);
     }
     let rendered = loaded.diagnostics.render(&loaded.files);
     let is_ok = case.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ok_"));

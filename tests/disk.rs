@@ -15,7 +15,7 @@ use rand::{RngExt, SeedableRng};
 
 const LANES: usize = 4;
 /// Steps of a lane: together their records are more than the small disks hold.
-const STEPS: usize = 3_000;
+const STEPS: usize = 5_000;
 /// Sizes of disks, in KiB: from hardly enough to start to hardly too small.
 const SMALL_KIB: std::ops::Range<u64> = 3_000..7_000;
 const LARGE_KIB: u64 = 256 * 1024;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, get, ls, run, send, status};
+use super::{bench, check, completions, get, ls, run, send, shuffle, status, test};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -34,6 +34,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check the configuration and all the rules it includes
     Check(check::CheckArgs),
+    Test(test::TestArgs),
+    Shuffle(shuffle::ShuffleArgs),
     Send(send::SendArgs),
     /// Show one entity
     Get(get::GetArgs),
@@ -76,6 +78,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         None => run::run(&run::RunArgs {}, &cli.config),
         Some(Command::Run(args)) => run::run(args, &cli.config),
         Some(Command::Check(args)) => check::check(args, &cli.config, screen),
+        Some(Command::Test(args)) => test::test(args, &cli.config, screen),
+        Some(Command::Shuffle(args)) => shuffle::shuffle(args, &cli.config, screen),
         Some(Command::Send(args)) => send::send(args, cli.server.token(), screen),
         Some(Command::Get(args)) => get::get(args, &cli.server, screen),
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
@@ -102,6 +106,9 @@ mod tests {
             ("turnstile", false),
             ("turnstile run -c other.toml", false),
             ("turnstile check --print", false),
+            ("turnstile test -c other.toml --json", false),
+            ("turnstile test confirmed", false),
+            ("turnstile shuffle - --rounds 5 --seed 7 --duplicates 0.5 --entity order --key 1 --json", false),
             ("turnstile send -", false),
             ("turnstile send - --to localhost:7400 --connections 8 --retry-for 1m --quiet --json", false),
             ("turnstile get order 1 --wait OrderConfirmed,applied --timeout 5s --json", false),
@@ -116,6 +123,11 @@ mod tests {
             ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
             ("turnstile completions bash", false),
             ("turnstile nonsense", true),
+            ("turnstile shuffle --from-data data", false),
+            ("turnstile shuffle", true),
+            ("turnstile shuffle - --from-data data", true),
+            ("turnstile shuffle - --rounds 0", true),
+            ("turnstile shuffle - --duplicates 2", true),
             ("turnstile send", true),
             ("turnstile send - --to nowhere", true),
             ("turnstile send - --connections 0", true),

@@ -1,7 +1,8 @@
 //! The command line: one file a subcommand. Everything a person or a script sees of Turnstile in a terminal is here.
 //!
 //! What is asked for goes to standard output, everything else (errors, progress, notices) to standard error. Nothing in
-//! this folder opens the journal or the store: `run` starts a node, the other subcommands talk to a running one.
+//! this folder opens the journal or the store: `run` starts a node, `check`, `test` and `shuffle` run rules by themselves,
+//! the other subcommands talk to a running node.
 
 pub mod bench;
 mod check;
@@ -15,8 +16,10 @@ mod render;
 mod run;
 mod screen;
 mod send;
+mod shuffle;
 mod status;
 mod table;
+mod test;
 #[cfg(test)]
 mod testing;
 

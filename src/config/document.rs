@@ -13,14 +13,14 @@ pub(super) struct Node {
     pub at: Location,
 }
 
-/// What TOML knows. Of floats and dates no setting is made; they are only told apart to say so.
+/// What TOML knows. Of floats and dates no setting is made: their texts are for the events that tests are made of.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     String(String),
     Integer(i128),
-    Float,
+    Float(String),
     Boolean(bool),
-    Datetime,
+    Datetime(String),
     List(Vec<Node>),
     Table(Table),
     /// What is wrong with it is reported already.
@@ -42,9 +42,9 @@ impl Value {
     pub fn describe(&self) -> &'static str {
         match self {
             Value::String(_) => "a string",
-            Value::Integer(_) | Value::Float => "a number",
+            Value::Integer(_) | Value::Float(_) => "a number",
             Value::Boolean(_) => "a boolean",
-            Value::Datetime => "a date",
+            Value::Datetime(_) => "a date",
             Value::List(_) => "a list",
             Value::Table(_) => "a table",
             Value::Broken => "nothing",
@@ -127,11 +127,11 @@ impl Converter<'_> {
             DeValue::String(text) => self.string(text, at),
             DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
                 Ok(integer) => Value::Integer(integer),
-                Err(_) => Value::Float,
+                Err(_) => Value::Float(integer.as_str().to_owned()),
             },
-            DeValue::Float(_) => Value::Float,
+            DeValue::Float(float) => Value::Float(float.as_str().to_owned()),
             DeValue::Boolean(boolean) => Value::Boolean(*boolean),
-            DeValue::Datetime(_) => Value::Datetime,
+            DeValue::Datetime(datetime) => Value::Datetime(datetime.to_string()),
             DeValue::Array(items) => Value::List(items.iter().map(|item| self.node(item)).collect()),
             DeValue::Table(table) => Value::Table(self.table(table)),
         };

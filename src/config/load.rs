@@ -12,6 +12,7 @@ use super::reader::{Context, Section};
 use super::server::Server;
 use super::sinks::Sink;
 use super::sources::Source;
+use super::test_blocks::{TEST, Test};
 use super::tuning::{Tuning, TuningEntries};
 use super::{Config, Loaded};
 
@@ -78,7 +79,7 @@ impl<'e> Loader<'e> {
         if !self.done.insert(identity.clone()) {
             return;
         }
-        match read(path) {
+        match read_text(path) {
             Ok(text) => {
                 self.open.push((identity, path.to_owned()));
                 self.text(path, &text);
@@ -144,7 +145,8 @@ impl<'e> Loader<'e> {
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// The text of a file, or why it cannot be read.
+pub fn read_text(path: &Path) -> Result<String, String> {
     let bytes = std::fs::read(path).map_err(|error| why(&error))?;
     if bytes.len() > FILE_BYTES_MAX {
         return Err(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20));
@@ -171,6 +173,8 @@ fn merge(root: &mut Table, table: Table, out: &mut Diagnostics) {
         };
         let section = &entry.name.value;
         match (&mut existing.node.value, entry.node.value) {
+            // Tests stand beside the rules they are about, in any file.
+            (Value::List(existing), Value::List(blocks)) if section == TEST => existing.extend(blocks),
             (Value::Table(existing), Value::Table(entries)) => {
                 for entry in entries {
                     match existing.iter().find(|other| other.name.value == entry.name.value) {
@@ -195,6 +199,7 @@ fn twice(name: &str, entry: &Entry, first: &Entry, out: &mut Diagnostics) {
 fn assemble(cx: &mut Context, root: Table) -> Config {
     let mut top = Section::top(cx, root);
     let [server, source, sink, entity] = ["server", "source", "sink", "entity"].map(|key| top.entry(key));
+    let test = top.entry(TEST);
     let tuning = TuningEntries {
         journal: top.entry("journal"),
         actors: top.entry("actors"),
@@ -202,12 +207,15 @@ fn assemble(cx: &mut Context, root: Table) -> Config {
         limits: top.entry("limits"),
         log: top.entry("log"),
     };
-    top.unsupported(&["test"]);
     top.finish();
     let server = Server::read(cx, server);
     let sources = Source::read_all(cx, source, &server);
     let (sinks, sink_names) = Sink::read_all(cx, sink);
+    let is_whole = !cx.out.has_errors();
     let entities = EntityType::read_all(cx, entity, &sink_names);
+    // What a type with errors would have is not said to be missing.
+    let known = (is_whole && !cx.out.has_errors()).then_some(entities.as_slice());
+    let tests = Test::read_all(cx, test, known);
     let tuning = Tuning::read(cx, tuning);
-    Config { server, sources, sinks, entities, tuning }
+    Config { server, sources, sinks, entities, tests, tuning }
 }

@@ -21,6 +21,7 @@ mod secret;
 mod server;
 mod sinks;
 mod sources;
+mod test_blocks;
 mod tuning;
 mod units;
 
@@ -34,13 +35,14 @@ pub use entities::{
     Take, VALUE_DEFAULT, WHEN_DEFAULT,
 };
 pub use interpolate::Env;
-pub use load::{FILE_BYTES_MAX, load, load_str, load_with};
+pub use load::{FILE_BYTES_MAX, load, load_str, load_with, read_text};
 pub use names::{NAME_CHARS_MAX, TYPE_BYTES_MAX, glob_matches};
 pub use print::print;
 pub use secret::Secret;
 pub use server::{DATA_DIR_DEFAULT, HTTP_DEFAULT, SERVER_NAME_DEFAULT, Server};
 pub use sinks::{From, Sink, SinkKind};
 pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};
+pub use test_blocks::{DecisionState, EventsOfTest, Expectation, ExpectedDecision, Step, Test};
 pub use tuning::{Actors, Checkpoint, Journal, Limits, Log, LogFormat, LogLevel, Tuning};
 
 /// A configuration without errors.
@@ -50,6 +52,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     pub sinks: Vec<Sink>,
     pub entities: Vec<EntityType>,
+    /// `[[test]]`: what `turnstile test` runs; a server has no use for them.
+    pub tests: Vec<Test>,
     pub tuning: Tuning,
 }
 

@@ -191,7 +191,7 @@ impl<'c> Section<'c> {
                 _ => format!("`{key}` cannot be {value}"),
             },
             Value::Broken => return None,
-            Value::Float => format!("`{key}` must be a whole number, written with digits only"),
+            Value::Float(_) => format!("`{key}` must be a whole number, written with digits only"),
             other => format!("`{key}` must be a whole number, not {}", other.describe()),
         };
         let help = format!("it may be from {} to {}", range.start(), range.end());
@@ -287,7 +287,7 @@ impl Context {
                 let message = format!("`{key}` must be a string, not {}", other.describe());
                 let written = self.files.slice(node.at).to_owned();
                 let problem = self.out.error(node.at, message);
-                if matches!(other, Value::Integer(_) | Value::Float | Value::Boolean(_)) {
+                if matches!(other, Value::Integer(_) | Value::Float(_) | Value::Boolean(_)) {
                     // What is meant to be a token is not repeated.
                     let shown = if key == "token" { "…" } else { &written };
                     problem.help(format!("write it in quotes: \"{shown}\""));
@@ -309,7 +309,7 @@ impl Context {
             other => {
                 let message = format!("`{key}` must be an expression, not {}", other.describe());
                 let help = match other {
-                    Value::Integer(_) | Value::Float | Value::Boolean(_) => {
+                    Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => {
                         format!("an expression is a string: \"{written}\"")
                     }
                     Value::Table(_) => "an expression is a string; for a map write \"{'name': expression}\"".into(),

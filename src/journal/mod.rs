@@ -6,7 +6,7 @@
 //! are added to the active segment, segments are sealed, and whole sealed files are deleted, oldest first.
 //!
 //! `block` is the stored form of records, `segment` that of a file, `recover` what happens at start, `segments` the set
-//! of files that appender and readers share, `log` the appender, `reader` the iterators, `group` the grouping of entries
+//! of files that appender and readers share, `log` the appender, `reader` the iterators, `stopped` a journal that nobody appends to, `group` the grouping of entries
 //! into commits, `committer` the making of them and `writer` the thread around it.
 
 mod block;
@@ -18,6 +18,7 @@ mod reader;
 mod recover;
 mod segment;
 mod segments;
+mod stopped;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -21,6 +21,11 @@ const FOLDER: &str = "journal";
 /// Locked while a process appends; empty.
 const LOCK: &str = "lock";
 
+/// Where the segments are.
+pub(super) fn folder(data_dir: &Place) -> Place {
+    data_dir.join(FOLDER)
+}
+
 /// The journal as it was found.
 pub(super) struct Recovered {
     pub dir: Place,
@@ -33,7 +38,7 @@ pub(super) struct Recovered {
 
 /// The uuid of the journal in `data_dir`, if there is one.
 pub(super) fn uuid(data_dir: &Place) -> Result<Option<Uuid>, JournalError> {
-    let dir = data_dir.join(FOLDER);
+    let dir = folder(data_dir);
     let numbers = if dir.exists().map_err(at(&dir.path, "look for"))? { list(&dir)?.numbers } else { Vec::new() };
     let Some(oldest) = numbers.first() else { return Ok(None) };
     let path = segment::path(&dir.path, *oldest);
@@ -43,7 +48,7 @@ pub(super) fn uuid(data_dir: &Place) -> Result<Option<Uuid>, JournalError> {
 
 /// Opens the journal in `data_dir`, or makes it there.
 pub(super) fn recover(data_dir: &Place, uuid: Uuid, options: &JournalOptions) -> Result<Recovered, JournalError> {
-    let dir = data_dir.join(FOLDER);
+    let dir = folder(data_dir);
     dir.create_dirs().map_err(at(&dir.path, "create"))?;
     let lock = lock(&dir)?;
     let Listing { unfinished, mut numbers } = list(&dir)?;
@@ -74,14 +79,14 @@ fn lock(dir: &Place) -> Result<Box<dyn Lock>, JournalError> {
     locked.ok_or_else(|| JournalError::Locked { path: dir.path.clone() })
 }
 
-struct Listing {
+pub(super) struct Listing {
     /// Segments that a crash kept from getting their name.
-    unfinished: Vec<PathBuf>,
+    pub unfinished: Vec<PathBuf>,
     /// Numbers of the segments, ascending.
-    numbers: Vec<u64>,
+    pub numbers: Vec<u64>,
 }
 
-fn list(dir: &Place) -> Result<Listing, JournalError> {
+pub(super) fn list(dir: &Place) -> Result<Listing, JournalError> {
     let mut listing = Listing { unfinished: Vec::new(), numbers: Vec::new() };
     for name in dir.disk.names(&dir.path).map_err(at(&dir.path, "list"))? {
         let Some(name) = name.to_str() else { continue };
@@ -155,7 +160,7 @@ fn check_sealed(
     Ok(sealed)
 }
 
-fn check_header(header: &SegmentHeader, number: u64, uuid: Uuid, path: &Path) -> Result<(), JournalError> {
+pub(super) fn check_header(header: &SegmentHeader, number: u64, uuid: Uuid, path: &Path) -> Result<(), JournalError> {
     if header.uuid() != uuid {
         return Err(JournalError::WrongUuid { file: path.to_path_buf(), found: header.uuid(), expected: uuid });
     }

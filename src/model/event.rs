@@ -97,3 +97,23 @@ pub struct PackedEvent {
     /// A map; `None` where there are no other members.
     pub extensions: Option<Packed>,
 }
+
+impl PackedEvent {
+    /// The event as it was before it was packed.
+    pub fn unpack(&self) -> Event {
+        let extensions = match self.extensions.as_ref().map(Packed::unpack) {
+            Some(Value::Map(members)) => members,
+            _ => Map::default(),
+        };
+        Event {
+            source: self.source.clone(),
+            id: self.id.clone(),
+            kind: self.kind.clone(),
+            time: self.time,
+            time_given: self.time_given,
+            subject: self.subject.clone(),
+            data: self.data.as_ref().map(Packed::unpack),
+            extensions,
+        }
+    }
+}

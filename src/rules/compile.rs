@@ -208,13 +208,9 @@ impl Compiler<'_> {
     }
 
     fn condition(&mut self, text: &Text, expr: Option<Expr>) -> Option<Expr> {
-        let expr = expr?;
-        if !expr.may_be_bool() {
-            self.failed = true;
-            self.diagnostics.error(text.at, "a condition must be true or false").help("compare it: `… == …`");
-            return None;
-        }
-        Some(expr)
+        let condition = must_be_bool(text, expr?, self.diagnostics);
+        self.failed |= condition.is_none();
+        condition
     }
 
     fn event(&mut self, text: &Text) -> Option<Expr> {
@@ -293,6 +289,26 @@ pub fn compile_text(text: &Text, roots: &Roots<'_>, files: &Files, diagnostics: 
             None
         }
     }
+}
+
+/// Compiles a condition over entities of a type, such as what a test expects.
+pub fn compile_condition(
+    text: &Text,
+    rules: &EntityRules,
+    files: &Files,
+    diagnostics: &mut Diagnostics,
+) -> Option<Expr> {
+    let members: Vec<&str> = rules.member_names().collect();
+    let expr = compile_text(text, &Roots::Entity { kind: &rules.name, members: &members }, files, diagnostics)?;
+    must_be_bool(text, expr, diagnostics)
+}
+
+fn must_be_bool(text: &Text, expr: Expr, diagnostics: &mut Diagnostics) -> Option<Expr> {
+    if !expr.may_be_bool() {
+        diagnostics.error(text.at, "a condition must be true or false").help("compare it: `… == …`");
+        return None;
+    }
+    Some(expr)
 }
 
 /// What expressions read, followed through derived values.

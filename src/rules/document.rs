@@ -3,7 +3,7 @@
 use super::bindings::EntityBindings;
 use super::compile::EntityRules;
 use super::decide::standing;
-use super::expr::{Expr, Fault};
+use super::expr::{Expr, Fault, Part};
 use crate::model::json;
 use crate::model::record::DecisionState;
 use crate::model::state::{LsnBook, State};
@@ -88,6 +88,19 @@ pub fn completeness(rules: &EntityRules, state: &State) -> f64 {
 /// Whether a filter over the entity is true; what is unknown or wrong is not.
 pub fn matches(rules: &EntityRules, key: &str, state: &State, filter: &Expr) -> bool {
     filter.test(&EntityBindings::new(rules, key, state, &[])) == Ok(true)
+}
+
+/// What a condition over the entity comes to, and what every path in it leads to.
+#[derive(Debug)]
+pub struct Explained {
+    pub outcome: Result<bool, Fault>,
+    pub parts: Vec<Part>,
+}
+
+/// Evaluates a condition over the entity and explains it.
+pub fn explain(rules: &EntityRules, key: &str, state: &State, condition: &Expr) -> Explained {
+    let bindings = EntityBindings::new(rules, key, state, &[]);
+    Explained { outcome: condition.test(&bindings), parts: condition.parts(&bindings) }
 }
 
 fn decisions(

@@ -9,14 +9,16 @@ mod decide;
 mod document;
 mod evolve;
 mod expr;
+mod machine;
 mod merge;
 #[cfg(test)]
 mod tests;
 
 pub use admit::{Ruleset, Taken, Takers};
 pub use bindings::BodyBindings;
-pub use compile::{EntityRules, compile, compile_text};
+pub use compile::{EntityRules, compile, compile_condition, compile_text};
 pub use decide::{Decided, Outcome, Verdict, decide, decide_progress};
-pub use document::{Document, completeness, matches};
+pub use document::{Document, Explained, completeness, explain, matches};
 pub use evolve::evolve;
-pub use expr::{Expr, Fault, Roots};
+pub use expr::{Expr, Fault, Part, Roots};
+pub use machine::{Came, Machine};

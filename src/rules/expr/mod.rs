@@ -12,12 +12,14 @@ mod needs;
 mod node;
 mod operators;
 mod optional;
+mod parts;
 mod syntax;
 
 use std::borrow::Cow;
 
 pub use compile::{CompileError, Roots};
 use node::Node;
+pub use parts::Part;
 
 use crate::model::value::Value;
 

@@ -81,31 +81,37 @@ impl Node {
 
     /// All roots read anywhere in it.
     pub(super) fn collect_roots(&self, roots: &mut Vec<Root>) {
-        let mut all = |nodes: &[&Node]| nodes.iter().for_each(|node| node.collect_roots(roots));
         match self {
-            Node::Literal(_) | Node::Local(_) => {}
             Node::Root(root, _) => roots.push(root.clone()),
-            Node::Select(a, _) | Node::OptSelect(a, _) | Node::Has(a) | Node::Not(a) | Node::Negate(a) => all(&[a]),
-            Node::Index(a, b) | Node::OptIndex(a, b) | Node::And(a, b) | Node::Or(a, b) => all(&[a, b]),
-            Node::If(parts) => all(&[&parts[0], &parts[1], &parts[2]]),
-            Node::Binary(_, parts) => all(&[&parts[0], &parts[1]]),
-            Node::List(items) => items.iter().for_each(|(item, _)| item.collect_roots(roots)),
+            node => node.for_each_child(&mut |child| child.collect_roots(roots)),
+        }
+    }
+
+    /// Calls `each` with every node directly below, in the order of the text.
+    pub(super) fn for_each_child<'n>(&'n self, each: &mut dyn FnMut(&'n Node)) {
+        match self {
+            Node::Literal(_) | Node::Local(_) | Node::Root(..) => {}
+            Node::Select(a, _) | Node::OptSelect(a, _) | Node::Has(a) | Node::Not(a) | Node::Negate(a) => each(a),
+            Node::Index(a, b) | Node::OptIndex(a, b) | Node::And(a, b) | Node::Or(a, b) => {
+                each(a);
+                each(b);
+            }
+            Node::If(parts) => parts.iter().for_each(each),
+            Node::Binary(_, parts) => parts.iter().for_each(each),
+            Node::List(items) => items.iter().for_each(|(item, _)| each(item)),
             Node::Map(members) => members.iter().for_each(|(key, value, _)| {
-                key.collect_roots(roots);
-                value.collect_roots(roots);
+                each(key);
+                each(value);
             }),
             Node::Collect(collect) => {
-                all(&[&collect.range, &collect.element]);
-                if let Some(filter) = &collect.filter {
-                    filter.collect_roots(roots);
-                }
+                each(&collect.range);
+                collect.filter.iter().for_each(&mut *each);
+                each(&collect.element);
             }
-            Node::Fold(fold) => all(&[&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result]),
-            Node::Call(_, args) | Node::Optional(_, args) | Node::Library(_, args) => {
-                for arg in args {
-                    arg.collect_roots(roots);
-                }
+            Node::Fold(fold) => {
+                [&fold.range, &fold.init, &fold.condition, &fold.step, &fold.result].into_iter().for_each(each);
             }
+            Node::Call(_, args) | Node::Optional(_, args) | Node::Library(_, args) => args.iter().for_each(each),
         }
     }
 }

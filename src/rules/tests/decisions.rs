@@ -158,6 +158,6 @@ fn the_first_event_correlates_what_follows() {
         let mut machine = Machine::new(ruleset(&rules("")));
         machine.handle(&event(&format!(r#"{{"id":"0","type":"N"{extensions}}}"#)), second(0)).unwrap();
         machine.handle(&event(r#"{"id":"1","type":"N","correlationid":"later"}"#), second(0)).unwrap();
-        assert_eq!(&*machine.states.values().next().unwrap().correlation, correlation);
+        assert_eq!(&*machine.states().values().next().unwrap().correlation, correlation);
     }
 }

@@ -48,7 +48,7 @@ fn the_order_is_shown_as_far_as_it_is_known() {
     let mut expected = include_str!("order_documents.ndjson").lines();
     for (n, text) in (0..).zip(STAGES) {
         machine.handle(&super::event(text), second(n)).unwrap();
-        let state = &machine.states[&entity];
+        let state = &machine.states()[&entity];
         lsns.note(state.version, Lsn(100 + state.version.0), state.standing().as_deref());
         let document = Document::new(machine.rules.get("order").unwrap(), "o1", state, &lsns);
         assert_eq!(String::from_utf8(document.to_json()).unwrap(), expected.next().unwrap(), "after {text}");

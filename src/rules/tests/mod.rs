@@ -11,7 +11,7 @@ mod oracle;
 
 use std::collections::BTreeMap;
 
-use super::{Decided, Document, Ruleset, Taken, Verdict, compile, decide, evolve};
+use super::{Decided, Document, Ruleset, Taken, compile};
 use crate::config;
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::EntityKey;
@@ -76,7 +76,7 @@ enum Came {
 /// The rules at work on states kept in memory, and every record made.
 struct Machine {
     rules: Ruleset,
-    states: BTreeMap<EntityKey, State>,
+    memory: super::Machine,
     records: Vec<Record>,
     /// Names of rules that went wrong, in the order they did.
     errors: Vec<Box<str>>,
@@ -84,26 +84,27 @@ struct Machine {
 
 impl Machine {
     fn new(rules: Ruleset) -> Self {
-        Machine { rules, states: BTreeMap::new(), records: Vec::new(), errors: Vec::new() }
+        Machine { rules, memory: super::Machine::default(), records: Vec::new(), errors: Vec::new() }
     }
 
-    /// Handles an event as the actors do, except that each record is evolved from its stored form.
+    fn states(&self) -> &BTreeMap<EntityKey, State> {
+        self.memory.states()
+    }
+
+    /// Handles an event as the actors do; what is kept of it is what its record is stored as.
     fn handle(&mut self, event: &Event, now: Timestamp) -> Result<Vec<Came>, Refusal> {
         let takers = self.rules.admit(event)?;
         Ok(takers.into_iter().map(|taken| self.take(taken, now)).collect())
     }
 
     fn take(&mut self, taken: Box<Taken>, now: Timestamp) -> Came {
-        let state = self.states.entry(taken.entity.clone()).or_default();
-        let prior = state.identities.get(taken.identity).map(|seen| seen.payload);
-        let Decided { record, errors, .. } = match decide(state, taken, prior, now) {
-            Verdict::Record(decided) => *decided,
-            Verdict::Duplicate => return Came::Duplicate,
-            Verdict::Conflict => return Came::Conflict,
+        let Decided { record, errors, .. } = match self.memory.apply(taken, now) {
+            super::Came::Counted(decided) => *decided,
+            super::Came::Duplicate => return Came::Duplicate,
+            super::Came::Conflict => return Came::Conflict,
         };
         let stored = Record::decode(&record.encode()).unwrap();
         assert_eq!(stored, record, "a record is stored as it is");
-        evolve(state, &stored);
         self.records.push(stored);
         self.errors.extend(errors);
         Came::Counted
@@ -119,7 +120,7 @@ impl Machine {
 
     /// The document of an entity, as JSON.
     fn document(&self, kind: &str, key: &str) -> Document {
-        let state = &self.states[&EntityKey::new(kind, key)];
+        let state = &self.states()[&EntityKey::new(kind, key)];
         Document::new(self.rules.get(kind).unwrap(), key, state, &LsnBook::default())
     }
 

@@ -27,7 +27,7 @@ fn check(kind: &str, data: &[&str], field: &str, expected: &str) {
             let text = format!(r#"{{"id":"{n}","type":"{kind}","time":"{time}","data":{data}}}"#);
             machine.handle(&event(&text), second(0)).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
         }
-        let state = machine.states.values().next().unwrap();
+        let state = machine.states().values().next().unwrap();
         assert_eq!(State::decode(&state.encode()).unwrap(), *state);
         let document = machine.document("e", "k");
         let Some(Value::Map(fields)) = document.get("fields") else { panic!("no fields") };

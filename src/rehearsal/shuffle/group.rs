@@ -1,0 +1,162 @@
+//! The events of one entity, and what it comes to when they arrive in some order. Entities that are tied to each other are
+//! one group: nothing outside a group has a say in what becomes of it.
+
+use crate::model::codec::CodecError;
+use crate::model::event::{Event, TimeGiven};
+use crate::model::ids::EntityKey;
+use crate::model::time::{Span, Timestamp};
+use crate::rules::{Machine, Ruleset, Taken};
+
+const NANOS_PER_MS: i128 = 1_000_000;
+/// Between two arrivals, unless more is needed.
+pub(super) const PAUSE_MS_MIN: u64 = 1;
+
+/// What numbers the events of an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unit {
+    #[default]
+    Line,
+    Lsn,
+}
+
+impl Unit {
+    /// "line 7".
+    pub fn of(self, number: u64) -> String {
+        let word = if self == Unit::Line { "line" } else { "lsn" };
+        format!("{word} {number}")
+    }
+}
+
+/// An event as the entity takes it.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// Its number in the input.
+    pub number: u64,
+    pub taken: Box<Taken>,
+    /// The event itself if nobody gave it a time: then its arrival is its time, and it is admitted anew at each.
+    timeless: Option<Box<Event>>,
+}
+
+impl Given {
+    /// What `taken`'s type makes of `event`.
+    pub fn new(number: u64, event: &Event, taken: Box<Taken>) -> Self {
+        let timeless = (event.time_given == TimeGiven::AtReceipt).then(|| Box::new(event.clone()));
+        Given { number, taken, timeless }
+    }
+
+    /// Whether it has no time but that of its arrival.
+    pub fn is_timeless(&self) -> bool {
+        self.timeless.is_some()
+    }
+}
+
+/// One event arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Its place among the group's events.
+    pub event: usize,
+    /// How long after what arrived before it.
+    pub pause_ms: u64,
+    /// Whether the state is stored and read back before it.
+    pub reload: bool,
+}
+
+/// What the times of events without one are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    OfArrival,
+    /// The same in every order, as if the sender had given them.
+    Fixed,
+}
+
+/// The events of one entity.
+#[derive(Debug)]
+pub struct Group {
+    pub entity: EntityKey,
+    /// Each once.
+    pub events: Vec<Given>,
+    /// Events that the rules refused, since their identity had come with another payload, and which they conflict with.
+    pub conflicts: Vec<(Given, usize)>,
+    /// The order of the input, repeats included.
+    pub given: Vec<Arrival>,
+    begin: Timestamp,
+}
+
+impl Group {
+    /// A group of the events in `order`. Where some have no time, arrivals are spread over the time that the others span.
+    pub fn new(entity: EntityKey, events: Vec<Given>, conflicts: Vec<(Given, usize)>, order: &[usize]) -> Self {
+        let timed = events.iter().filter(|given| !given.is_timeless()).map(|given| given.taken.input.time());
+        let (first, last) = (timed.clone().min().unwrap_or_default(), timed.max().unwrap_or_default());
+        let span_ms = last.since(first).as_nanos() / NANOS_PER_MS;
+        let is_spread = events.iter().any(Given::is_timeless);
+        let spread_ms = u64::try_from(span_ms).unwrap_or(0) / order.len().max(1) as u64;
+        let pause_ms = if is_spread { spread_ms.max(PAUSE_MS_MIN) } else { PAUSE_MS_MIN };
+        let given = order.iter().map(|event| Arrival { event: *event, pause_ms, reload: false }).collect();
+        Group { entity, events, conflicts, given, begin: if is_spread { first } else { last } }
+    }
+
+    /// The usual pause between arrivals.
+    pub(super) fn pause_ms(&self) -> u64 {
+        self.given.first().map_or(PAUSE_MS_MIN, |arrival| arrival.pause_ms)
+    }
+
+    /// The same group with another event in the place of one.
+    #[must_use]
+    pub fn instead(&self, event: usize, other: &Given) -> Group {
+        let mut events = self.events.clone();
+        events[event] = other.clone();
+        Group {
+            entity: self.entity.clone(),
+            events,
+            conflicts: Vec::new(),
+            given: self.given.clone(),
+            begin: self.begin,
+        }
+    }
+
+    /// What the entity comes to when its events arrive in this order.
+    ///
+    /// # Errors
+    /// When a state is not read as it was stored.
+    pub fn run(&self, ruleset: &Ruleset, order: &[Arrival], times: Times) -> Result<Machine, CodecError> {
+        let mut machine = Machine::default();
+        self.each(ruleset, order, times, |taken, now, reload| {
+            if reload {
+                machine.reload()?;
+            }
+            machine.apply(taken, now);
+            Ok(())
+        })?;
+        Ok(machine)
+    }
+
+    /// What arrives in this order, and when.
+    pub(super) fn each(
+        &self,
+        ruleset: &Ruleset,
+        order: &[Arrival],
+        times: Times,
+        mut arrive: impl FnMut(Box<Taken>, Timestamp, bool) -> Result<(), CodecError>,
+    ) -> Result<(), CodecError> {
+        let mut now = self.begin;
+        for arrival in order {
+            let pause = Span::from_nanos(i128::from(arrival.pause_ms) * NANOS_PER_MS).unwrap_or_default();
+            now = now.plus(pause).unwrap_or(now);
+            let given = &self.events[arrival.event];
+            let taken = match &given.timeless {
+                Some(event) if times == Times::OfArrival => admit_at(ruleset, event, given.taken.entity.kind(), now),
+                _ => Some(given.taken.clone()),
+            };
+            if let Some(taken) = taken {
+                arrive(taken, now, arrival.reload)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the type makes of an event that arrives now; nothing if it refuses it at that time.
+fn admit_at(ruleset: &Ruleset, event: &Event, kind: &str, now: Timestamp) -> Option<Box<Taken>> {
+    let event = Event { time: now, ..event.clone() };
+    ruleset.admit(&event).ok()?.into_iter().find(|taken| taken.entity.kind() == kind)
+}
