@@ -74,7 +74,7 @@ fn edited(sound: &[u8], edits: &[Edit]) -> Vec<u8> {
 /// A block whose records are these, its checksums left out: `fuzzing::block` makes them fit.
 fn block(records: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = vec![0; 28];
-    bytes[0] = 1;
+    bytes[0] = 2;
     bytes[4..8].copy_from_slice(&(records.len() as u32).to_le_bytes());
     bytes[8] = 1;
     for record in records {
