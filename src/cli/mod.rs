@@ -6,10 +6,12 @@
 mod check;
 mod client;
 mod completions;
+mod dead_letters;
 mod entry;
 mod failure;
 mod get;
 mod ls;
+mod page;
 mod render;
 mod run;
 mod screen;

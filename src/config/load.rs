@@ -208,6 +208,7 @@ fn assemble(cx: &mut Context, root: Table) -> Config {
     let sources = Source::read_all(cx, source, &server);
     let (sinks, sink_names) = Sink::read_all(cx, sink);
     let entities = EntityType::read_all(cx, entity, &sink_names);
+    Sink::check_types(cx, &sinks, &entities);
     let tuning = Tuning::read(cx, tuning);
     Config { server, sources, sinks, entities, tuning }
 }

@@ -1,6 +1,8 @@
-//! Bringing decisions to a sink: reads them from the journal in LSN order, from the sink's progress on, and journals how
-//! far it got. Runs on a thread of its own, so that a slow sink holds up nobody.
+//! Bringing decisions to a sink: reads them from the journal in LSN order, from the sink's progress on, gives them to the
+//! sink's outlet, and journals how far it got. Runs on a thread of its own, so that a slow sink holds up nobody.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,53 +10,57 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::cloud_event::write_cloud_event;
-use crate::journal::{JournalError, JournalReader};
-use crate::metrics::Metrics;
+use super::notes::Notes;
+use super::routing::{Delivery, Routing};
+use crate::journal::{Block, JournalError, JournalReader};
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
-use crate::model::record::{Record, SinkProgress};
-use crate::rules::Ruleset;
+use crate::model::record::{Input, Record};
+use crate::model::system::SinkWindow;
 
-/// Progress is journaled at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// A sink that nothing goes to still notes that it has passed so many records, so that the journal can be trimmed.
-const PASSED_UNNOTED_MAX: u64 = 10_000;
-/// So many bytes of decisions are delivered at once.
-const DELIVERY_BYTES_MAX: usize = 1024 * 1024;
-/// Pauses after failed deliveries.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(10);
+/// The longest time without a look around.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Where decisions go. What `deliver` returns has reached the sink for good.
-pub trait Sink: Send {
-    /// Delivers lines of JSON, `count` decisions in all. Returns the sink's length afterwards, for those that have one.
-    ///
-    /// # Errors
-    /// Nothing of it counts as delivered then; it will be delivered again.
-    fn deliver(&mut self, lines: &[u8], count: u64) -> std::io::Result<u64>;
+/// How deliveries leave. It is asked to work whenever something has happened; nothing in it blocks for long but the disk.
+pub trait Outlet: Send {
+    /// Whether it takes more deliveries.
+    fn has_room(&self) -> bool;
+    /// Takes a delivery; they come in the order of the journal.
+    fn put(&mut self, delivery: Delivery);
+    /// Everything up to `lsn` was put in.
+    fn passed(&mut self, lsn: Lsn);
+    /// Does what can be done now. Returns when there is more to do even if nothing else happens.
+    fn work(&mut self, now: Instant) -> Option<Instant>;
+    /// Whether nothing is left to do.
+    fn is_idle(&self) -> bool;
+    /// Everything up to here is finished.
+    fn delivered(&self) -> Lsn;
+    /// Deliveries that were finished since the start.
+    fn finished(&self) -> u64;
+    /// How far it has come, to be journaled.
+    fn progress(&self) -> Input;
+    /// Ends when something has come of what is under way.
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// Whether sinks go on waiting for decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkPhase {
     Running,
-    /// What is committed is still delivered, then they end.
-    Finishing,
+    /// What is committed is still delivered, as far as it can be until then.
+    Finishing(Instant),
 }
 
 /// Journals a sink's progress; answers when it is durable.
-pub type NoteProgress = Box<dyn Fn(SinkProgress) -> oneshot::Receiver<Lsn> + Send>;
+pub type NoteProgress = Box<dyn Fn(Input) -> oneshot::Receiver<Lsn> + Send>;
 
 /// What a dispatcher needs.
 pub struct Dispatcher {
-    pub name: String,
-    pub server: String,
-    pub sink: Box<dyn Sink>,
-    pub progress: SinkProgress,
+    pub routing: Routing,
+    pub outlet: Box<dyn Outlet>,
+    /// What was finished before the start.
+    pub done: SinkWindow,
     pub journal: JournalReader,
-    pub ruleset: Arc<Ruleset>,
-    pub metrics: Arc<Metrics>,
     pub committed: watch::Receiver<Lsn>,
     pub phase: watch::Receiver<SinkPhase>,
     pub note: NoteProgress,
@@ -72,120 +78,82 @@ pub enum DispatchError {
     Record { lsn: Lsn, source: CodecError },
 }
 
-/// Decisions gathered for one delivery.
-#[derive(Default)]
-struct Gathered {
-    lines: Vec<u8>,
-    count: u64,
-    /// The last record looked at.
-    last: Lsn,
-}
-
 impl Dispatcher {
-    /// Delivers decisions until the node ends. Returns how far it got.
-    pub fn run(mut self) -> Result<SinkProgress, DispatchError> {
-        let lag = self.metrics.sink_lag.with_label_values(&[&self.name]);
-        let mut blocks = self.journal.read_decisions_from(self.progress.delivered.next())?;
-        let mut noted = self.progress.clone();
-        let mut delivered_since = false;
-        let mut noted_at = Instant::now();
-        let mut noting: Option<oneshot::Receiver<Lsn>> = None;
+    /// Delivers decisions until the node ends.
+    pub fn run(mut self) -> Result<(), DispatchError> {
+        let lag = self.routing.metrics.sink_lag.with_label_values(&[&self.routing.sink]);
+        let mut blocks = self.journal.read_decisions_from(self.done.delivered().next())?;
+        let mut notes = Notes::new(self.outlet.delivered(), Instant::now());
         loop {
-            let finishing = *self.phase.borrow() == SinkPhase::Finishing;
+            let phase = *self.phase.borrow_and_update();
             let committed = *self.committed.borrow_and_update();
-            let mut gathered = Gathered::default();
-            while gathered.lines.len() < DELIVERY_BYTES_MAX {
-                let Some(block) = blocks.next() else { break };
-                self.gather(&block?, &mut gathered)?;
-            }
-            if gathered.count > 0 {
-                self.progress.offset = self.deliver(&gathered);
-                delivered_since = true;
-            }
-            let at_end = gathered.lines.len() < DELIVERY_BYTES_MAX;
-            let passed = if at_end { committed } else { gathered.last };
-            self.progress.delivered = self.progress.delivered.max(gathered.last).max(passed);
-            lag.set(i64::try_from(committed.0.saturating_sub(self.progress.delivered.0)).unwrap_or(i64::MAX));
-
-            if noting.as_mut().is_some_and(|noting| noting.try_recv().is_ok()) {
-                noting = None;
-                self.noted.store(noted.delivered.0, Ordering::Relaxed);
-            }
-            let worth_noting = delivered_since || self.progress.delivered.0 - noted.delivered.0 >= PASSED_UNNOTED_MAX;
-            if worth_noting && noting.is_none() && noted_at.elapsed() >= PROGRESS_EVERY {
-                noting = Some((self.note)(self.progress.clone()));
-                noted = self.progress.clone();
-                delivered_since = false;
-                noted_at = Instant::now();
-            }
-            if !at_end {
-                continue;
-            }
-            if finishing {
-                if worth_noting {
-                    // A last note that the writer no longer takes only means that a little is delivered again.
-                    let _ = self.runtime.block_on((self.note)(self.progress.clone()));
+            let mut at_end = false;
+            while !at_end && self.outlet.has_room() {
+                if let Some(block) = blocks.next().transpose()? {
+                    self.put(&block)?;
+                } else {
+                    self.outlet.passed(committed);
+                    at_end = true;
                 }
-                return Ok(self.progress);
             }
-            let due = worth_noting.then(|| PROGRESS_EVERY.saturating_sub(noted_at.elapsed()));
-            self.wait(due);
+            let now = Instant::now();
+            let due = self.outlet.work(now);
+            let (delivered, finished) = (self.outlet.delivered(), self.outlet.finished());
+            lag.set(i64::try_from(committed.0.saturating_sub(delivered.0)).unwrap_or(i64::MAX));
+            if let Some(durable) = notes.durable() {
+                self.noted.store(durable.0, Ordering::Relaxed);
+            }
+            if notes.is_due(delivered, finished, now) {
+                notes.noting(delivered, finished, now, (self.note)(self.outlet.progress()));
+            }
+            if let SinkPhase::Finishing(until) = phase
+                && (at_end && self.outlet.is_idle() || now >= until)
+            {
+                if notes.is_worth_it(delivered, finished) {
+                    // A last note that the writer no longer takes only means that a little is delivered again.
+                    let _ = self.runtime.block_on((self.note)(self.outlet.progress()));
+                }
+                return Ok(());
+            }
+            if at_end || !self.outlet.has_room() {
+                let note = notes.is_worth_it(delivered, finished).then(|| notes.due().max(now));
+                self.wait(phase, [due, note].into_iter().flatten().min());
+            }
         }
     }
 
-    /// Waits for something to do: a commit, the end, or a note that is due.
-    fn wait(&mut self, due: Option<Duration>) {
-        let Dispatcher { committed, phase, runtime, .. } = self;
+    /// Waits for something to do: a commit, the end, something that came of a delivery, or the time.
+    fn wait(&mut self, phase: SinkPhase, due: Option<Instant>) {
+        let Dispatcher { committed, phase: phases, runtime, outlet, .. } = self;
+        let (mut until, is_running) = match phase {
+            SinkPhase::Running => (Instant::now() + LOOK_EVERY, true),
+            SinkPhase::Finishing(until) => (until, false),
+        };
+        until = due.unwrap_or(until).min(until);
         runtime.block_on(async {
             tokio::select! {
-                _ = committed.changed() => {}
-                _ = phase.changed() => {}
-                () = tokio::time::sleep(due.unwrap_or(RETRY_MAX)) => {}
+                // While the node ends nobody says anything more.
+                _ = committed.changed(), if is_running => {}
+                _ = phases.changed(), if is_running => {}
+                () = outlet.changed() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
             }
         });
     }
 
-    fn gather(&self, block: &crate::journal::Block, gathered: &mut Gathered) -> Result<(), DispatchError> {
+    fn put(&mut self, block: &Block) -> Result<(), DispatchError> {
         for (lsn, bytes) in block.records() {
-            if lsn <= self.progress.delivered {
-                continue;
-            }
-            gathered.last = lsn;
+            let finished = match self.done.open_at(lsn) {
+                Some(finished) => finished,
+                None if lsn <= self.done.read => continue,
+                None => 0,
+            };
             let record = Record::decode(bytes).map_err(|source| DispatchError::Record { lsn, source })?;
-            for decision in &record.decisions {
-                if !self.is_addressed(record.entity.kind(), &decision.name) {
-                    continue;
-                }
-                write_cloud_event(&mut gathered.lines, &self.server, &record, decision);
-                gathered.lines.push(b'\n');
-                gathered.count += 1;
+            for delivery in self.routing.deliveries(lsn, &record, finished) {
+                self.outlet.put(delivery);
             }
         }
+        self.outlet.passed(block.last_lsn());
         Ok(())
-    }
-
-    fn is_addressed(&self, kind: &str, decision: &str) -> bool {
-        self.ruleset.get(kind).is_none_or(|rules| rules.goes_to(decision, &self.name))
-    }
-
-    /// Delivers, again and again until it succeeds. While the node ends, a sink that fails is left to the next start.
-    fn deliver(&mut self, gathered: &Gathered) -> u64 {
-        let deliveries = |result: &str| self.metrics.sink_deliveries.with_label_values(&[&self.name, result]);
-        let (ok, failed) = (deliveries("ok"), deliveries("failed"));
-        let mut pause = RETRY_FIRST;
-        loop {
-            match self.sink.deliver(&gathered.lines, gathered.count) {
-                Ok(offset) => {
-                    ok.inc_by(gathered.count);
-                    return offset;
-                }
-                Err(error) => {
-                    failed.inc_by(gathered.count);
-                    tracing::error!(sink = %self.name, %error, "decisions could not be delivered; trying again in {pause:?}");
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(RETRY_MAX);
-                }
-            }
-        }
     }
 }

@@ -7,8 +7,9 @@ use super::codec::{self, CodecError};
 use super::identities::Identities;
 use super::ids::{Lsn, Revision, Version};
 use super::number::Decimal;
-use super::record::{DecisionState, SinkProgress};
+use super::record::DecisionState;
 use super::sort_key::SortKey;
+use super::system::SystemState;
 use super::time::Timestamp;
 use super::value::{Map, Packed, Value};
 
@@ -33,7 +34,7 @@ pub struct State {
     pub missing: u64,
     pub identities: Identities,
     /// For the system's own entities.
-    pub progress: Option<SinkProgress>,
+    pub system: SystemState,
 }
 
 /// A merged value.
@@ -162,6 +163,7 @@ mod tests {
     use super::*;
     use crate::model::identities::Seen;
     use crate::model::ids::{IdentityHash, PayloadHash};
+    use crate::model::system::{OpenRecord, SinkProgress, SinkWindow};
 
     fn key(byte: u8) -> SortKey {
         Box::new([byte])
@@ -204,7 +206,7 @@ mod tests {
             }],
             missing: 5,
             identities,
-            progress: Some(SinkProgress { delivered: Lsn(9), offset: 300 }),
+            system: SystemState::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }),
         }
     }
 
@@ -222,6 +224,10 @@ mod tests {
         );
         assert_eq!(State::decode(&bytes).unwrap(), full());
         assert_eq!(hex(&State::default().encode()), "010000000000000000000000");
+        let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
+        let window = State { system: SystemState::Window(SinkWindow { read: Lsn(9), open }), ..State::default() };
+        assert_eq!(hex(&window.encode()), "01000000000000000000000209010702");
+        assert_eq!(State::decode(&window.encode()).unwrap(), window);
         let mut book = LsnBook::default();
         book.note(Version(9), Lsn(1000), Some(&[Version(9)]));
         book.note(Version(10), Lsn(70_000), None);

@@ -7,6 +7,7 @@ use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
 use crate::model::record::{DecisionRevision, Input, Record};
 use crate::model::state::{LedgerEntry, State};
+use crate::model::system::SystemState;
 use crate::model::value::Value;
 
 /// Applies `record`, which must be the state's next.
@@ -34,7 +35,9 @@ pub fn evolve(state: &mut State, record: &Record) {
                 merge::apply(&mut state.fields[slot], merge::resolve(merge, input));
             }
         }
-        Input::Progress(progress) => state.progress = Some(progress.clone()),
+        Input::Progress(progress) => state.system = SystemState::Progress(progress.clone()),
+        Input::Window(window) => state.system = SystemState::Window(window.clone()),
+        Input::DeadLetter(letter) => state.system = SystemState::DeadLetter(letter.clone()),
     }
     for decision in &record.decisions {
         note(state, decision);
