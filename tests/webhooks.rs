@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::hook::{Answer, Call, Gate, Hook};
 use common::orders::feed;
-use common::tools::tools;
+use common::tools::{make_certificates, tools};
 use common::totals::{RULES, check_received, feed_revisions, priced};
 use common::{Server, Setup, wait_for};
 use serde_json::{Value, json};
@@ -247,6 +247,50 @@ fn private_addresses_are_not_called_unless_allowed() {
         wait_for("it is told", || (in_log(&server, "is no public address") == 1).then_some(()));
         assert_eq!(hook.calls().len(), 0, "{url}");
     }
+}
+
+/// Answers every request over TLS, on a port that it prints.
+const TLS_ENDPOINT: &str = r#"
+import http.server, ssl, sys
+class Endpoint(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.headers["webhook-id"], flush=True)
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(204)
+        self.end_headers()
+    def log_message(self, *_): pass
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("server.pem", "server.key")
+server = http.server.HTTPServer(("127.0.0.1", 0), Endpoint)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_port, flush=True)
+server.serve_forever()
+"#;
+
+/// If this failed, decisions would go to whoever claims to be the receiver.
+#[test]
+fn tls_goes_only_to_whom_the_authority_knows() {
+    let certificates = tempfile::tempdir().expect("a temporary directory");
+    if !make_certificates(certificates.path()) {
+        return;
+    }
+    let mut python = Command::new("python3");
+    python.args(["-c", TLS_ENDPOINT]).current_dir(certificates.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut endpoint) = python.spawn() else { return eprintln!("SKIPPED: there is no python3") };
+    let mut said = BufReader::new(endpoint.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+    let port = said.next().expect("its port");
+    let url = format!("https://localhost:{port}/hook");
+    let mut server = setup(&url, "").start();
+    feed_revisions(&server, &orders(0..1), 1..2);
+    wait_for("it is told", || (in_log(&server, "could not be delivered") == 1).then_some(()));
+    assert!(server.stderr().contains("UnknownIssuer"), "{}", server.stderr());
+    assert_eq!(server.terminate().code(), Some(0));
+    let authority = format!("tls_ca = \"{}\"\n", certificates.path().join("ca.pem").display());
+    server.rewrite(&setup(&url, &authority).text());
+    server.start();
+    assert_eq!(said.next().as_deref(), Some("order/o-0/Total/1"));
+    endpoint.kill().expect("it can be killed");
+    endpoint.wait().expect("it can be waited for");
 }
 
 /// If this failed, a sink would get what is not for it, or miss what is.

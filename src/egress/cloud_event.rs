@@ -9,6 +9,8 @@ use crate::model::json;
 use crate::model::record::{DecisionRevision, DecisionState, Input, Record};
 use crate::model::value::{Map, Value};
 
+/// The version of CloudEvents.
+const SPEC_VERSION: &str = "1.0";
 /// The attribute that says what `data` is; in JSON, `data` follows it.
 pub(super) const CONTENT_TYPE: &str = "datacontenttype";
 
@@ -39,6 +41,8 @@ pub(super) fn encode(out: &mut String, text: &str) {
 /// A decision as a CloudEvent: its attributes, in the order they are written, and its `data` as JSON.
 #[derive(Clone, Debug)]
 pub struct CloudEvent {
+    id: String,
+    /// All others but `specversion`.
     attributes: Vec<(&'static str, Attribute)>,
     data: Option<Vec<u8>>,
 }
@@ -54,8 +58,6 @@ impl CloudEvent {
     pub fn of(server: &str, record: &Record, decision: &DecisionRevision) -> Self {
         let text = |text: &str| Attribute::Text(text.to_owned());
         let mut attributes = vec![
-            ("specversion", text("1.0")),
-            ("id", Attribute::Text(decision_id(&record.entity, decision))),
             ("source", Attribute::Text(source(server, &record.entity))),
             ("type", text(&decision.name)),
             ("subject", text(record.entity.key())),
@@ -77,15 +79,21 @@ impl CloudEvent {
             attributes.push(("causationid", text(&input.event.id)));
         }
         attributes.push(("correlationid", text(&decision.correlation)));
-        CloudEvent { attributes, data }
+        CloudEvent { id: decision_id(&record.entity, decision), attributes, data }
+    }
+
+    /// The decision's id.
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Attributes by name, as text.
     pub fn attributes(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
-        self.attributes.iter().map(|(name, value)| match value {
+        let first = [("specversion", Cow::Borrowed(SPEC_VERSION)), ("id", Cow::Borrowed(self.id.as_str()))];
+        first.into_iter().chain(self.attributes.iter().map(|(name, value)| match value {
             Attribute::Text(text) => (*name, Cow::Borrowed(text.as_str())),
             Attribute::Number(number) => (*name, Cow::Owned(number.to_string())),
-        })
+        }))
     }
 
     /// The `data` as JSON; none where a decision is withdrawn.
@@ -95,10 +103,12 @@ impl CloudEvent {
 
     /// Appends the event in structured mode, as one JSON document without a line end.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let mut separator = b'{';
+        out.extend_from_slice(b"{\"specversion\":");
+        json::write_string(out, SPEC_VERSION);
+        out.extend_from_slice(b",\"id\":");
+        json::write_string(out, &self.id);
         for (name, value) in &self.attributes {
-            out.push(separator);
-            separator = b',';
+            out.push(b',');
             json::write_string(out, name);
             out.push(b':');
             match value {

@@ -59,9 +59,9 @@ fn options(name: &str, declared: &NatsSink) -> io::Result<ConnectOptions> {
         Some(NatsAuth::Token(token)) => options.token(token.expose().to_owned()),
         Some(NatsAuth::Nkey(seed)) => options.nkey(seed.text.expose().trim().to_owned()),
         Some(NatsAuth::Credentials(file)) => {
-            // What is wrong with them may quote them.
+            // The last line end belongs to the format. What is wrong with them may quote them.
             options
-                .credentials(file.text.expose())
+                .credentials(&format!("{}\n", file.text.expose()))
                 .map_err(|_| io::Error::other("the credentials are not those of NATS"))?
         }
     };
@@ -168,7 +168,7 @@ fn subject(template: &[SubjectPart], delivery: &Delivery) -> String {
 /// CloudEvents attributes as headers, with those of NATS: the id under which JetStream drops repeats.
 fn headers(delivery: &Delivery) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_MESSAGE_ID, delivery.id.as_str());
+    headers.insert(NATS_MESSAGE_ID, delivery.id());
     for (name, value) in delivery.event.attributes() {
         if name == CONTENT_TYPE {
             headers.insert("content-type", &*value);

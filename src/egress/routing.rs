@@ -20,14 +20,18 @@ pub struct Delivery {
     pub entity: EntityKey,
     /// The decision's name.
     pub decision: Box<str>,
-    pub id: String,
     pub event: CloudEvent,
 }
 
 impl Delivery {
+    /// The decision's id.
+    pub fn id(&self) -> &str {
+        self.event.id()
+    }
+
     /// About how many bytes it takes in memory.
     pub(super) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.id.len() * 2 + self.event.data().map_or(0, <[u8]>::len)
+        size_of::<Self>() + self.id().len() * 2 + self.event.data().map_or(0, <[u8]>::len)
     }
 
     /// The event in structured mode.
@@ -61,7 +65,6 @@ impl Routing {
             place,
             entity: record.entity.clone(),
             decision: decision.name.clone(),
-            id: super::decision_id(&record.entity, decision),
             event: CloudEvent::of(&self.server, record, decision),
         })
     }

@@ -160,7 +160,7 @@ impl Sends {
             Step::Sent(Outcome::Busy { pause }) => {
                 self.counters.busy.inc();
                 self.busy = self.busy.saturating_add(1);
-                let pause = pause.unwrap_or_else(|| backoff(retry.first, retry.longest, self.busy, &delivery.id));
+                let pause = pause.unwrap_or_else(|| backoff(retry.first, retry.longest, self.busy, delivery.id()));
                 self.window.put_off(&delivery, now + pause.min(PAUSE_MAX));
             }
             Step::Sent(Outcome::Failed { why, pause }) => {
@@ -170,7 +170,7 @@ impl Sends {
                     return self.bury(sending, "exhausted", why);
                 }
                 self.tell_failing(&delivery, &why);
-                let wait = backoff(retry.first, retry.longest, attempts, &delivery.id);
+                let wait = backoff(retry.first, retry.longest, attempts, delivery.id());
                 self.window.failed(&delivery, now + wait.max(pause.unwrap_or_default().min(PAUSE_MAX)));
             }
             Step::Sent(Outcome::Never { reason, why }) => {
@@ -181,7 +181,7 @@ impl Sends {
                 self.counters.failed.inc();
                 if !self.window.is_closed() {
                     tracing::error!(
-                        sink = %self.setup.name, id = %delivery.id,
+                        sink = %self.setup.name, id = %delivery.id(),
                         "{why}: the sink is disabled until the next start; its decisions stay in the journal, which is \
                          not trimmed meanwhile. Mend it or remove it from the configuration, then restart"
                     );
@@ -204,14 +204,14 @@ impl Sends {
     fn tell_failing(&mut self, delivery: &Delivery, why: &str) {
         if !self.told_failing {
             self.told_failing = true;
-            tracing::warn!(sink = %self.setup.name, id = %delivery.id, "a decision could not be delivered and is tried again: {why}");
+            tracing::warn!(sink = %self.setup.name, id = %delivery.id(), "a decision could not be delivered and is tried again: {why}");
         }
     }
 
     /// Gives up on a delivery; its key goes on once the dead letter is durable.
     fn bury(&mut self, sending: Sending, reason: &'static str, why: String) {
         let delivery = &sending.delivery;
-        tracing::error!(sink = %self.setup.name, id = %delivery.id, lsn = delivery.lsn.0, reason, "given up, now a dead letter: {why}");
+        tracing::error!(sink = %self.setup.name, id = %delivery.id(), lsn = delivery.lsn.0, reason, "given up, now a dead letter: {why}");
         self.counters.dead_letter.inc();
         let mut body = delivery.json();
         body.truncate(DEAD_LETTER_BYTES_MAX);
@@ -222,7 +222,7 @@ impl Sends {
             detail: why.into(),
             attempts: sending.failures + 1,
             entity: delivery.entity.clone(),
-            id: delivery.id.as_str().into(),
+            id: delivery.id().into(),
             body,
         });
         let report = self.report.clone();

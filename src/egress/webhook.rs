@@ -85,9 +85,9 @@ impl Shared {
             .client
             .post(self.url.clone())
             .header(CONTENT_TYPE, "application/cloudevents+json")
-            .header("webhook-id", &delivery.id)
+            .header("webhook-id", delivery.id())
             .header("webhook-timestamp", timestamp.to_string())
-            .header("webhook-signature", self.signer.sign(&delivery.id, timestamp, &body))
+            .header("webhook-signature", self.signer.sign(delivery.id(), timestamp, &body))
             .body(body);
         match request.send().await {
             Ok(response) => answered(response).await,

@@ -162,8 +162,8 @@ impl State {
 mod tests {
     use super::*;
     use crate::model::identities::Seen;
-    use crate::model::ids::{IdentityHash, PayloadHash};
-    use crate::model::system::{OpenRecord, SinkProgress, SinkWindow};
+    use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
+    use crate::model::system::{DeadLetter, OpenRecord, Origin, SinkProgress, SinkWindow};
 
     fn key(byte: u8) -> SortKey {
         Box::new([byte])
@@ -228,6 +228,18 @@ mod tests {
         let window = State { system: SystemState::Window(SinkWindow { read: Lsn(9), open }), ..State::default() };
         assert_eq!(hex(&window.encode()), "01000000000000000000000209010702");
         assert_eq!(State::decode(&window.encode()).unwrap(), window);
+        let letter = DeadLetter {
+            origin: Origin::Sink { name: "h".into(), lsn: Lsn(9), place: 1 },
+            reason: "r".into(),
+            detail: "d".into(),
+            attempts: 3,
+            entity: EntityKey::new("t", "k"),
+            id: "i".into(),
+            body: b"{}".to_vec(),
+        };
+        let letter = State { system: SystemState::DeadLetter(Box::new(letter)), ..State::default() };
+        assert_eq!(hex(&letter.encode()), "010000000000000000000003000168090101720164030174016b0169027b7d");
+        assert_eq!(State::decode(&letter.encode()).unwrap(), letter);
         let mut book = LsnBook::default();
         book.note(Version(9), Lsn(1000), Some(&[Version(9)]));
         book.note(Version(10), Lsn(70_000), None);

@@ -82,13 +82,18 @@ impl Sinks {
         let phase = watch::Sender::new(SinkPhase::Running);
         let mut sinks = Sinks { phase, threads: Vec::new(), running: Vec::new() };
         count_dead_letters(&setup).await;
+        let mut dispatchers = Vec::new();
         for declared in &setup.config.sinks {
-            sinks.start_one(declared, &mut setup).await?;
+            dispatchers.push(sinks.prepare(declared, &mut setup).await?);
+        }
+        // None runs before all can.
+        for dispatcher in dispatchers {
+            sinks.run(dispatcher, setup.fatal.clone())?;
         }
         Ok(sinks)
     }
 
-    async fn start_one(&mut self, declared: &config::Sink, setup: &mut Setup<'_>) -> Result<(), SinkError> {
+    async fn prepare(&mut self, declared: &config::Sink, setup: &mut Setup<'_>) -> Result<Dispatcher, SinkError> {
         let name = declared.name.value.clone();
         let entity = EntityKey::new(SINK_KIND, &name);
         let stored = setup.shards.read(&entity).await.map(|snapshot| snapshot.state.system).unwrap_or_default();
@@ -122,8 +127,12 @@ impl Sinks {
         };
         let delivered = setup.metrics.sink_deliveries.with_label_values(&[name.as_str(), "ok"]);
         let lag = setup.metrics.sink_lag.with_label_values(&[&name]);
-        self.running.push(Running { name: name.clone(), kind: kind_name(&declared.kind), noted, delivered, lag });
-        let fatal = setup.fatal.clone();
+        self.running.push(Running { name, kind: kind_name(&declared.kind), noted, delivered, lag });
+        Ok(dispatcher)
+    }
+
+    fn run(&mut self, dispatcher: Dispatcher, fatal: Fatal) -> Result<(), SinkError> {
+        let name = dispatcher.routing.sink.clone();
         let run = move || {
             vital::mark();
             if let Err(error) = dispatcher.run() {

@@ -46,9 +46,12 @@ impl Nats {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("nats.log")).expect("its log");
         let mut command = Command::new(&self.binary);
         command.arg("-c").arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.child = Some(command.spawn().expect("nats-server starts"));
+        let child = self.child.insert(command.spawn().expect("nats-server starts"));
         let address = SocketAddr::from(([127, 0, 0, 1], self.port));
-        wait_for("nats-server listens", || TcpStream::connect(address).ok());
+        wait_for("nats-server listens", || {
+            assert!(child.try_wait().expect("its status").is_none(), "nats-server ended at once");
+            TcpStream::connect(address).ok()
+        });
     }
 
     /// SIGKILL.

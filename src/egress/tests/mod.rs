@@ -44,7 +44,6 @@ fn delivery(lsn: u64, place: u32, key: &str) -> Delivery {
         place,
         entity,
         decision: "Made".into(),
-        id: super::decision_id(&record.entity, &decision),
         event: CloudEvent::of("turnstile", &record, &decision),
     }
 }
