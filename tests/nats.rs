@@ -334,6 +334,7 @@ fn tls_knows_its_authority_and_shows_its_certificate() {
     let mut server = Setup::new(RULES).write();
     for (more, is_right) in [(&identity, false), (&authority, false), (&format!("{authority}{identity}"), true)] {
         server.rewrite(&text(more));
+        let before = in_log(&server, "not connected to NATS");
         server.start();
         if is_right {
             feed_revisions(&server, &orders(1), 1..2);
@@ -342,7 +343,6 @@ fn tls_knows_its_authority_and_shows_its_certificate() {
                 (delivered == Some(1.0)).then_some(())
             });
         } else {
-            let before = in_log(&server, "not connected to NATS");
             wait_for("it is told", || (in_log(&server, "not connected to NATS") > before).then_some(()));
         }
         assert_eq!(server.terminate().code(), Some(0));

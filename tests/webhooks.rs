@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::hook::{Answer, Call, Gate, Hook};
-use common::orders::feed;
+use common::orders::{NDJSON, feed, lines};
 use common::tools::{make_certificates, tools};
 use common::totals::{RULES, check_received, feed_revisions, priced};
 use common::{Server, Setup, wait_for};
@@ -340,6 +340,47 @@ fn what_is_under_way_at_the_end_is_finished_and_noted() {
     wait_for_taken(&hook, 20);
     assert_eq!(hook.calls().len(), 20, "each came once");
     check_received(&received(&hook), &orders, 2);
+}
+
+/// If this failed, a sink that is down for long would miss what the journal no longer has.
+#[test]
+fn the_journal_is_kept_for_a_sink_that_is_behind() {
+    let gate = Arc::new(Gate::default());
+    let held = gate.clone();
+    let hook = Hook::start(move |_, _| Answer::Behind(held.clone()));
+    let small = "[journal]\nsegment_bytes = \"1MiB\"\ncommit_bytes_max = \"64KiB\"\nretention = \"0s\"\n\
+                 [checkpoint]\njournal_bytes = \"64KiB\"\n";
+    let mut server = setup(&hook.url(), &format!("timeout = \"1m\"\nwindow = 4\n{small}")).start();
+    let orders = orders(0..20);
+    let journal = |server: &Server, name: &str| server.get("/v1/status").expect(200).json()["journal"][name].clone();
+    // The store may fall behind; what was taken before is a duplicate then.
+    let feed_padded = |server: &Server, n| {
+        let events: Vec<Value> = orders.iter().map(|order| with_padding(priced(order, n))).collect();
+        wait_for("all are taken", || (server.post("/v1/events", NDJSON, lines(&events)).status == 202).then_some(()));
+    };
+    for n in 1..51 {
+        feed_padded(&server, n);
+    }
+    wait_for("all is in the store", || (server.metric("turnstile_watermark_lsn")? > 900.0).then_some(()));
+    server.restart();
+    feed_padded(&server, 51);
+    assert_eq!(journal(&server, "first_lsn"), 1, "what the sink needs is there");
+    gate.open();
+    wait_for("every order's last revision", || {
+        let taken = hook.taken();
+        orders.iter().all(|order| taken.contains(&format!("order/{order}/Total/51"))).then_some(())
+    });
+    check_received(&received(&hook), &orders, 51);
+    let n = std::cell::Cell::new(52);
+    wait_for("what nobody needs any more goes", || {
+        feed_padded(&server, n.replace(n.get() + 1));
+        (journal(&server, "first_lsn").as_u64()? > 1).then_some(())
+    });
+}
+
+fn with_padding(mut event: Value) -> Value {
+    event["data"]["padding"] = "x".repeat(3000).into();
+    event
 }
 
 /// If this failed, a crash would lose a decision, or deliver another content under its id.
