@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::notes::Notes;
 use super::routing::{Delivery, Routing};
-use crate::journal::{Block, JournalError, JournalReader};
+use crate::journal::{Block, Blocks, JournalError, JournalReader};
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
 use crate::model::record::{Input, Record};
@@ -55,18 +55,34 @@ pub enum SinkPhase {
 pub type NoteProgress = Box<dyn Fn(Input) -> oneshot::Receiver<Lsn> + Send>;
 
 /// What a dispatcher needs.
-pub struct Dispatcher {
+pub struct DispatcherSetup {
     pub routing: Routing,
     pub outlet: Box<dyn Outlet>,
     /// What was finished before the start.
     pub done: SinkWindow,
     pub journal: JournalReader,
-    pub committed: watch::Receiver<Lsn>,
-    pub phase: watch::Receiver<SinkPhase>,
     pub note: NoteProgress,
     /// The progress that is durable, for the journal's trimming.
     pub noted: Arc<AtomicU64>,
-    pub runtime: Handle,
+}
+
+/// Brings decisions to a sink's outlet, step by step; waits for nobody.
+pub struct Dispatcher {
+    setup: DispatcherSetup,
+    blocks: Blocks,
+    notes: Notes,
+}
+
+/// What a step leaves to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// There is more to read.
+    More,
+    /// Something is under way, or is to be tried again. If a time is given, there is something to do then at the latest.
+    Busy(Option<Instant>),
+    /// All that is committed is finished, or never will be before the next start. If a time is given, there is something
+    /// to note then.
+    Wait(Option<Instant>),
 }
 
 /// Why a dispatcher cannot go on: the journal cannot be read.
@@ -78,82 +94,107 @@ pub enum DispatchError {
     Record { lsn: Lsn, source: CodecError },
 }
 
-impl Dispatcher {
-    /// Delivers decisions until the node ends.
-    pub fn run(mut self) -> Result<(), DispatchError> {
-        let lag = self.routing.metrics.sink_lag.with_label_values(&[&self.routing.sink]);
-        let mut blocks = self.journal.read_decisions_from(self.done.delivered().next())?;
-        let mut notes = Notes::new(self.outlet.delivered(), Instant::now());
-        loop {
-            let phase = *self.phase.borrow_and_update();
-            let committed = *self.committed.borrow_and_update();
-            let mut at_end = false;
-            while !at_end && self.outlet.has_room() {
-                if let Some(block) = blocks.next().transpose()? {
-                    self.put(&block)?;
-                } else {
-                    self.outlet.passed(committed);
-                    at_end = true;
-                }
-            }
-            let now = Instant::now();
-            let due = self.outlet.work(now);
-            let (delivered, finished) = (self.outlet.delivered(), self.outlet.finished());
-            lag.set(i64::try_from(committed.0.saturating_sub(delivered.0)).unwrap_or(i64::MAX));
-            if let Some(durable) = notes.durable() {
-                self.noted.store(durable.0, Ordering::Relaxed);
-            }
-            if notes.is_due(delivered, finished, now) {
-                notes.noting(delivered, finished, now, (self.note)(self.outlet.progress()));
-            }
-            if let SinkPhase::Finishing(until) = phase
-                && (at_end && self.outlet.is_idle() || now >= until)
-            {
-                if notes.is_worth_it(delivered, finished) {
+/// Delivers decisions until the node ends.
+pub fn dispatch(
+    setup: DispatcherSetup,
+    mut committed: watch::Receiver<Lsn>,
+    mut phases: watch::Receiver<SinkPhase>,
+    runtime: &Handle,
+) -> Result<(), DispatchError> {
+    let mut dispatcher = Dispatcher::new(setup, Instant::now())?;
+    loop {
+        let phase = *phases.borrow_and_update();
+        let end = *committed.borrow_and_update();
+        let now = Instant::now();
+        let next = dispatcher.step(now, end)?;
+        let latest = match phase {
+            SinkPhase::Finishing(until) if matches!(next, Next::Wait(_)) || now >= until => {
+                if let Some(noting) = dispatcher.last_note() {
                     // A last note that the writer no longer takes only means that a little is delivered again.
-                    let _ = self.runtime.block_on((self.note)(self.outlet.progress()));
+                    let _ = runtime.block_on(noting);
                 }
                 return Ok(());
             }
-            if at_end || !self.outlet.has_room() {
-                let note = notes.is_worth_it(delivered, finished).then(|| notes.due().max(now));
-                self.wait(phase, [due, note].into_iter().flatten().min());
-            }
-        }
-    }
-
-    /// Waits for something to do: a commit, the end, something that came of a delivery, or the time.
-    fn wait(&mut self, phase: SinkPhase, due: Option<Instant>) {
-        let Dispatcher { committed, phase: phases, runtime, outlet, .. } = self;
-        let (mut until, is_running) = match phase {
-            SinkPhase::Running => (Instant::now() + LOOK_EVERY, true),
-            SinkPhase::Finishing(until) => (until, false),
+            SinkPhase::Finishing(until) => until,
+            SinkPhase::Running => now + LOOK_EVERY,
         };
-        until = due.unwrap_or(until).min(until);
+        let (Next::Busy(due) | Next::Wait(due)) = next else { continue };
+        let is_running = phase == SinkPhase::Running;
         runtime.block_on(async {
             tokio::select! {
                 // While the node ends nobody says anything more.
                 _ = committed.changed(), if is_running => {}
                 _ = phases.changed(), if is_running => {}
-                () = outlet.changed() => {}
-                () = tokio::time::sleep_until(until.into()) => {}
+                () = dispatcher.setup.outlet.changed() => {}
+                () = tokio::time::sleep_until(due.unwrap_or(latest).min(latest).into()) => {}
             }
         });
+    }
+}
+
+impl Dispatcher {
+    /// A dispatcher that goes on after what is done.
+    pub fn new(setup: DispatcherSetup, now: Instant) -> Result<Self, DispatchError> {
+        let blocks = setup.journal.read_decisions_from(setup.done.delivered().next())?;
+        let notes = Notes::new(setup.outlet.delivered(), now);
+        Ok(Dispatcher { setup, blocks, notes })
+    }
+
+    /// Gives the outlet what it has room for, has it work, and notes the progress if that is due. `committed` is the end
+    /// of the journal.
+    pub fn step(&mut self, now: Instant, committed: Lsn) -> Result<Next, DispatchError> {
+        let mut at_end = false;
+        while !at_end && self.setup.outlet.has_room() {
+            if let Some(block) = self.blocks.next().transpose()? {
+                self.put(&block)?;
+            } else {
+                self.setup.outlet.passed(committed);
+                at_end = true;
+            }
+        }
+        let outlet = &mut self.setup.outlet;
+        let due = outlet.work(now);
+        let (delivered, finished) = (outlet.delivered(), outlet.finished());
+        let lag = self.setup.routing.metrics.sink_lag.with_label_values(&[&self.setup.routing.sink]);
+        lag.set(i64::try_from(committed.0.saturating_sub(delivered.0)).unwrap_or(i64::MAX));
+        if let Some(durable) = self.notes.durable() {
+            self.setup.noted.store(durable.0, Ordering::Relaxed);
+        }
+        if self.notes.is_due(delivered, finished, now) {
+            let durable = (self.setup.note)(self.setup.outlet.progress());
+            self.notes.noting(delivered, finished, now, durable);
+        }
+        let outlet = &self.setup.outlet;
+        let note = self.notes.is_worth_it(delivered, finished).then(|| self.notes.due().max(now));
+        let due = [due, note].into_iter().flatten().min();
+        let has_more = !at_end && outlet.has_room();
+        Ok(match outlet.is_idle() {
+            _ if has_more => Next::More,
+            true => Next::Wait(due),
+            false => Next::Busy(due),
+        })
+    }
+
+    /// Notes what is not noted yet.
+    fn last_note(&mut self) -> Option<oneshot::Receiver<Lsn>> {
+        let DispatcherSetup { outlet, note, .. } = &self.setup;
+        let is_worth_it = self.notes.is_worth_it(outlet.delivered(), outlet.finished());
+        is_worth_it.then(|| note(outlet.progress()))
     }
 
     fn put(&mut self, block: &Block) -> Result<(), DispatchError> {
         for (lsn, bytes) in block.records() {
-            let finished = match self.done.open_at(lsn) {
+            let finished = match self.setup.done.open_at(lsn) {
                 Some(finished) => finished,
-                None if lsn <= self.done.read => continue,
+                None if lsn <= self.setup.done.read => continue,
                 None => 0,
             };
             let record = Record::decode(bytes).map_err(|source| DispatchError::Record { lsn, source })?;
-            for delivery in self.routing.deliveries(lsn, &record, finished) {
-                self.outlet.put(delivery);
+            for delivery in self.setup.routing.deliveries(lsn, &record, finished) {
+                self.setup.outlet.put(delivery);
             }
         }
-        self.outlet.passed(block.last_lsn());
+        self.setup.outlet.passed(block.last_lsn());
         Ok(())
     }
 }

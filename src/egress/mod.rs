@@ -19,7 +19,7 @@ mod webhook;
 mod window;
 
 pub use cloud_event::{decision_id, write_cloud_event};
-pub use dispatcher::{DispatchError, Dispatcher, NoteProgress, Outlet, SinkPhase};
+pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Outlet, SinkPhase, dispatch};
 pub use file::{FileSink, StdoutSink};
 pub use lines::{LineSink, Lines};
 pub use nats::Nats;

@@ -206,7 +206,7 @@ mod tests {
             }],
             missing: 5,
             identities,
-            system: SystemState::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }),
+            system: SystemState::Progress(Box::new(SinkProgress { delivered: Lsn(9), offset: 300 })),
         }
     }
 
@@ -225,7 +225,8 @@ mod tests {
         assert_eq!(State::decode(&bytes).unwrap(), full());
         assert_eq!(hex(&State::default().encode()), "010000000000000000000000");
         let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
-        let window = State { system: SystemState::Window(SinkWindow { read: Lsn(9), open }), ..State::default() };
+        let window =
+            State { system: SystemState::Window(Box::new(SinkWindow { read: Lsn(9), open })), ..State::default() };
         assert_eq!(hex(&window.encode()), "01000000000000000000000209010702");
         assert_eq!(State::decode(&window.encode()).unwrap(), window);
         let letter = DeadLetter {

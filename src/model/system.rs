@@ -11,13 +11,14 @@ pub const SINK_KIND: &str = "$sink";
 pub const DEAD_LETTER_KIND: &str = "$dead_letter";
 
 /// The state of one of the system's own entities. Its first two forms are those of the option it once was.
+/// Boxed, since every entity of the rules has a place for it and nothing in it.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
 pub enum SystemState {
     /// An entity of the rules.
     #[default]
     None,
-    Progress(SinkProgress),
-    Window(SinkWindow),
+    Progress(Box<SinkProgress>),
+    Window(Box<SinkWindow>),
     DeadLetter(Box<DeadLetter>),
 }
 

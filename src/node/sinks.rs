@@ -14,8 +14,8 @@ use super::fatal::Fatal;
 use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
 use crate::egress::{
-    Dispatcher, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkPhase, StdoutSink,
-    Transport, Webhook,
+    DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkPhase, StdoutSink,
+    Transport, Webhook, dispatch,
 };
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
@@ -82,18 +82,18 @@ impl Sinks {
         let phase = watch::Sender::new(SinkPhase::Running);
         let mut sinks = Sinks { phase, threads: Vec::new(), running: Vec::new() };
         count_dead_letters(&setup).await;
-        let mut dispatchers = Vec::new();
+        let mut prepared = Vec::new();
         for declared in &setup.config.sinks {
-            dispatchers.push(sinks.prepare(declared, &mut setup).await?);
+            prepared.push(sinks.prepare(declared, &mut setup).await?);
         }
         // None runs before all can.
-        for dispatcher in dispatchers {
-            sinks.run(dispatcher, setup.fatal.clone())?;
+        for dispatcher in prepared {
+            sinks.run(dispatcher, &setup)?;
         }
         Ok(sinks)
     }
 
-    async fn prepare(&mut self, declared: &config::Sink, setup: &mut Setup<'_>) -> Result<Dispatcher, SinkError> {
+    async fn prepare(&mut self, declared: &config::Sink, setup: &mut Setup<'_>) -> Result<DispatcherSetup, SinkError> {
         let name = declared.name.value.clone();
         let entity = EntityKey::new(SINK_KIND, &name);
         let stored = setup.shards.read(&entity).await.map(|snapshot| snapshot.state.system).unwrap_or_default();
@@ -106,7 +106,7 @@ impl Sinks {
         }
         let noted = Arc::new(AtomicU64::new(done.delivered().0));
         let shards = setup.shards.clone();
-        let dispatcher = Dispatcher {
+        let dispatcher = DispatcherSetup {
             routing: Routing {
                 sink: name.clone(),
                 server: setup.config.server.name.clone(),
@@ -119,11 +119,8 @@ impl Sinks {
             outlet,
             done,
             journal: setup.journal.clone(),
-            committed: setup.committed.clone(),
-            phase: self.phase.subscribe(),
             note: Box::new(move |input| shards.note(entity.clone(), input)),
             noted: noted.clone(),
-            runtime: setup.runtime.clone(),
         };
         let delivered = setup.metrics.sink_deliveries.with_label_values(&[name.as_str(), "ok"]);
         let lag = setup.metrics.sink_lag.with_label_values(&[&name]);
@@ -131,11 +128,13 @@ impl Sinks {
         Ok(dispatcher)
     }
 
-    fn run(&mut self, dispatcher: Dispatcher, fatal: Fatal) -> Result<(), SinkError> {
+    fn run(&mut self, dispatcher: DispatcherSetup, setup: &Setup<'_>) -> Result<(), SinkError> {
         let name = dispatcher.routing.sink.clone();
+        let (committed, phase) = (setup.committed.clone(), self.phase.subscribe());
+        let (fatal, runtime) = (setup.fatal.clone(), setup.runtime.clone());
         let run = move || {
             vital::mark();
-            if let Err(error) = dispatcher.run() {
+            if let Err(error) = dispatch(dispatcher, committed, phase, &runtime) {
                 fatal(&error);
             }
         };
@@ -213,9 +212,9 @@ impl Begin {
     /// A sink that has become one of another kind goes on where it was, and may deliver a little again.
     fn new(declared: &config::Sink, stored: SystemState, journal: &JournalReader) -> Self {
         let window = match stored {
-            SystemState::Progress(progress) if is_in_order(&declared.kind) => return Begin::InOrder(progress),
+            SystemState::Progress(progress) if is_in_order(&declared.kind) => return Begin::InOrder(*progress),
             SystemState::Progress(progress) => SinkWindow::through(progress.delivered),
-            SystemState::Window(window) => window,
+            SystemState::Window(window) => *window,
             SystemState::None | SystemState::DeadLetter(_) => SinkWindow::through(match declared.from {
                 config::From::New => journal.last_lsn(),
                 config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),

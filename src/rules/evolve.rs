@@ -35,8 +35,8 @@ pub fn evolve(state: &mut State, record: &Record) {
                 merge::apply(&mut state.fields[slot], merge::resolve(merge, input));
             }
         }
-        Input::Progress(progress) => state.system = SystemState::Progress(progress.clone()),
-        Input::Window(window) => state.system = SystemState::Window(window.clone()),
+        Input::Progress(progress) => state.system = SystemState::Progress(Box::new(progress.clone())),
+        Input::Window(window) => state.system = SystemState::Window(Box::new(window.clone())),
         Input::DeadLetter(letter) => state.system = SystemState::DeadLetter(letter.clone()),
     }
     for decision in &record.decisions {

@@ -155,11 +155,11 @@ fn a_sinks_progress_is_an_entity_like_others() {
             harness.checkpoint();
         }
     }
-    assert_eq!(harness.read(&sink).unwrap().state.system, SystemState::Progress(progress(20)));
+    assert_eq!(harness.read(&sink).unwrap().state.system, SystemState::Progress(Box::new(progress(20))));
     let left = folder.copy();
     drop(harness);
     let harness = Harness::start(&left, Wiring::default());
-    assert_eq!(harness.read(&sink).unwrap().state.system, SystemState::Progress(progress(20)));
+    assert_eq!(harness.read(&sink).unwrap().state.system, SystemState::Progress(Box::new(progress(20))));
 }
 
 /// If identities were lost when they move out of a busy key's state, its repeats would count twice.
