@@ -1,18 +1,23 @@
 //! Turnstile: every key, single file. One actor per entity key, a durable journal, declared merges.
 //!
-//! The layers, lowest first, are `model`, `metrics` → `config` → `rules`, `journal`, `store` → `ingress`, `actors`,
-//! `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md has the map.
+//! The layers, lowest first, are `model`, `metrics`, `disk`, `pages` → `config` → `rules`, `journal`, `store` → `ingress`,
+//! `actors`, `egress` → `admin` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md
+//! has the map.
 
 pub mod actors;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod egress;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ingress;
 pub mod journal;
 pub mod metrics;
 pub mod model;
 pub mod node;
+pub mod pages;
 pub mod rules;
 pub mod store;
 pub mod telemetry;

@@ -31,14 +31,15 @@ pub fn mark() {
     IS_VITAL.set(true);
 }
 
-/// Runs what may panic without harm, such as a rule. Returns the panic's message instead of ending the process.
+/// Runs what may panic without harm, such as a rule, or a look into a file. Returns the panic's message instead of ending the process.
 ///
 /// # Errors
 /// The message of the panic.
 pub fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    IS_GUARDED.set(true);
+    // Within another guard, that one still holds afterwards.
+    let outer = IS_GUARDED.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(run));
-    IS_GUARDED.set(false);
+    IS_GUARDED.set(outer);
     outcome.map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
@@ -53,6 +54,7 @@ mod tests {
     fn a_guarded_panic_is_told_and_harmless() {
         assert_eq!(guarded(|| 5), Ok(5));
         assert_eq!(guarded(|| -> () { panic!("no {}", "way") }), Err("no way".to_owned()));
+        assert_eq!(guarded(|| (guarded(|| 5), IS_GUARDED.get())), Ok((Ok(5), true)));
         assert!(!IS_GUARDED.get());
     }
 }

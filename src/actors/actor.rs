@@ -13,8 +13,7 @@ use super::kept::Snapshot;
 use super::outbox::{Handled, Outbox, Pending};
 use super::slots::SlotId;
 use crate::metrics::TypeMetrics;
-use crate::model::ids::{EntityKey, IdentityHash};
-use crate::model::state::State;
+use crate::model::ids::IdentityHash;
 use crate::model::time::Timestamp;
 
 /// The actor.
@@ -23,8 +22,13 @@ pub(super) struct EntityActor {
     pub entity: Entity,
     /// None for the system's own entities.
     pub metrics: Option<Arc<TypeMetrics>>,
-    pub around: Rc<Surroundings>,
-    pub outbox: Rc<RefCell<Outbox>>,
+    pub shared: Rc<Shared>,
+}
+
+/// What the entity actors of a shard have in common.
+pub(super) struct Shared {
+    pub around: Surroundings,
+    pub outbox: RefCell<Outbox>,
 }
 
 impl Actor for EntityActor {
@@ -47,10 +51,10 @@ impl Handler<Handle> for EntityActor {
 
     fn handle(&mut self, message: Handle, _: &mut Self::Context) {
         for work in message.work {
-            let handled = self.entity.handle(work, &self.around, self.metrics.as_deref(), message.now);
-            self.outbox.borrow_mut().put(self.slot, handled);
+            let handled = self.entity.handle(work, &self.shared.around, self.metrics.as_deref(), message.now);
+            self.shared.outbox.borrow_mut().put(self.slot, handled);
         }
-        self.outbox.borrow_mut().answered(self.slot);
+        self.shared.outbox.borrow_mut().answered(self.slot);
     }
 }
 
@@ -66,7 +70,7 @@ impl Handler<Read> for EntityActor {
 
     fn handle(&mut self, message: Read, _: &mut Self::Context) {
         let pending = Pending::Snapshot(message.reply, Box::new(self.entity.state().clone()));
-        let mut outbox = self.outbox.borrow_mut();
+        let mut outbox = self.shared.outbox.borrow_mut();
         outbox.put(self.slot, self.entity.unrecorded(pending));
         outbox.answered(self.slot);
     }
@@ -81,7 +85,7 @@ impl Handler<Copy> for EntityActor {
     type Result = ();
 
     fn handle(&mut self, _: Copy, _: &mut Self::Context) {
-        let mut outbox = self.outbox.borrow_mut();
+        let mut outbox = self.shared.outbox.borrow_mut();
         outbox.put(self.slot, Handled::Copied(Box::new(self.entity.copy())));
         outbox.answered(self.slot);
     }
@@ -97,7 +101,7 @@ impl Handler<Spilled> for EntityActor {
 
     fn handle(&mut self, Spilled(last): Spilled, _: &mut Self::Context) {
         self.entity.spilled(last);
-        self.outbox.borrow_mut().answered(self.slot);
+        self.shared.outbox.borrow_mut().answered(self.slot);
     }
 }
 
@@ -110,9 +114,8 @@ impl Handler<Stop> for EntityActor {
     type Result = ();
 
     fn handle(&mut self, _: Stop, context: &mut Self::Context) {
-        let left = Entity::new(EntityKey::clone(self.entity.key()), State::default());
-        let entity = std::mem::replace(&mut self.entity, left);
-        self.outbox.borrow_mut().gone(self.slot, entity);
+        let entity = std::mem::take(&mut self.entity);
+        self.shared.outbox.borrow_mut().gone(self.slot, entity);
         context.stop();
     }
 }

@@ -1,6 +1,7 @@
 //! Copying changed states for a checkpoint, in slices, so that no shard is held up for long.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::Ordering;
 
 use actix::{Handler, Message};
@@ -9,9 +10,10 @@ use tokio::sync::oneshot;
 use super::actor::{Copy, Spilled};
 use super::kept::Copied;
 use super::mailbox::post;
-use super::slots::{Slot, SlotId};
+use super::slots::SlotId;
 use super::supervisor::Supervisor;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
+use crate::model::state::LsnBook;
 use crate::store::EntityWrite;
 
 /// Copies for the store; every record in them is committed.
@@ -24,34 +26,106 @@ pub struct Slice {
     pub committed: Lsn,
 }
 
-/// A checkpoint's progress in a shard.
-#[derive(Default)]
-pub(super) struct Copying {
-    /// Entities still to be copied.
+/// A checkpoint's progress in a shard: which entities are still to be copied, and which copies may be stored. `K` is what
+/// tells live entities apart.
+pub struct Copies<K> {
+    /// Entities still to be copied, the first one at the end.
     left: Vec<EntityKey>,
     /// Whether a slice was asked for and not sent yet.
     is_asked: bool,
-    /// Copies that actors were asked for and have not made yet.
+    /// Copies that were asked for and are not made yet.
     awaited: usize,
     /// Copies that ran ahead of the journal: they are stored once their last record is committed.
-    unripe: HashMap<SlotId, Copied>,
+    unripe: HashMap<K, Copied>,
     ripe: Vec<EntityWrite>,
 }
 
-/// Begins a checkpoint: all entities that changed are to be copied. Answers how many.
+impl<K> Default for Copies<K> {
+    fn default() -> Self {
+        Copies { left: Vec::new(), is_asked: false, awaited: 0, unripe: HashMap::new(), ripe: Vec::new() }
+    }
+}
+
+impl<K: Eq + Hash> Copies<K> {
+    /// A checkpoint begins: `changed` is to be copied, the last one first, with what the last checkpoint has left.
+    pub fn begin(&mut self, changed: Vec<EntityKey>) {
+        self.left.extend(changed);
+    }
+
+    /// The next slice is wanted: these are to be copied now.
+    pub fn ask(&mut self, entities_max: usize) -> Vec<EntityKey> {
+        self.is_asked = true;
+        self.left.split_off(self.left.len().saturating_sub(entities_max))
+    }
+
+    /// An entity cannot be copied now: it comes with the next slice.
+    pub(super) fn put_off(&mut self, entity: EntityKey) {
+        self.left.push(entity);
+    }
+
+    /// A copy will be made later; the slice waits for it.
+    pub fn wait_for_one(&mut self) {
+        self.awaited += 1;
+    }
+
+    /// A copy was made that had to be waited for.
+    pub fn came(&mut self, id: K, copied: Copied) {
+        self.awaited -= 1;
+        self.unripe.insert(id, copied);
+    }
+
+    /// A copy that has nothing uncommitted was made at once.
+    pub(super) fn made(&mut self, write: EntityWrite) {
+        self.ripe.push(write);
+    }
+
+    /// A copy of a live entity may be ripe: one was made, or a record of it was committed. To be called after each, since
+    /// at the commit of the copy's last record, and only then, `book` is the copy's.
+    pub fn ripen(&mut self, id: &K, entity: &EntityKey, book: &LsnBook) {
+        if self.unripe.get(id).is_some_and(|copied| copied.version <= book.version)
+            && let Some(copied) = self.unripe.remove(id)
+        {
+            self.ripe.push(copied.write(entity.clone(), book));
+        }
+    }
+
+    /// The slice that was asked for, once its copies are made, and whether it is the last: that one comes when everything
+    /// is committed.
+    pub fn slice(&mut self) -> Option<(Vec<EntityWrite>, bool)> {
+        let is_last = self.left.is_empty() && self.unripe.is_empty();
+        if !self.is_asked || self.awaited > 0 || (self.left.is_empty() && !is_last) {
+            return None;
+        }
+        self.is_asked = false;
+        Some((std::mem::take(&mut self.ripe), is_last))
+    }
+}
+
+/// Begins a checkpoint: answers the entities that changed, which are to be given back in the order in which they are wanted.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct BeginCopying {
-    pub reply: oneshot::Sender<usize>,
+pub struct TakeChanged {
+    pub reply: oneshot::Sender<Vec<EntityKey>>,
 }
+
+impl Handler<TakeChanged> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, message: TakeChanged, _: &mut Self::Context) {
+        let _ = message.reply.send(std::mem::take(&mut self.changed));
+    }
+}
+
+/// Tells what is to be copied, the first one at the end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BeginCopying(pub Vec<EntityKey>);
 
 impl Handler<BeginCopying> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, message: BeginCopying, _: &mut Self::Context) {
-        let changed = std::mem::take(&mut self.changed);
-        self.copying.left.extend(changed);
-        let _ = message.reply.send(self.copying.left.len());
+    fn handle(&mut self, BeginCopying(changed): BeginCopying, _: &mut Self::Context) {
+        self.copying.begin(changed);
     }
 }
 
@@ -66,60 +140,40 @@ impl Handler<CopySlice> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, message: CopySlice, _: &mut Self::Context) {
-        self.copying.is_asked = true;
-        let keys = self.copying.left.split_off(self.copying.left.len().saturating_sub(message.entities_max));
-        for key in keys {
+        for key in self.copying.ask(message.entities_max) {
             if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 if slot.closing.is_some() {
                     // Its actor is handing its state over: looked at again in the next slice.
-                    self.copying.left.push(key);
+                    self.copying.put_off(key);
                     continue;
                 }
                 slot.listed = false;
                 slot.sent += 1;
-                self.copying.awaited += 1;
-                self.outbox.borrow_mut().asked();
+                self.copying.wait_for_one();
+                self.shared.outbox.borrow_mut().asked();
                 post(&slot.actor, Copy);
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.listed = false;
                 // What has no actor has nothing uncommitted.
-                self.copying.ripe.push(handed.kept(&key).write());
+                self.copying.made(handed.kept(&key).write(key));
             }
         }
         self.finish_slice();
     }
 }
 
-impl Copying {
-    /// A record of `slot` was committed: a copy of its entity may be ripe. Its book is then that of the copy's last record.
-    pub(super) fn ripen(&mut self, slot: &Slot, id: SlotId) {
-        if self.unripe.get(&id).is_some_and(|copied| copied.version <= slot.book.version)
-            && let Some(copied) = self.unripe.remove(&id)
-        {
-            self.ripe.push(copied.write(&slot.book));
-        }
-    }
-}
-
 impl Supervisor {
     /// An actor has made its copy. No record after it has gone to the journal yet.
     pub(super) fn copied(&mut self, id: SlotId, copied: Copied) {
-        self.copying.awaited -= 1;
-        self.copying.unripe.insert(id, copied);
+        self.copying.came(id, copied);
         if let Some(slot) = self.slots.get_mut(id) {
-            self.copying.ripen(slot, id);
+            self.copying.ripen(&id, &slot.key, &slot.book);
         }
     }
 
-    /// Sends the slice that was asked for, if its copies are made; the last one once everything is committed.
+    /// Sends the slice that was asked for, if it is there.
     pub(super) fn finish_slice(&mut self) {
-        let Copying { left, is_asked, awaited, unripe, ripe } = &mut self.copying;
-        let is_last = left.is_empty() && unripe.is_empty();
-        if !*is_asked || *awaited > 0 || (left.is_empty() && !is_last) {
-            return;
-        }
-        *is_asked = false;
-        let writes = std::mem::take(ripe);
+        let Some((writes, is_last)) = self.copying.slice() else { return };
         let slice = Slice { shard: self.index, writes, is_last, committed: self.committed };
         // The checkpointer has given up if it does not listen any more; then the process is ending.
         let _ = self.slices.try_send(slice);
@@ -144,13 +198,13 @@ impl Handler<Stored> for Supervisor {
                     && slot.closing.is_none()
                 {
                     slot.sent += 1;
-                    self.outbox.borrow_mut().asked();
+                    self.shared.outbox.borrow_mut().asked();
                     post(&slot.actor, Spilled(last));
                 }
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.stored = version;
                 if handed.version == version {
-                    self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
+                    self.handed_bytes.fetch_sub(handed.memory_bytes(), Ordering::Relaxed);
                     self.handed.remove(&key);
                 }
             }

@@ -55,28 +55,30 @@ pub struct Surroundings {
     pub fatal: Arc<dyn Fn(StoreError) + Send + Sync>,
 }
 
-/// One entity: its state, and all that changes it.
+/// One entity: its state, and all that changes it. The default is one nothing was heard of yet.
+#[derive(Default)]
 pub struct Entity {
-    key: EntityKey,
     state: State,
-    /// Bytes merged since the state's size was last worked out.
-    grown: usize,
+    size: Size,
+}
+
+/// What is known of a state's size, identities left out.
+enum Size {
+    /// It was small enough when it was last worked out; so many bytes were merged since.
+    Grown(usize),
+    TooLarge(usize),
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Size::Grown(0)
+    }
 }
 
 impl Entity {
-    /// An entity nothing was heard of yet, or one that was loaded.
-    pub fn new(key: EntityKey, state: State) -> Self {
-        Entity { key, state, grown: 0 }
-    }
-
     /// One whose stored form has `bytes`: a large one is measured at its first event, however often it was passivated.
-    pub(super) fn loaded(key: EntityKey, state: State, bytes: usize) -> Self {
-        Entity { key, state, grown: bytes }
-    }
-
-    /// Type and key.
-    pub fn key(&self) -> &EntityKey {
-        &self.key
+    pub(super) fn loaded(state: State, bytes: usize) -> Self {
+        Entity { state, size: Size::Grown(bytes) }
     }
 
     /// The state's version.
@@ -93,7 +95,7 @@ impl Entity {
     ///
     /// # Errors
     /// The version the state has, if records in between are missing.
-    pub(super) fn replay(&mut self, record: &Record) -> Result<(), Version> {
+    pub fn replay(&mut self, record: &Record) -> Result<(), Version> {
         if record.version > self.state.version.next() {
             return Err(self.state.version);
         }
@@ -104,24 +106,21 @@ impl Entity {
     }
 
     /// Its copy for the store.
-    pub(super) fn copy(&self) -> Copied {
+    pub fn copy(&self) -> Copied {
         let overflow = self.state.identities.overflow();
         let stored = overflow.map(|seen| (seen.id, StoredIdentity { payload: seen.payload, seen_ms: seen.at_ms }));
         let identities: Vec<_> = stored.collect();
-        let state = match identities.last() {
-            None => kept::encode_state(&self.state),
-            Some((last, _)) => {
-                let mut rest = self.state.clone();
-                rest.identities.spill_through(*last);
-                kept::encode_state(&rest)
-            }
+        let state = if identities.is_empty() {
+            kept::encode_state(&self.state)
+        } else {
+            kept::encode_state(&self.state.without_overflow())
         };
         let State { version, missing, .. } = self.state;
-        Copied { entity: self.key.clone(), version, missing, state, identities }
+        Copied { version, missing, state, identities }
     }
 
     /// Drops identities that are rows of the store now.
-    pub(super) fn spilled(&mut self, last: IdentityHash) {
+    pub fn spilled(&mut self, last: IdentityHash) {
         self.state.identities.spill_through(last);
     }
 
@@ -135,16 +134,23 @@ impl Entity {
     ) -> Handled {
         match (work, metrics) {
             (Work::Event { taken, ticket }, Some(metrics)) => self.event(taken, ticket, around, metrics, now),
-            (Work::Event { ticket, .. }, None) => {
-                let why = format!("entity type `{}` has no rules", self.key.kind());
+            (Work::Event { taken, ticket }, None) => {
+                let why = format!("entity type `{}` has no rules", taken.entity.kind());
                 self.refused(ticket, Refusal::new(Code::Internal, why))
             }
-            (Work::System { input, done, .. }, _) => self.system(input, done, around, now),
+            (Work::System { entity, input, done }, _) => self.system(entity, input, done, around, now),
         }
     }
 
-    fn system(&mut self, input: Input, done: oneshot::Sender<Lsn>, around: &Surroundings, now: Timestamp) -> Handled {
-        let Some(record) = rules::decide_system(self.key.clone(), &self.state, input, now) else {
+    fn system(
+        &mut self,
+        entity: EntityKey,
+        input: Input,
+        done: oneshot::Sender<Lsn>,
+        around: &Surroundings,
+        now: Timestamp,
+    ) -> Handled {
+        let Some(record) = rules::decide_system(entity, &self.state, input, now) else {
             return self.unrecorded(Pending::Noted(done));
         };
         if let Input::DeadLetter(letter) = &record.input {
@@ -172,7 +178,7 @@ impl Entity {
         };
         let rules = taken.rules.clone();
         // Told when something goes wrong, which the event itself is not there for any more.
-        let event_id = taken.input.event.id.clone();
+        let (key, event_id) = (taken.entity.clone(), taken.input.event.id.clone());
         match vital::guarded(|| (around.decide)(&self.state, taken, prior, now)) {
             Ok(Verdict::Record(decided)) => {
                 // Asked only here: what counted before is a duplicate, however large the entity has become since.
@@ -212,33 +218,37 @@ impl Entity {
                 metrics.conflict.inc();
                 let why = format!(
                     "{} {:?} counted event {event_id:?} before with another payload (type, subject, data or time)",
-                    self.key.kind(),
-                    self.key.key()
+                    key.kind(),
+                    key.key()
                 );
                 self.refused(ticket, Refusal::new(Code::Conflict, why))
             }
             Err(why) => {
                 metrics.failed.inc();
-                tracing::error!(r#type = %self.key.kind(), key = %self.key.key(), event_id = %event_id, "a rule panicked: {why}");
-                let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", self.key.kind()));
+                tracing::error!(r#type = %key.kind(), key = %key.key(), event_id = %event_id, "a rule panicked: {why}");
+                let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", key.kind()));
                 self.refused(ticket, refusal)
             }
         }
     }
 
-    /// Why the entity takes nothing more, if it has grown too large. Worked out only after it grew by a good part.
+    /// Why the entity takes nothing more, if it has grown too large. Worked out only after it grew by a good part; identities
+    /// do not count, most of which get rows of their own.
     fn too_large(&mut self, around: &Surroundings) -> Option<Refusal> {
         let bytes_max = around.entity_bytes_max;
-        if self.grown <= bytes_max / 4 {
-            return None;
+        if let Size::Grown(grown) = self.size {
+            if grown <= bytes_max / 4 {
+                return None;
+            }
+            let identities = std::mem::take(&mut self.state.identities);
+            let bytes = kept::encode_state(&self.state).len();
+            self.state.identities = identities;
+            // One that is too large takes nothing that would change its size.
+            self.size = if bytes > bytes_max { Size::TooLarge(bytes) } else { Size::Grown(0) };
         }
-        self.grown = 0;
-        let bytes = kept::encode_state(&self.state).len();
-        (bytes > bytes_max).then(|| {
-            self.grown = bytes_max;
-            let why = format!("the entity has {bytes} bytes, more than limits.entity_bytes_max = {bytes_max}");
-            Refusal::new(Code::TooLarge, why)
-        })
+        let Size::TooLarge(bytes) = self.size else { return None };
+        let why = format!("the entity has {bytes} bytes, more than limits.entity_bytes_max = {bytes_max}");
+        Some(Refusal::new(Code::TooLarge, why))
     }
 
     fn prior(&self, taken: &Taken, around: &Surroundings, now: Timestamp) -> Result<Option<PayloadHash>, StoreError> {
@@ -248,7 +258,7 @@ impl Entity {
         if !self.state.identities.has_spilled() {
             return Ok(None);
         }
-        let stored = around.store.identity(&self.key, taken.identity)?;
+        let stored = around.store.identity(&taken.entity, taken.identity)?;
         let lapsed = |seen: &StoredIdentity| {
             let window = taken.rules.dedupe.and_then(|window| i64::try_from(window.as_millis()).ok());
             window.is_some_and(|window| seen.seen_ms < now.max(self.state.now).millis() - window)
@@ -257,7 +267,9 @@ impl Entity {
     }
 
     fn evolve(&mut self, record: &Record, bytes: Vec<u8>, pending: Pending) -> Handled {
-        self.grown += bytes.len();
+        if let Size::Grown(grown) = &mut self.size {
+            *grown += bytes.len();
+        }
         // A panic here ends the process, as everywhere on this thread: memory would no longer agree with the journal.
         rules::evolve(&mut self.state, record);
         Handled::Recorded { version: record.version, bytes, standing: self.state.standing(), pending }

@@ -11,34 +11,33 @@ use crate::store::{EntityWrite, Store, StoreError, StoredIdentity, StoredRow};
 /// Format of a kept entity: its state, then its book.
 pub const KEPT_FORMAT: u8 = 1;
 
-/// An entity and its book.
+/// An entity and its book. The default is one nothing was heard of yet.
+#[derive(Default)]
 pub struct Kept {
     pub entity: Entity,
     pub book: LsnBook,
 }
 
 impl Kept {
-    /// An entity nothing was heard of yet.
-    pub fn new(key: EntityKey) -> Self {
-        Kept { entity: Entity::new(key, State::default()), book: LsnBook::default() }
-    }
-
     /// An entity as the store has it.
     ///
     /// # Errors
     /// What the store says; a row whose content does not decode is corrupt, too.
     pub fn load(store: &Store, key: &EntityKey) -> Result<Option<Self>, StoreError> {
         let Some(row) = store.get(key)? else { return Ok(None) };
-        match Kept::decode(key.clone(), &row.state) {
+        match Kept::decode(&row.state) {
             Ok(kept) => Ok(Some(kept)),
+            Err(CodecError::Format { found, expected }) if found > expected => {
+                Err(StoreError::NewerFormat { what: "entity", found: found.into(), expected: expected.into() })
+            }
             Err(error) => Err(StoreError::Corrupt { what: error.to_string(), table: "entities", key: key.to_string() }),
         }
     }
 
     /// Reads what [`Kept::encode`] made.
-    pub fn decode(key: EntityKey, bytes: &[u8]) -> Result<Self, CodecError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let (state, book) = codec::decode(KEPT_FORMAT, bytes)?;
-        Ok(Kept { entity: Entity::loaded(key, state, bytes.len()), book })
+        Ok(Kept { entity: Entity::loaded(state, bytes.len()), book })
     }
 
     /// The kept form, with every identity.
@@ -59,8 +58,8 @@ impl Kept {
     }
 
     /// The entity's row and the identities that get rows of their own.
-    pub fn write(&self) -> EntityWrite {
-        self.entity.copy().write(&self.book)
+    pub fn write(&self, key: EntityKey) -> EntityWrite {
+        self.entity.copy().write(key, &self.book)
     }
 }
 
@@ -72,8 +71,7 @@ pub struct Snapshot {
 }
 
 /// A copy of an entity for the store. Its book is added once its last record is committed.
-pub(super) struct Copied {
-    pub entity: EntityKey,
+pub struct Copied {
     pub version: Version,
     pub missing: u64,
     /// [`encode_state`], without the identities.
@@ -83,8 +81,8 @@ pub(super) struct Copied {
 
 impl Copied {
     /// What the store is to write.
-    pub(super) fn write(self, book: &LsnBook) -> EntityWrite {
-        let Copied { entity, version, missing, state, identities } = self;
+    pub(super) fn write(self, entity: EntityKey, book: &LsnBook) -> EntityWrite {
+        let Copied { version, missing, state, identities } = self;
         let row = StoredRow { version, lsn: book.last, missing, state: with_book(state, book) };
         EntityWrite { entity, row, identities }
     }

@@ -13,8 +13,8 @@ mod shards;
 mod slots;
 mod supervisor;
 
-pub use copying::Slice;
-pub use entity::{Surroundings, Work};
+pub use copying::{Copies, Slice};
+pub use entity::{Entity, Surroundings, Work};
 pub use kept::{Kept, Snapshot};
 pub use outbox::Pending;
 pub use shards::Shards;

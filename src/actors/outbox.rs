@@ -10,7 +10,7 @@ use super::slots::SlotId;
 use super::supervisor::Supervisor;
 use crate::model::ids::{Lsn, Version};
 use crate::model::refusal::Refusal;
-use crate::model::settle::{TakerOutcome, Ticket};
+use crate::model::settle::{Settled, TakerOutcome, Ticket};
 use crate::model::state::{LsnBook, State};
 
 /// What came of a message to an entity actor.
@@ -38,11 +38,11 @@ pub enum Pending {
 
 impl Pending {
     /// Releases it; `book` is the entity's, as of the record it waited for.
-    pub(super) fn release(self, book: &LsnBook) {
+    pub(super) fn release(self, book: &LsnBook, settled: &mut Settled) {
         match self {
-            Pending::Counted(ticket) => ticket.settle(TakerOutcome::Counted(book.last)),
-            Pending::Duplicate(ticket) => ticket.settle(TakerOutcome::Duplicate(book.last)),
-            Pending::Refused(ticket, refusal) => ticket.settle(TakerOutcome::Refused(*refusal)),
+            Pending::Counted(ticket) => ticket.settle(TakerOutcome::Counted(book.last), settled),
+            Pending::Duplicate(ticket) => ticket.settle(TakerOutcome::Duplicate(book.last), settled),
+            Pending::Refused(ticket, refusal) => ticket.settle(TakerOutcome::Refused(*refusal), settled),
             // Whoever asked may have gone; then nobody needs the answer.
             Pending::Noted(done) => drop(done.send(book.last)),
             Pending::Snapshot(reply, state) => {

@@ -52,7 +52,7 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.closing = Some(Box::default());
         self.closing += 1;
-        self.outbox.borrow_mut().asked();
+        self.shared.outbox.borrow_mut().asked();
         post(&slot.actor, Stop);
     }
 
@@ -60,7 +60,7 @@ impl Supervisor {
     pub(super) fn gone(&mut self, id: SlotId, entity: Entity) {
         let Some(slot) = self.slots.remove(id) else { return };
         self.closing -= 1;
-        if let Some(metrics) = self.around.types.get(slot.key.kind()) {
+        if let Some(metrics) = self.shared.around.types.get(slot.key.kind()) {
             metrics.live.dec();
         }
         let clean = slot.is_clean();
@@ -70,12 +70,12 @@ impl Supervisor {
         if queue.is_empty() {
             if !clean {
                 let handed = HandedOver { version: kept.entity.version(), stored, listed, bytes: kept.encode() };
-                self.handed_bytes.fetch_add(handed.bytes.len() as u64, Ordering::Relaxed);
+                self.handed_bytes.fetch_add(handed.memory_bytes(), Ordering::Relaxed);
                 self.handed.insert(key, handed);
             }
             return;
         }
-        self.spawn(kept, stored, listed);
+        self.spawn(key.clone(), kept, stored, listed);
         for arrival in queue {
             match arrival {
                 Arrival::Work(work) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Addr;
 use tokio::sync::oneshot;
 
-use super::copying::{BeginCopying, CopySlice, Stored};
+use super::copying::{BeginCopying, CopySlice, Stored, TakeChanged};
 use super::entity::Work;
 use super::kept::Snapshot;
 use super::mailbox::post;
@@ -85,11 +85,16 @@ impl Shards {
         post(&self.0[usize::from(shard)], committed);
     }
 
-    /// Begins a checkpoint in a shard; answers how many entities there are to copy.
-    pub fn begin_copying(&self, shard: u16) -> oneshot::Receiver<usize> {
+    /// Begins a checkpoint in a shard; answers the entities that changed, in no order.
+    pub fn take_changed(&self, shard: u16) -> oneshot::Receiver<Vec<EntityKey>> {
         let (reply, answer) = oneshot::channel();
-        post(&self.0[usize::from(shard)], BeginCopying { reply });
+        post(&self.0[usize::from(shard)], TakeChanged { reply });
         answer
+    }
+
+    /// Gives back what [`Shards::take_changed`] answered: copied in this order, the last one first.
+    pub fn begin_copying(&self, shard: u16, changed: Vec<EntityKey>) {
+        post(&self.0[usize::from(shard)], BeginCopying(changed));
     }
 
     /// Asks a shard for its next slice of a checkpoint.
@@ -97,8 +102,16 @@ impl Shards {
         post(&self.0[usize::from(shard)], CopySlice { entities_max });
     }
 
-    /// Tells a shard what is stored.
-    pub fn stored(&self, shard: u16, rows: Vec<(EntityKey, Version, Option<IdentityHash>)>) {
-        post(&self.0[usize::from(shard)], Stored(rows));
+    /// Tells the shards what is stored.
+    pub fn stored(&self, rows: Vec<(EntityKey, Version, Option<IdentityHash>)>) {
+        let mut by_shard: Vec<Vec<_>> = self.0.iter().map(|_| Vec::new()).collect();
+        for row in rows {
+            by_shard[row.0.partition().shard(self.0.len())].push(row);
+        }
+        for (supervisor, rows) in self.0.iter().zip(by_shard) {
+            if !rows.is_empty() {
+                post(supervisor, Stored(rows));
+            }
+        }
     }
 }

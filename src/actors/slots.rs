@@ -14,6 +14,7 @@ use super::entity::Work;
 use super::kept::Snapshot;
 use super::outbox::Pending;
 use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::settle::Settled;
 use crate::model::state::LsnBook;
 
 slotmap::new_key_type! {
@@ -38,10 +39,31 @@ pub(super) struct Slot {
     /// It is listed for the next checkpoint.
     pub listed: bool,
     /// What waits for a commit, in order of versions.
-    pub waiting: VecDeque<(Version, Pending)>,
+    pub waiting: Waiting,
     /// The actor was told to stop; what comes meanwhile waits here.
     pub closing: Option<Box<Queued>>,
-    pub last_used_tick: u64,
+    pub last_used_tick: u32,
+}
+
+/// What waits for commits; nothing does for most entities at most times, and there are many.
+#[derive(Default)]
+#[allow(clippy::box_collection)] // a quarter of the size
+pub(super) struct Waiting(Option<Box<VecDeque<(Version, Pending)>>>);
+
+impl Waiting {
+    fn push(&mut self, version: Version, pending: Pending) {
+        self.0.get_or_insert_default().push_back((version, pending));
+    }
+
+    /// The first, if it waits for `version` or an earlier one.
+    fn pop_until(&mut self, version: Version) -> Option<Pending> {
+        let waiting = self.0.as_mut()?;
+        let first = waiting.pop_front_if(|(waits_for, _)| *waits_for <= version);
+        if waiting.is_empty() {
+            self.0 = None;
+        }
+        first.map(|(_, pending)| pending)
+    }
 }
 
 /// What arrives while the actor stops, in order.
@@ -61,25 +83,23 @@ impl Slot {
 
     /// Whether nothing of it is under way, so that its actor may be stopped.
     pub(super) fn is_idle(&self) -> bool {
-        self.sent == 0 && self.book.version == self.latest && self.waiting.is_empty() && self.closing.is_none()
+        self.sent == 0 && self.book.version == self.latest && self.waiting.0.is_none() && self.closing.is_none()
     }
 
     /// Holds back what waits for `version`, or releases it at once if that is committed.
-    pub(super) fn hold(&mut self, version: Version, pending: Pending) {
+    pub(super) fn hold(&mut self, version: Version, pending: Pending, settled: &mut Settled) {
         if version <= self.book.version {
-            pending.release(&self.book);
+            pending.release(&self.book, settled);
         } else {
-            self.waiting.push_back((version, pending));
+            self.waiting.push(version, pending);
         }
     }
 
     /// The record of `version` was committed at `lsn`; `standing` as in [`LsnBook::note`].
-    pub(super) fn commit(&mut self, version: Version, lsn: Lsn, standing: Option<&[Version]>) {
+    pub(super) fn commit(&mut self, version: Version, lsn: Lsn, standing: Option<&[Version]>, settled: &mut Settled) {
         self.book.note(version, lsn, standing);
-        while self.waiting.front().is_some_and(|(waits_for, _)| *waits_for <= version) {
-            if let Some((_, pending)) = self.waiting.pop_front() {
-                pending.release(&self.book);
-            }
+        while let Some(pending) = self.waiting.pop_until(version) {
+            pending.release(&self.book, settled);
         }
     }
 }
@@ -141,7 +161,7 @@ impl Slots {
     }
 
     /// Those last used before the tick `before`.
-    pub(super) fn unused_since(&self, before: u64) -> impl Iterator<Item = (SlotId, &Slot)> {
+    pub(super) fn unused_since(&self, before: u32) -> impl Iterator<Item = (SlotId, &Slot)> {
         let by_age = self.by_key.0.iter().rev().filter_map(|(_, id)| self.slots.get(*id).map(|slot| (*id, slot)));
         by_age.take_while(move |(_, slot)| slot.last_used_tick < before)
     }

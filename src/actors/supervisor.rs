@@ -2,7 +2,7 @@
 //! release, keeps the number of live actors within bounds. It is the only sender to its entity actors.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +12,16 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
-use super::actor::{EntityActor, Handle, Read};
-use super::copying::{Copying, Slice};
+use super::actor::{EntityActor, Handle, Read, Shared};
+use super::copying::{Copies, Slice};
 use super::entity::{Surroundings, Work};
 use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Take};
-use super::slots::{Arrival, Batches, Slot, SlotId, Slots};
+use super::slots::{Arrival, Batches, Slot, SlotId, Slots, Waiting};
 use crate::journal::{Entry, JournalWriter};
 use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::settle::Settled;
 use crate::model::time::Timestamp;
 use crate::vital;
 
@@ -53,10 +54,18 @@ pub struct HandedOver {
     pub bytes: Vec<u8>,
 }
 
+/// What a handed-over entity takes beside its bytes: its key, its place in the map, the allocator's share.
+const HANDED_OVER_BYTES: u64 = 200;
+
 impl HandedOver {
+    /// The memory it takes, as far as it matters for bounds.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.bytes.len() as u64 + HANDED_OVER_BYTES
+    }
+
     /// The entity itself.
-    pub(super) fn kept(&self, key: &EntityKey) -> Kept {
-        match Kept::decode(key.clone(), &self.bytes) {
+    pub fn kept(&self, key: &EntityKey) -> Kept {
+        match Kept::decode(&self.bytes) {
             Ok(kept) => kept,
             // It was encoded in this process: memory is damaged.
             Err(error) => {
@@ -87,14 +96,13 @@ pub struct ShardSetup {
 /// The actor.
 pub struct Supervisor {
     pub(super) index: u16,
-    pub(super) around: Rc<Surroundings>,
-    pub(super) outbox: Rc<RefCell<Outbox>>,
+    pub(super) shared: Rc<Shared>,
     writer: JournalWriter<Tag>,
     pub(super) slices: Sender<Slice>,
     /// The last record that this shard knows to be committed.
     pub(super) committed: Lsn,
     pub(super) live_max: usize,
-    pub(super) idle_ticks: u64,
+    pub(super) idle_ticks: u32,
     pub(super) slots: Slots,
     /// Slots whose actors were told to stop.
     pub(super) closing: usize,
@@ -106,8 +114,8 @@ pub struct Supervisor {
     pub(super) unsaved: BTreeSet<EntityKey>,
     /// Who waits for an entity to change.
     pub(super) watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
-    pub(super) copying: Copying,
-    pub(super) tick: u64,
+    pub(super) copying: Copies<SlotId>,
+    pub(super) tick: u32,
 }
 
 impl Supervisor {
@@ -119,17 +127,16 @@ impl Supervisor {
     fn new(setup: ShardSetup, address: Addr<Supervisor>) -> Self {
         let handed = setup.recovered;
         let handed_bytes = setup.handed_bytes;
-        handed_bytes.fetch_add(handed.values().map(|handed| handed.bytes.len() as u64).sum(), Ordering::Relaxed);
+        handed_bytes.fetch_add(handed.values().map(HandedOver::memory_bytes).sum(), Ordering::Relaxed);
         let unsaved = handed.iter().filter(|(_, handed)| handed.stored == Version(0)).map(|(key, _)| key.clone());
         Supervisor {
             index: setup.index,
-            around: Rc::new(setup.around),
-            outbox: Rc::new(RefCell::new(Outbox::new(address))),
+            shared: Rc::new(Shared { around: setup.around, outbox: RefCell::new(Outbox::new(address)) }),
             writer: setup.writer,
             slices: setup.slices,
             committed: setup.committed,
             live_max: setup.live_max,
-            idle_ticks: setup.idle.as_secs().div_ceil(TICK.as_secs()).max(1),
+            idle_ticks: u32::try_from(setup.idle.as_secs().div_ceil(TICK.as_secs()).max(1)).unwrap_or(u32::MAX),
             slots: Slots::default(),
             closing: 0,
             unsaved: unsaved.collect(),
@@ -137,7 +144,7 @@ impl Supervisor {
             handed,
             handed_bytes,
             watchers: HashMap::new(),
-            copying: Copying::default(),
+            copying: Copies::default(),
             tick: 0,
         }
     }
@@ -147,38 +154,37 @@ impl Supervisor {
         if let Some(handed) = self.handed.get(key) {
             return Some((handed.kept(key), handed.stored));
         }
-        match Kept::load(&self.around.store, key) {
+        match Kept::load(&self.shared.around.store, key) {
             Ok(Some(kept)) => {
                 let version = kept.entity.version();
                 Some((kept, version))
             }
-            Ok(None) => Some((Kept::new(key.clone()), Version(0))),
+            Ok(None) => Some((Kept::default(), Version(0))),
             Err(error) => {
-                (self.around.fatal)(error);
+                (self.shared.around.fatal)(error);
                 None
             }
         }
     }
 
     /// Starts the actor of an entity.
-    pub(super) fn spawn(&mut self, kept: Kept, stored: Version, listed: bool) -> SlotId {
+    pub(super) fn spawn(&mut self, key: EntityKey, kept: Kept, stored: Version, listed: bool) -> SlotId {
         let Kept { entity, book } = kept;
-        let key = entity.key().clone();
-        let metrics = self.around.types.get(key.kind()).cloned();
+        let metrics = self.shared.around.types.get(key.kind()).cloned();
         if let Some(metrics) = &metrics {
             metrics.live.inc();
         }
-        let (around, outbox, last_used_tick) = (self.around.clone(), self.outbox.clone(), self.tick);
+        let (shared, last_used_tick) = (self.shared.clone(), self.tick);
         self.slots.insert(key.clone(), |slot| Slot {
             key,
             latest: entity.version(),
-            actor: EntityActor { slot, entity, metrics, around, outbox }.start(),
+            actor: EntityActor { slot, entity, metrics, shared }.start(),
             sent: 0,
             batch: 0,
             book,
             stored,
             listed,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             closing: None,
             last_used_tick,
         })
@@ -192,9 +198,9 @@ impl Supervisor {
         let (kept, stored) = self.load(key)?;
         let handed = self.handed.remove(key);
         if let Some(handed) = &handed {
-            self.handed_bytes.fetch_sub(handed.bytes.len() as u64, Ordering::Relaxed);
+            self.handed_bytes.fetch_sub(handed.memory_bytes(), Ordering::Relaxed);
         }
-        Some(self.spawn(kept, stored, handed.is_some_and(|handed| handed.listed)))
+        Some(self.spawn(key.clone(), kept, stored, handed.is_some_and(|handed| handed.listed)))
     }
 
     /// Puts an input with the others of its entity.
@@ -214,7 +220,7 @@ impl Supervisor {
         for (id, work) in batches.into_iter() {
             if let Some(slot) = self.slots.get_mut(id) {
                 slot.sent += 1;
-                self.outbox.borrow_mut().asked();
+                self.shared.outbox.borrow_mut().asked();
                 post(&slot.actor, Handle { work, now });
             }
         }
@@ -227,7 +233,7 @@ impl Supervisor {
                 return;
             }
             slot.sent += 1;
-            self.outbox.borrow_mut().asked();
+            self.shared.outbox.borrow_mut().asked();
             post(&slot.actor, Read { reply });
             return;
         }
@@ -239,7 +245,7 @@ impl Supervisor {
     }
 
     /// What came of a message to the entity of `id`; records go to `entries`.
-    fn take(&mut self, id: SlotId, handled: Handled, entries: &mut Vec<Entry<Tag>>) {
+    fn take(&mut self, id: SlotId, handled: Handled, entries: &mut Vec<Entry<Tag>>, settled: &mut Settled) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         match handled {
             Handled::Recorded { version, bytes, standing, pending } => {
@@ -255,7 +261,7 @@ impl Supervisor {
                 let record = Recorded { slot: id, version, standing, pending };
                 entries.push(Entry { bytes, has_decision, tag: Tag { shard: self.index, record } });
             }
-            Handled::Unrecorded { version, pending } => slot.hold(version, pending),
+            Handled::Unrecorded { version, pending } => slot.hold(version, pending, settled),
             Handled::Copied(copied) => self.copied(id, *copied),
             Handled::Answered => slot.sent -= 1,
             Handled::Gone(entity) => self.gone(id, *entity),
@@ -295,11 +301,12 @@ impl Handler<Take> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: Take, _: &mut Self::Context) {
-        let handled = self.outbox.borrow_mut().take();
-        let mut entries = Vec::with_capacity(handled.len());
+        let handled = self.shared.outbox.borrow_mut().take();
+        let (mut entries, mut settled) = (Vec::with_capacity(handled.len()), Settled::default());
         for (slot, handled) in handled {
-            self.take(slot, handled, &mut entries);
+            self.take(slot, handled, &mut entries, &mut settled);
         }
+        settled.tell();
         if !entries.is_empty() {
             // The writer is gone only after an I/O error, and then the process is ending.
             let _ = self.writer.append(entries);
@@ -318,11 +325,12 @@ impl Handler<Committed> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Committed(records): Committed, _: &mut Self::Context) {
+        let mut settled = Settled::default();
         for (lsn, Recorded { slot: id, version, standing, pending }) in records {
             self.committed = self.committed.max(lsn);
             let Some(slot) = self.slots.get_mut(id) else { continue };
-            slot.commit(version, lsn, standing.as_deref());
-            pending.release(&slot.book);
+            slot.commit(version, lsn, standing.as_deref(), &mut settled);
+            pending.release(&slot.book, &mut settled);
             if !self.watchers.is_empty()
                 && let Some(watchers) = self.watchers.remove(&slot.key)
             {
@@ -330,8 +338,9 @@ impl Handler<Committed> for Supervisor {
                     let _ = watcher.send(());
                 }
             }
-            self.copying.ripen(slot, id);
+            self.copying.ripen(&id, &slot.key, &slot.book);
         }
+        settled.tell();
         self.finish_slice();
         // What was busy until now may be stopped.
         self.make_room();

@@ -1,5 +1,6 @@
 //! What the interface stands on, its routes, and the server.
 
+use std::error::Error;
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ const WORKERS: usize = 2;
 /// Seconds that requests under way have when the server is stopped.
 const SHUTDOWN_SECONDS: u64 = 2;
 
+/// Ends the process.
+pub type Fatal = Arc<dyn Fn(&dyn Error) + Send + Sync>;
 /// Renders the decisions of a committed record as CloudEvents: one JSON document each, in the record's order.
 pub type RenderDecisions = Arc<dyn Fn(Lsn, &Record) -> Vec<Vec<u8>> + Send + Sync>;
 
@@ -66,6 +69,8 @@ pub struct Api {
     pub committed: watch::Receiver<Lsn>,
     pub state: watch::Receiver<NodeState>,
     pub render_decisions: RenderDecisions,
+    /// Ends the process, when journal or store cannot be read.
+    pub fatal: Fatal,
     /// The node's own members of the status document: an object.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
 }

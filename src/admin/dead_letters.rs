@@ -65,7 +65,7 @@ enum WithBody {
 }
 
 fn document(id: &str, snapshot: &Snapshot, with_body: WithBody) -> Option<Value> {
-    let SystemState::DeadLetter(letter) = &snapshot.state.system else { return None };
+    let Some(SystemState::DeadLetter(letter)) = snapshot.state.system.as_deref() else { return None };
     let Origin::Sink { name, lsn, .. } = &letter.origin;
     let mut document = json!({
         "id": id,

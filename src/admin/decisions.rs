@@ -8,11 +8,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::api::{Api, RenderDecisions};
+use super::api::Api;
 use super::entity::{push_item, unreadable};
 use super::problem::Problem;
 use super::query::{page_items, query};
-use crate::journal::{JournalError, JournalReader};
+use crate::journal::JournalError;
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
 use crate::model::record::Record;
@@ -36,8 +36,7 @@ pub(super) async fn since(api: web::Data<Api>, request: HttpRequest) -> Result<H
     let query: Query = query(&request)?;
     let limit = page_items(query.limit)?;
     let after = query.after.as_deref().map(Position::parse).transpose()?;
-    let (journal, render) = (api.journal.clone(), api.render_decisions.clone());
-    let page = web::block(move || read(&journal, &render, after, limit)).await;
+    let page = web::block(move || read(&api, after, limit)).await;
     let (items, next) = page.map_err(|_| Problem::internal("the node is about to end"))??;
     let tail = format!(r#"],"next":{}}}"#, json!(next.to_string()));
     Ok(HttpResponse::Ok().content_type("application/json").body([br#"{"items":["#, &*items, tail.as_bytes()].concat()))
@@ -87,24 +86,20 @@ struct Unreadable {
 }
 
 /// Up to `limit` decisions after a position (none: from the first one kept), separated by commas, and where to go on.
-fn read(
-    journal: &JournalReader,
-    render: &RenderDecisions,
-    after: Option<Position>,
-    limit: usize,
-) -> Result<(Vec<u8>, Position), Problem> {
+fn read(api: &Api, after: Option<Position>, limit: usize) -> Result<(Vec<u8>, Position), Problem> {
+    let (journal, render) = (&api.journal, &api.render_decisions);
     let after = after.unwrap_or_else(|| Position::before(journal.first_lsn()));
     let from = if after.read.is_some() { after.lsn } else { after.lsn.next() };
     let failed = |error: JournalError| match error {
         JournalError::Trimmed { .. } => Problem::new(StatusCode::GONE, "trimmed", error.to_string()),
-        error => unreadable(error),
+        error => unreadable(api, error),
     };
     let mut blocks = journal.read_decisions_from(from).map_err(failed)?;
     let (mut items, mut count) = (Vec::new(), 0);
     for block in blocks.by_ref() {
         let block = block.map_err(failed)?;
-        for (lsn, bytes) in block.records().filter(|(lsn, _)| *lsn >= from) {
-            let record = Record::decode(bytes).map_err(|source| unreadable(Unreadable { lsn, source }))?;
+        for (lsn, bytes) in block.decisions().filter(|(lsn, _)| *lsn >= from) {
+            let record = Record::decode(bytes).map_err(|source| unreadable(api, Unreadable { lsn, source }))?;
             if record.decisions.is_empty() {
                 continue;
             }

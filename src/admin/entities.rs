@@ -170,7 +170,9 @@ pub(super) async fn keys(
     let (store, kind) = (api.store.clone(), kind.clone());
     let (after, prefix) = (after.map(str::to_owned), prefix.to_owned());
     let stored = web::block(move || store.keys(&kind, after.as_deref(), &prefix, limit)).await;
-    keys.extend(stored.map_err(|_| Problem::internal("the node is about to end"))?.map_err(unreadable)?);
+    keys.extend(
+        stored.map_err(|_| Problem::internal("the node is about to end"))?.map_err(|error| unreadable(api, error))?,
+    );
     keys.sort_unstable();
     keys.dedup();
     keys.truncate(limit);

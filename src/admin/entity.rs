@@ -59,7 +59,10 @@ pub(super) async fn event_status(api: web::Data<Api>, request: HttpRequest) -> R
     } else if state.identities.has_spilled() {
         let (store, entity) = (api.store.clone(), entity.clone());
         let stored = web::block(move || store.identity(&entity, identity)).await;
-        stored.map_err(|_| Problem::internal("the node is about to end"))?.map_err(unreadable)?.is_some()
+        stored
+            .map_err(|_| Problem::internal("the node is about to end"))?
+            .map_err(|error| unreadable(&api, error))?
+            .is_some()
     } else {
         false
     };
@@ -90,9 +93,9 @@ fn unknown(entity: &EntityKey) -> Problem {
     Problem::not_found(format!("nothing was heard of {} {:.200?}", entity.kind(), entity.key()))
 }
 
-/// For a store or journal that cannot be read.
-pub(super) fn unreadable(error: impl std::error::Error) -> Problem {
-    tracing::error!(%error, "a request cannot be answered");
+/// For a store or journal that cannot be read. That is final for the process, whoever meets it.
+pub(super) fn unreadable(api: &Api, error: impl std::error::Error) -> Problem {
+    (api.fatal)(&error);
     Problem::internal(error.to_string())
 }
 

@@ -102,6 +102,17 @@ impl<'a> Client<'a> {
         self.runtime.block_on(self.exchange(url, timeout))
     }
 
+    /// The server's metrics, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// As those of [`Self::get`].
+    pub fn metrics(&self) -> Result<String, Failure> {
+        let text = format!("{}/metrics", self.server.url.as_str().trim_end_matches('/'));
+        let url = Url::parse(&text).map_err(|error| Failure::message(Exit::Usage, format!("--url {text}: {error}")))?;
+        let answer = self.runtime.block_on(self.exchange(url, ANSWER_TIMEOUT))?;
+        String::from_utf8(answer.body).map_err(|error| not_understood(&error.to_string()))
+    }
+
     async fn exchange(&self, url: Url, timeout: Duration) -> Result<Answer, Failure> {
         let mut request = self.http.get(url).timeout(timeout).header("accept", "application/json");
         if let Some(token) = self.server.token() {

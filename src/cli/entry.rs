@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{check, completions, dead_letters, get, ls, run, send, status};
+use super::{bench, check, completions, dead_letters, get, ls, run, send, status};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -43,6 +43,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
+    Bench(bench::BenchArgs),
     /// Print the completions for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -82,6 +83,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
+        Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
     }
 }
@@ -113,6 +115,11 @@ mod tests {
             ("turnstile dead-letters", true),
             ("turnstile status --url http://localhost:1/base/", false),
             ("turnstile --token t status", false),
+            (
+                "turnstile bench --events 5 --keys 9 --connections 2 --pipeline 7 --skew 1.1 --hot 0.5 --rate 5 --json",
+                false,
+            ),
+            ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
             ("turnstile completions bash", false),
             ("turnstile nonsense", true),
             ("turnstile send", true),
@@ -129,6 +136,10 @@ mod tests {
             ("turnstile dead-letters", true),
             ("turnstile status --url https://localhost", true),
             ("turnstile status --url localhost:7480", true),
+            ("turnstile bench --duplicates 1.5", true),
+            ("turnstile bench --entity nonsense", true),
+            ("turnstile bench --rate 0", true),
+            ("turnstile bench --keys 0", true),
             ("turnstile completions cobol", true),
         ] {
             let parsed = Cli::try_parse_from(line.split(' '));

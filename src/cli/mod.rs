@@ -3,6 +3,7 @@
 //! What is asked for goes to standard output, everything else (errors, progress, notices) to standard error. Nothing in
 //! this folder opens the journal or the store: `run` starts a node, the other subcommands talk to a running one.
 
+pub mod bench;
 mod check;
 mod client;
 mod completions;

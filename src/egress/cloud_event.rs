@@ -161,9 +161,10 @@ pub(super) fn as_event(server: &str, record: &Record, decision: &DecisionRevisio
 mod tests {
     use super::*;
     use crate::model::ids::{Revision, Version};
+    use crate::model::packed::Packed;
     use crate::model::system::SinkProgress;
     use crate::model::time::Timestamp;
-    use crate::model::value::{Packed, Value};
+    use crate::model::value::Value;
 
     fn decision(state: DecisionState, element: Option<&str>) -> DecisionRevision {
         DecisionRevision {

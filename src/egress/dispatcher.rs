@@ -183,7 +183,7 @@ impl Dispatcher {
     }
 
     fn put(&mut self, block: &Block) -> Result<(), DispatchError> {
-        for (lsn, bytes) in block.records() {
+        for (lsn, bytes) in block.decisions() {
             let finished = match self.setup.done.open_at(lsn) {
                 Some(finished) => finished,
                 None if lsn <= self.setup.done.read => continue,

@@ -1,15 +1,14 @@
 //! The sinks `file` and `stdout`: decisions as lines of JSON.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::io::{self, Write};
 
 use super::lines::LineSink;
+use crate::disk::{DiskFile, Place};
 
 /// Appends to a file and syncs it. Holds each revision once, because it is cut back to the progress that was journaled
 /// before anything is appended.
 pub struct FileSink {
-    file: File,
+    file: Box<dyn DiskFile>,
     length: u64,
 }
 
@@ -18,23 +17,23 @@ impl FileSink {
     ///
     /// # Errors
     /// When the file cannot be opened, created or cut.
-    pub fn open(path: &Path, length: u64) -> io::Result<Self> {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if let Some(directory) = directory {
-            fs::create_dir_all(directory)?;
+    pub fn open(place: impl Into<Place>, length: u64) -> io::Result<Self> {
+        let place = place.into();
+        let folder = place.parent();
+        if let Some(folder) = &folder {
+            folder.create_dirs()?;
         }
-        let is_new = !path.exists();
-        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
-        let found = file.metadata()?.len();
+        let mut file = place.disk.open_file(&place.path)?;
+        let found = file.length()?;
         if found < length {
-            tracing::warn!(path = %path.display(), found, noted = length, "the file is shorter than what was delivered to it; appending");
+            tracing::warn!(path = %place.path.display(), found, noted = length, "the file is shorter than what was delivered to it; appending");
         }
         let length = length.min(found);
-        file.set_len(length)?;
-        file.seek(SeekFrom::Start(length))?;
-        file.sync_all()?;
-        if is_new {
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+        file.set_length(length)?;
+        file.sync()?;
+        // At each opening: whoever made the file may have died between that and this.
+        if let Some(folder) = folder {
+            place.disk.sync_dir(&folder.path)?;
         }
         Ok(FileSink { file, length })
     }
@@ -42,11 +41,9 @@ impl FileSink {
 
 impl LineSink for FileSink {
     fn deliver(&mut self, lines: &[u8]) -> io::Result<u64> {
-        let written = self.file.write_all(lines).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
+        if let Err(error) = self.file.write_at(self.length, lines).and_then(|()| self.file.sync()) {
             // Nothing of a failed delivery stays; if even that fails, the next attempt begins at the same place.
-            let _ = self.file.set_len(self.length);
-            self.file.seek(SeekFrom::Start(self.length))?;
+            let _ = self.file.set_length(self.length);
             return Err(error);
         }
         self.length += lines.len() as u64;
@@ -68,6 +65,8 @@ impl LineSink for StdoutSink {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -77,7 +77,7 @@ impl Admission {
     /// Sends an event that `sender` knows as `line` on its way to its takers. One that nobody takes is settled at once.
     pub fn send(&self, sender: &Arc<dyn Acknowledge>, line: u64, takers: Takers, out: &mut Vec<Delivery>) {
         if takers.is_empty() {
-            sender.settled(line, EventOutcome::Accepted(Lsn::ZERO));
+            sender.settled(vec![(line, EventOutcome::Accepted(Lsn::ZERO))]);
             return;
         }
         let tickets = Ticket::issue(sender, line, takers.len());

@@ -13,7 +13,7 @@ use crate::model::event::Event;
 use crate::model::ids::EntityKey;
 use crate::model::json;
 use crate::model::refusal::{Code, Refusal};
-use crate::model::settle::{Acknowledge, EventOutcome};
+use crate::model::settle::{Acknowledge, EventOutcome, Outcomes};
 use crate::model::time::Timestamp;
 use crate::model::value::{Map, Value};
 
@@ -176,7 +176,7 @@ pub async fn post(admission: &Arc<Admission>, source: &SourceMetrics, request: R
                 collector.events().needs.insert(line, need);
                 admission.send(&sender, line, takers, &mut deliveries);
             }
-            Err(refusal) => sender.settled(line, EventOutcome::Refused(refusal)),
+            Err(refusal) => sender.settled(vec![(line, EventOutcome::Refused(refusal))]),
         }
     }
     admission.deliver(&mut deliveries);
@@ -217,11 +217,13 @@ impl Collector {
 }
 
 impl Acknowledge for Collector {
-    fn settled(&self, line: u64, outcome: EventOutcome) {
+    fn settled(&self, outcomes: Outcomes) {
         let mut events = self.events();
-        events.outcomes.push((line, outcome));
-        if let Some(need) = events.needs.remove(&line) {
-            self.admission.credits.give_back(need);
+        for (line, outcome) in outcomes {
+            events.outcomes.push((line, outcome));
+            if let Some(need) = events.needs.remove(&line) {
+                self.admission.credits.give_back(need);
+            }
         }
         drop(events);
         self.settled.notify_one();

@@ -14,7 +14,7 @@ use super::listener::{Phase, TcpSource};
 use super::receiving::{FREE_BYTES, Room};
 use super::window::{Window, refusal_line};
 use crate::model::refusal::{Code, Refusal};
-use crate::model::settle::{Acknowledge, EventOutcome};
+use crate::model::settle::{Acknowledge, EventOutcome, Outcomes};
 use crate::model::time::Timestamp;
 use crate::rules::Takers;
 
@@ -50,22 +50,29 @@ pub(super) struct Connection {
 }
 
 impl Acknowledge for Connection {
-    fn settled(&self, line: u64, outcome: EventOutcome) {
+    fn settled(&self, outcomes: Outcomes) {
         let admission = &self.source.admission;
-        match &outcome {
-            EventOutcome::Refused(refusal) => self.source.metrics.refused(&admission.metrics, refusal.code),
-            _ => self.source.metrics.accepted.inc(),
-        }
+        let durations = admission.metrics.ack_duration.local();
+        let now = Instant::now();
+        let (mut accepted, mut returned) = (0, Need::default());
         let mut window = self.window();
         let was_waiting = self.is_crowded(&window);
-        let returned = window.settle(line, outcome);
+        for (line, outcome) in outcomes {
+            match &outcome {
+                EventOutcome::Refused(refusal) => self.source.metrics.refused(&admission.metrics, refusal.code),
+                EventOutcome::Accepted(_) | EventOutcome::Duplicate(_) => accepted += 1,
+            }
+            if let Some(line) = window.settle(line, outcome) {
+                returned += line.need;
+                durations.observe(now.saturating_duration_since(line.read_at).as_secs_f64());
+            }
+        }
         let has_room = was_waiting && !self.is_crowded(&window);
         let tells = window.has_news();
         drop(window);
-        if let Some(returned) = returned {
-            admission.credits.give_back(returned.need);
-            admission.metrics.ack_duration.observe(returned.read_at.elapsed().as_secs_f64());
-        }
+        self.source.metrics.accepted.inc_by(accepted);
+        durations.flush();
+        admission.credits.give_back(returned);
         if tells {
             self.news.notify_one();
         }
@@ -364,7 +371,7 @@ impl<'c> Batch<'c> {
         for (line, (_, takers)) in (first..).zip(self.lines.drain(..)) {
             match takers {
                 Ok(takers) => admission.send(&self.sender, line, takers, &mut deliveries),
-                Err(refusal) => self.connection.settled(line, EventOutcome::Refused(refusal)),
+                Err(refusal) => self.connection.settled(vec![(line, EventOutcome::Refused(refusal))]),
             }
         }
         admission.deliver(&mut deliveries);

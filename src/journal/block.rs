@@ -1,10 +1,10 @@
 //! A block: consecutive records in their stored form, the value of one row of a segment.
 //!
 //! ```text
-//! 0  format u8 = 1      4  count u32         16 chain u32: header CRC of the block before (0: none)
+//! 0  format u8 = 2      4  count u32         16 chain u32: header CRC of the block before (0: none)
 //! 1  flags u8           8  first LSN u64     20 payload CRC u32
 //! 2  zero u16                                24 header CRC u32, over bytes 0..24
-//! 28 payload: per record length u32, bytes
+//! 28 payload: per record length u32 (its highest bit: the record holds a decision), bytes
 //! ```
 //!
 //! Numbers are little-endian, CRCs are CRC-32C. The header CRC covers the payload's, so the chain of header CRCs commits
@@ -18,9 +18,11 @@ pub const RECORD_BYTES_MAX: usize = ENCODED_BYTES_MAX;
 
 /// Bytes of a block before its first record.
 pub(super) const HEADER_BYTES: usize = 28;
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const FLAG_DECISIONS: u8 = 1;
 const LENGTH_BYTES: usize = 4;
+/// In a record's length: it holds a decision. Lengths are far below.
+const HAS_DECISION: u32 = 1 << 31;
 
 /// The bytes a record of `len` bytes takes in a block.
 pub(super) fn record_bytes(len: usize) -> usize {
@@ -120,7 +122,8 @@ impl BlockBuilder {
     /// If the record is longer than [`RECORD_BYTES_MAX`]: admission's limits keep it far below.
     pub fn push(&mut self, record: &[u8], has_decision: bool) {
         assert!(record.len() <= RECORD_BYTES_MAX, "a record of {} bytes passed the limits of admission", record.len());
-        self.bytes.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        let flag = if has_decision { HAS_DECISION } else { 0 };
+        self.bytes.extend_from_slice(&(record.len() as u32 | flag).to_le_bytes());
         self.bytes.extend_from_slice(record);
         self.count += 1;
         self.has_decisions |= has_decision;
@@ -156,11 +159,11 @@ impl BlockBuilder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     pub first_lsn: Lsn,
-    /// Whether a record in it holds a decision.
-    pub has_decisions: bool,
     bytes: Vec<u8>,
     /// Where each record ends in `bytes`; it starts [`LENGTH_BYTES`] behind the end of the one before.
     ends: Vec<u32>,
+    /// Which records hold a decision, by their place.
+    decided: Vec<u32>,
 }
 
 impl Block {
@@ -176,16 +179,21 @@ impl Block {
             return Err(BlockError::Lengths);
         }
         let mut ends = Vec::with_capacity(count);
+        let mut decided = Vec::new();
         let mut rest = payload;
-        for _ in 0..count {
+        for nth in 0..count {
             let (length, behind) = rest.split_first_chunk::<LENGTH_BYTES>().ok_or(BlockError::Lengths)?;
-            rest = behind.get(u32::from_le_bytes(*length) as usize..).ok_or(BlockError::Lengths)?;
+            let length = u32::from_le_bytes(*length);
+            if length & HAS_DECISION != 0 {
+                decided.push(nth as u32);
+            }
+            rest = behind.get((length & !HAS_DECISION) as usize..).ok_or(BlockError::Lengths)?;
             ends.push((bytes.len() - rest.len()) as u32);
         }
-        if !rest.is_empty() {
+        if !rest.is_empty() || header.has_decisions == decided.is_empty() {
             return Err(BlockError::Lengths);
         }
-        Ok(Block { first_lsn: header.first_lsn, has_decisions: header.has_decisions, bytes, ends })
+        Ok(Block { first_lsn: header.first_lsn, bytes, ends, decided })
     }
 
     /// How many records it holds, at least one.
@@ -200,11 +208,47 @@ impl Block {
 
     /// Its records with their positions, in order.
     pub fn records(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
-        let starts = std::iter::once(HEADER_BYTES as u32).chain(self.ends.iter().copied());
-        (self.first_lsn.0..)
-            .zip(starts.zip(&self.ends))
-            .map(|(lsn, (start, end))| (Lsn(lsn), &self.bytes[start as usize + LENGTH_BYTES..*end as usize]))
+        (0..self.ends.len()).map(|nth| self.record(nth))
     }
+
+    /// Those of its records that hold decisions.
+    pub fn decisions(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
+        self.decided.iter().map(|nth| self.record(*nth as usize))
+    }
+
+    /// The record at place `nth` of [`Block::count`].
+    pub fn record(&self, nth: usize) -> (Lsn, &[u8]) {
+        let start = nth.checked_sub(1).map_or(HEADER_BYTES, |before| self.ends[before] as usize);
+        (self.first_lsn.plus(nth as u64), &self.bytes[start + LENGTH_BYTES..self.ends[nth] as usize])
+    }
+}
+
+/// Reads `bytes` as a block, once as they are and once with checksums that fit, and shows `look` its records; how often
+/// it could be read. For fuzzing: what lies behind the checksums must hold without them, too.
+///
+/// # Panics
+/// If a block that was read is not the one that its records make.
+#[doc(hidden)]
+pub fn try_block(bytes: &[u8], mut look: impl FnMut(&[u8])) -> usize {
+    let mut fitting = bytes.to_vec();
+    if let Some((header, payload)) = fitting.split_first_chunk_mut::<HEADER_BYTES>() {
+        header[20..24].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+        let crc = crc32c::crc32c(&header[..24]);
+        header[24..].copy_from_slice(&crc.to_le_bytes());
+    }
+    let mut read = 0;
+    for bytes in [bytes, &fitting] {
+        let Ok(header) = BlockHeader::decode(bytes) else { continue };
+        let Ok(block) = Block::decode(&header, bytes.to_vec()) else { continue };
+        let mut again = BlockBuilder::with_capacity(bytes.len());
+        for (lsn, record) in block.records() {
+            look(record);
+            again.push(record, block.decisions().any(|(decided, _)| decided == lsn));
+        }
+        assert_eq!(again.finish(block.first_lsn, header.chain).0, bytes);
+        read += 1;
+    }
+    read
 }
 
 #[cfg(test)]
@@ -231,8 +275,8 @@ mod tests {
         let mut builder = build(&[(b"ab".to_vec(), false), (b"".to_vec(), true)]);
         let (bytes, crc) = builder.finish(Lsn(0x0102), 7);
         let golden = [
-            1, 1, 0, 0, 2, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 14, 87, 134, 72, 60, 162, 91, 241, 2, 0, 0, 0,
-            b'a', b'b', 0, 0, 0, 0,
+            2, 1, 0, 0, 2, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 118, 108, 112, 202, 3, 70, 197, 84, 2, 0, 0, 0,
+            b'a', b'b', 0, 0, 0, 128,
         ];
         assert_eq!(bytes, golden);
         assert_eq!(crc.to_le_bytes(), golden[24..28]);
@@ -248,7 +292,8 @@ mod tests {
             bytes[24..28].copy_from_slice(&crc.to_le_bytes());
             assert_eq!(decode(&bytes).unwrap_err(), *expected);
         }
-        check(|bytes| bytes[0] = 2, &BlockError::Format(2));
+        check(|bytes| bytes[0] = 3, &BlockError::Format(3));
+        check(|bytes| bytes[1] = 1, &BlockError::Lengths);
         check(|bytes| bytes[1] = 2, &BlockError::Header);
         check(|bytes| bytes[2] = 1, &BlockError::Header);
         check(|bytes| bytes[4] = 0, &BlockError::Header);
@@ -270,7 +315,8 @@ mod tests {
             let header = BlockHeader::decode(bytes).unwrap();
             prop_assert_eq!((header.chain, header.crc), (chain, crc));
             let block = decode(bytes).unwrap();
-            prop_assert_eq!(block.has_decisions, records.iter().any(|(_, has_decision)| *has_decision));
+            let decided = (first..).zip(&records).filter(|(_, (_, has_decision))| *has_decision);
+            prop_assert!(block.decisions().eq(decided.map(|(lsn, (bytes, _))| (Lsn(lsn), &bytes[..]))));
             prop_assert_eq!(block.last_lsn(), header.last_lsn());
             let read: Vec<_> = block.records().map(|(lsn, bytes)| (lsn.0, bytes.to_vec())).collect();
             let expected: Vec<_> = (first..).zip(records.into_iter().map(|(bytes, _)| bytes)).collect();

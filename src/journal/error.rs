@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::model::ids::Lsn;
+use crate::pages::PagesError;
+use crate::vital;
 
 /// Why the journal could not be opened, read or written. `Display` says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +20,7 @@ pub enum JournalError {
     Corrupt { file: PathBuf, what: String },
     /// The files were written by a later version.
     #[error("{path} has format {found}, which this version cannot read; use a newer turnstile", path = file.display())]
-    NewerFormat { file: PathBuf, found: u8 },
+    NewerFormat { file: PathBuf, found: u32 },
     /// Another process holds the files.
     #[error("another turnstile uses {path}; stop it, or give this one another data_dir", path = path.display())]
     Locked { path: PathBuf },
@@ -62,6 +64,22 @@ impl JournalError {
 /// A file that is cut short or is no database shows as one of these.
 fn damaged(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
+/// For `map_err`: why the file at `path` could not be opened or made.
+pub(super) fn in_file(path: &Path) -> impl FnOnce(PagesError) -> JournalError {
+    move |error| match error {
+        PagesError::Newer { found } => JournalError::NewerFormat { file: path.to_path_buf(), found },
+        PagesError::Damaged(what) => JournalError::corrupt(path, what),
+        PagesError::Io(error) => JournalError::sort(path, "open", redb::Error::Io(error)),
+    }
+}
+
+/// Runs what calls redb on the file at `path`. Pages are verified before redb sees them; should it panic all the same,
+/// that is damage like any other, and not a bug in whatever was being handled.
+pub(super) fn guarded<T>(path: &Path, run: impl FnOnce() -> Result<T, JournalError>) -> Result<T, JournalError> {
+    vital::guarded(run)
+        .unwrap_or_else(|panic| Err(JournalError::corrupt(path, format!("redb cannot make sense of a page: {panic}"))))
 }
 
 /// For `map_err`: what was being done to which file.

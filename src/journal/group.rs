@@ -9,7 +9,7 @@ use crate::model::ids::Lsn;
 
 /// Block sizes that fill redb's power-of-two pages but for a few hundred bytes. 700,000 bytes in one value would take
 /// 1,048,576; as 524,000 and the rest they take what they are.
-const BLOCK_BYTES: [usize; 5] = [1_048_000, 524_000, 261_900, 130_800, 65_300];
+const BLOCK_BYTES: [usize; 9] = [1_048_000, 524_000, 261_900, 130_800, 65_300, 32_500, 16_100, 7_900, 3_800];
 
 /// A record on its way to the writer. `T` is what the sender wants handed back when it is committed.
 #[derive(Debug)]
@@ -174,8 +174,8 @@ mod tests {
         }
         check(&[], &[]);
         check(&[(1, 10)], &[42]);
-        check(&[(600, 96)], &[60_028]);
-        check(&[(7_000, 96)], &[523_928, 130_728, 45_428]);
+        check(&[(600, 96)], &[32_428, 16_028, 7_828, 3_728, 128]);
+        check(&[(7_000, 96)], &[523_928, 130_728, 32_428, 7_828, 3_728, 1_528]);
         check(&[(1, 600_000)], &[600_032]);
         check(&[(1, 2_000_000), (1, 10)], &[2_000_032, 42]);
         check(&[(1, 10), (1, 2_000_000), (1, 10)], &[42, 2_000_032, 42]);

@@ -1,7 +1,5 @@
 //! The appending side: one owner, one durable transaction per append, a new segment when the active one is full.
 
-use std::fs::{self, File};
-use std::path::Path;
 use std::sync::Arc;
 
 use redb::Database;
@@ -13,6 +11,7 @@ use super::reader::JournalReader;
 use super::recover::{self, Recovered};
 use super::segment::{self, BLOCKS, Seal, SegmentHeader};
 use super::segments::{Active, Segments};
+use crate::disk::{Lock, Place};
 use crate::model::ids::Lsn;
 
 /// Room that a value's page has for redb's own words about it, at the sizes blocks are cut to.
@@ -45,7 +44,7 @@ pub struct Journal {
     /// segment is left early, no more.
     active_bytes: u64,
     /// Held, not used: keeps other processes out.
-    _lock: File,
+    _lock: Box<dyn Lock>,
 }
 
 impl Journal {
@@ -53,12 +52,12 @@ impl Journal {
     ///
     /// # Errors
     /// Everything but [`JournalError::Trimmed`]; nothing is repaired but what a crash can leave.
-    pub fn open(data_dir: &Path, uuid: Uuid, options: JournalOptions) -> Result<Journal, JournalError> {
-        let Recovered { dir, lock, sealed, active, end } = recover::recover(data_dir, uuid, &options)?;
+    pub fn open(data_dir: impl Into<Place>, uuid: Uuid, options: JournalOptions) -> Result<Journal, JournalError> {
+        let Recovered { dir, lock, sealed, active, end } = recover::recover(&data_dir.into(), uuid, &options)?;
         let header = active.header.clone();
         let database = active.database.clone();
         let is_empty = end.last_lsn < header.first_lsn;
-        let file_bytes = || fs::metadata(segment::path(&dir, header.number)).map_or(0, |file| file.len());
+        let file_bytes = || dir.disk.length(&segment::path(&dir.path, header.number)).unwrap_or(0);
         let active_bytes = if is_empty { 0 } else { file_bytes() };
         let segments = Arc::new(Segments::new(dir, sealed, active, end.last_lsn));
         Ok(Journal { segments, active: database, header, options, end, active_bytes, _lock: lock })
@@ -66,8 +65,8 @@ impl Journal {
 
     /// The uuid of the journal in `data_dir`, if there is one. For a look before [`Self::open`]; the journal must not be
     /// open.
-    pub fn exists(data_dir: &Path) -> Result<Option<Uuid>, JournalError> {
-        recover::uuid(data_dir)
+    pub fn exists(data_dir: impl Into<Place>) -> Result<Option<Uuid>, JournalError> {
+        recover::uuid(&data_dir.into())
     }
 
     /// Appends `blocks` in one transaction that is durable when this returns; the positions of the first and the last
@@ -82,7 +81,7 @@ impl Journal {
         }
         let first = self.end.last_lsn.next();
         let mut end = self.end;
-        segment::commit(&self.active, &segment::path(self.segments.dir(), self.header.number), |transaction| {
+        segment::commit(&self.active, &segment::path(&self.segments.dir().path, self.header.number), |transaction| {
             let mut table = transaction.open_table(BLOCKS)?;
             for block in blocks.iter_mut() {
                 let count = u64::from(block.count());
@@ -105,8 +104,9 @@ impl Journal {
         let next =
             SegmentHeader::new(self.header.uuid(), self.header.number + 1, self.end.last_lsn.next(), self.end.chain);
         segment::create(dir, &next)?;
-        segment::seal(&self.active, &segment::path(dir, self.header.number), self.end)?;
-        self.active = Arc::new(segment::open(&segment::path(dir, next.number), self.options.cache_bytes)?);
+        segment::seal(&self.active, &segment::path(&dir.path, self.header.number), self.end)?;
+        self.active =
+            Arc::new(segment::open(&*dir.disk, &segment::path(&dir.path, next.number), self.options.cache_bytes)?);
         let active = Active { header: next.clone(), database: self.active.clone() };
         self.segments.roll_over(active, self.end.last_lsn);
         self.header = next;

@@ -7,9 +7,10 @@
 //!
 //! `block` is the stored form of records, `segment` that of a file, `recover` what happens at start, `segments` the set
 //! of files that appender and readers share, `log` the appender, `reader` the iterators, `group` the grouping of entries
-//! into commits and `writer` the thread around it.
+//! into commits, `committer` the making of them and `writer` the thread around it.
 
 mod block;
+mod committer;
 mod error;
 mod group;
 mod log;
@@ -21,9 +22,10 @@ mod segments;
 mod tests;
 mod writer;
 
-pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX};
+pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX, try_block};
+pub use committer::{Committed, Committer};
 pub use error::JournalError;
 pub use group::{Entry, Group, GroupCommit};
 pub use log::{Journal, JournalOptions};
 pub use reader::{Blocks, JournalReader};
-pub use writer::{Committed, JournalWriter, WriterGone, spawn_writer};
+pub use writer::{JournalWriter, WriterGone, spawn_writer};

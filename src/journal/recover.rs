@@ -4,7 +4,6 @@
 //! (sealed), and files that were not closed (redb recovers them). Anything else is loss or damage and halts.
 
 use std::collections::VecDeque;
-use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use super::error::{JournalError, at};
 use super::log::JournalOptions;
 use super::segment::{self, About, Seal, SegmentHeader};
 use super::segments::{Active, Sealed};
+use crate::disk::{Lock, Place};
 use crate::model::ids::Lsn;
 
 /// Folder of the segments, in the data folder.
@@ -23,8 +23,8 @@ const LOCK: &str = "lock";
 
 /// The journal as it was found.
 pub(super) struct Recovered {
-    pub dir: PathBuf,
-    pub lock: File,
+    pub dir: Place,
+    pub lock: Box<dyn Lock>,
     pub sealed: VecDeque<Sealed>,
     pub active: Active,
     /// Where the active segment ends.
@@ -32,25 +32,26 @@ pub(super) struct Recovered {
 }
 
 /// The uuid of the journal in `data_dir`, if there is one.
-pub(super) fn uuid(data_dir: &Path) -> Result<Option<Uuid>, JournalError> {
+pub(super) fn uuid(data_dir: &Place) -> Result<Option<Uuid>, JournalError> {
     let dir = data_dir.join(FOLDER);
-    let numbers = if dir.try_exists().map_err(at(&dir, "look for"))? { list(&dir)?.numbers } else { Vec::new() };
+    let numbers = if dir.exists().map_err(at(&dir.path, "look for"))? { list(&dir)?.numbers } else { Vec::new() };
     let Some(oldest) = numbers.first() else { return Ok(None) };
-    let path = segment::path(&dir, *oldest);
-    let about = About::read(&segment::open_read_only(&path)?, &path)?;
+    let path = segment::path(&dir.path, *oldest);
+    let about = About::read(&segment::open_read_only(&*dir.disk, &path)?, &path)?;
     Ok(Some(about.header.uuid()))
 }
 
 /// Opens the journal in `data_dir`, or makes it there.
-pub(super) fn recover(data_dir: &Path, uuid: Uuid, options: &JournalOptions) -> Result<Recovered, JournalError> {
+pub(super) fn recover(data_dir: &Place, uuid: Uuid, options: &JournalOptions) -> Result<Recovered, JournalError> {
     let dir = data_dir.join(FOLDER);
-    fs::create_dir_all(&dir).map_err(at(&dir, "create"))?;
-    segment::sync_dir(data_dir)?;
+    dir.create_dirs().map_err(at(&dir.path, "create"))?;
     let lock = lock(&dir)?;
     let Listing { unfinished, mut numbers } = list(&dir)?;
     for path in unfinished {
-        fs::remove_file(&path).map_err(at(&path, "delete"))?;
+        dir.disk.remove(&path).map_err(at(&path, "delete"))?;
     }
+    // A process that was killed may have named or deleted files and not come to this; what is done next relies on it.
+    segment::sync_dir(&dir)?;
     if numbers.is_empty() {
         segment::create(&dir, &SegmentHeader::new(uuid, 1, Lsn::FIRST, 0))?;
         numbers.push(1);
@@ -58,7 +59,7 @@ pub(super) fn recover(data_dir: &Path, uuid: Uuid, options: &JournalOptions) -> 
     let mut neighbours = numbers.iter().zip(numbers.iter().skip(1));
     if let Some((before, after)) = neighbours.find(|(before, after)| *before + 1 != **after) {
         let what = format!("there are {before}.redb and {after}.redb, but not what belongs between them");
-        return Err(JournalError::Gap { dir, what });
+        return Err(JournalError::Gap { dir: dir.path, what });
     }
     let (active, end) = open_active(&dir, *numbers.last().unwrap_or(&1), uuid, options)?;
     numbers.pop();
@@ -67,14 +68,10 @@ pub(super) fn recover(data_dir: &Path, uuid: Uuid, options: &JournalOptions) -> 
 }
 
 /// Keeps other processes out, also in the moments of a rollover when no segment is open for writing.
-fn lock(dir: &Path) -> Result<File, JournalError> {
-    let path = dir.join(LOCK);
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(at(&path, "open"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(JournalError::Locked { path: dir.to_path_buf() }),
-        Err(TryLockError::Error(error)) => Err(at(&path, "lock")(error)),
-    }
+fn lock(dir: &Place) -> Result<Box<dyn Lock>, JournalError> {
+    let Place { disk, path } = dir.join(LOCK);
+    let locked = disk.lock(&path).map_err(at(&path, "lock"))?;
+    locked.ok_or_else(|| JournalError::Locked { path: dir.path.clone() })
 }
 
 struct Listing {
@@ -84,13 +81,12 @@ struct Listing {
     numbers: Vec<u64>,
 }
 
-fn list(dir: &Path) -> Result<Listing, JournalError> {
+fn list(dir: &Place) -> Result<Listing, JournalError> {
     let mut listing = Listing { unfinished: Vec::new(), numbers: Vec::new() };
-    for entry in fs::read_dir(dir).map_err(at(dir, "list"))? {
-        let path = entry.map_err(at(dir, "list"))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+    for name in dir.disk.names(&dir.path).map_err(at(&dir.path, "list"))? {
+        let Some(name) = name.to_str() else { continue };
         if name.ends_with(".redb.tmp") {
-            listing.unfinished.push(path);
+            listing.unfinished.push(dir.path.join(name));
         } else if let Some(number) = name.strip_suffix(".redb").and_then(|stem| stem.parse().ok()) {
             // Another spelling of a number (`01`) or one without a successor was not made here.
             if name == format!("{number}.redb") && number < u64::MAX {
@@ -102,14 +98,14 @@ fn list(dir: &Path) -> Result<Listing, JournalError> {
     Ok(listing)
 }
 
-fn open_active(dir: &Path, number: u64, uuid: Uuid, options: &JournalOptions) -> Result<(Active, Seal), JournalError> {
-    let path = segment::path(dir, number);
-    let database = segment::open(&path, options.cache_bytes)?;
+fn open_active(dir: &Place, number: u64, uuid: Uuid, options: &JournalOptions) -> Result<(Active, Seal), JournalError> {
+    let path = segment::path(&dir.path, number);
+    let database = segment::open(&*dir.disk, &path, options.cache_bytes)?;
     let about = About::read(&database, &path)?;
     check_header(&about.header, number, uuid, &path)?;
     if about.seal.is_some() {
         let what = format!("{number}.redb is sealed, so {}.redb must exist", number + 1);
-        return Err(JournalError::Gap { dir: dir.to_path_buf(), what });
+        return Err(JournalError::Gap { dir: dir.path.clone(), what });
     }
     let end = about.end();
     Ok((Active { header: about.header, database: Arc::new(database) }, end))
@@ -117,7 +113,7 @@ fn open_active(dir: &Path, number: u64, uuid: Uuid, options: &JournalOptions) ->
 
 /// Checks the segments before the active one from the newest back: each must end where the one after it starts.
 fn check_sealed(
-    dir: &Path,
+    dir: &Place,
     numbers: &[u64],
     uuid: Uuid,
     active: &Active,
@@ -127,8 +123,12 @@ fn check_sealed(
     let mut sealed = VecDeque::new();
     let mut after = &active.header;
     for &number in numbers.iter().rev() {
-        let path = segment::path(dir, number);
-        let about = About::read(&segment::open_read_only(&path)?, &path)?;
+        let path = segment::path(&dir.path, number);
+        if sealed.is_empty() {
+            // The seal may be all that a killed process wrote of it: not durable yet, though it can be read.
+            dir.disk.sync(&path).map_err(at(&path, "sync"))?;
+        }
+        let about = About::read(&segment::open_read_only(&*dir.disk, &path)?, &path)?;
         check_header(&about.header, number, uuid, &path)?;
         let end = about.end();
         let next = after.number;
@@ -145,7 +145,7 @@ fn check_sealed(
             Some(_) => return Err(JournalError::corrupt(&path, "its seal does not fit its last block")),
             // The crash came between the naming of the new segment and the sealing of this one.
             None if sealed.is_empty() && active_is_empty => {
-                segment::seal(&segment::open(&path, 0)?, &path, end)?;
+                segment::seal(&segment::open(&*dir.disk, &path, 0)?, &path, end)?;
             }
             None => return Err(JournalError::corrupt(&path, "it is not sealed, but there are blocks after it")),
         }
@@ -168,8 +168,11 @@ fn check_header(header: &SegmentHeader, number: u64, uuid: Uuid, path: &Path) ->
 #[cfg(test)]
 mod tests {
     use super::super::Journal;
+    use std::fs::{self, File};
+
     use super::super::tests::*;
     use super::*;
+    use crate::disk::RealDisk;
 
     /// A journal of `segments` segments with 10 records each, closed.
     fn journal_of(segments: u64) -> tempfile::TempDir {
@@ -184,12 +187,12 @@ mod tests {
     /// Makes the empty segment that would follow, as a rollover's first step does.
     fn make_next(data_dir: &Path, number: u64, end: Seal) {
         let header = SegmentHeader::new(UUID, number, end.last_lsn.next(), end.chain);
-        segment::create(&data_dir.join(FOLDER), &header).unwrap();
+        segment::create(&Place::from(&data_dir.join(FOLDER)), &header).unwrap();
     }
 
     fn about(data_dir: &Path, number: u64) -> About {
         let path = segment_path(data_dir, number);
-        About::read(&segment::open_read_only(&path).unwrap(), &path).unwrap()
+        About::read(&segment::open_read_only(&RealDisk, &path).unwrap(), &path).unwrap()
     }
 
     /// Whatever step of a rollover the crash came after, nothing is lost and appending goes on.
@@ -211,7 +214,7 @@ mod tests {
         }
         let seal = |data_dir: &Path, number, end| {
             let path = segment_path(data_dir, number);
-            segment::seal(&segment::open(&path, 0).unwrap(), &path, end).unwrap();
+            segment::seal(&segment::open(&RealDisk, &path, 0).unwrap(), &path, end).unwrap();
         };
         check(|_, _| {}, &[1, 2]);
         check(|data_dir, _| fs::write(data_dir.join(FOLDER).join("3.redb.tmp"), b"half").unwrap(), &[1, 2]);

@@ -3,20 +3,20 @@
 //! Every transaction is durable, two-phase and with quick repair, the first included, so a crash at any point leaves a
 //! file that opens at once. A file gets its final name only when its header is committed.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use bincode::{Decode, Encode};
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase, ReadableTable, TableDefinition,
-    WriteTransaction,
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
 };
 use uuid::Uuid;
 
 use super::block::{Block, BlockError, BlockHeader};
-use super::error::{JournalError, at};
+use super::error::{JournalError, at, guarded, in_file};
+use crate::disk::{Disk, Place};
 use crate::model::codec::{self, CodecError};
 use crate::model::ids::Lsn;
+use crate::pages::{Pages, Unchanged};
 
 /// Blocks by the LSN of their first record.
 pub(super) const BLOCKS: TableDefinition<u64, &[u8]> = TableDefinition::new("blocks");
@@ -66,41 +66,44 @@ pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
 }
 
 /// Makes names in `dir` durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), JournalError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir, "sync the folder"))
+pub(super) fn sync_dir(dir: &Place) -> Result<(), JournalError> {
+    dir.disk.sync_dir(&dir.path).map_err(at(&dir.path, "sync the folder"))
 }
 
 /// Makes the empty segment that `header` describes. It appears under its name whole or not at all.
-pub(super) fn create(dir: &Path, header: &SegmentHeader) -> Result<(), JournalError> {
-    let path = path(dir, header.number);
+pub(super) fn create(dir: &Place, header: &SegmentHeader) -> Result<(), JournalError> {
+    let path = path(&dir.path, header.number);
     let unfinished = path.with_extension("redb.tmp");
-    let database =
-        Builder::new().set_cache_size(SMALL_CACHE_BYTES).create(&unfinished).map_err(at(&unfinished, "create"))?;
+    let storage = dir.disk.create(&unfinished).map_err(at(&unfinished, "create"))?;
+    let pages = Pages::create(storage).map_err(in_file(&unfinished))?;
+    let database = database(pages, &unfinished, SMALL_CACHE_BYTES)?;
     commit(&database, &unfinished, |transaction| {
         transaction.open_table(BLOCKS)?;
         transaction.open_table(ABOUT)?.insert(HEADER, with_crc(header).as_slice())?;
         Ok(())
     })?;
     drop(database);
-    fs::rename(&unfinished, &path).map_err(at(&path, "name"))?;
+    dir.disk.rename(&unfinished, &path).map_err(at(&path, "name"))?;
     sync_dir(dir)
 }
 
 /// Opens a segment for appending.
-pub(super) fn open(path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
-    Builder::new().set_cache_size(cache_bytes).open(path).map_err(at(path, "open"))
+pub(super) fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
+    let storage = disk.open(path).map_err(at(path, "open"))?;
+    database(Pages::open(storage).map_err(in_file(path))?, path, cache_bytes)
 }
 
-/// Opens a segment that nobody appends to. If the last process did not come to close it, it is closed properly first.
-pub(super) fn open_read_only(path: &Path) -> Result<ReadOnlyDatabase, JournalError> {
-    let open_read_only = || Builder::new().set_cache_size(SMALL_CACHE_BYTES).open_read_only(path);
-    match open_read_only() {
-        Err(DatabaseError::RepairAborted) => {
-            drop(open(path, SMALL_CACHE_BYTES)?);
-            open_read_only().map_err(at(path, "open"))
-        }
-        other => other.map_err(at(path, "open")),
-    }
+/// Opens a segment that nobody appends to. Its file is not changed; any number of readers can have it open.
+pub(super) fn open_read_only(disk: &dyn Disk, path: &Path) -> Result<Database, JournalError> {
+    let storage = disk.open_to_read(path).map_err(at(path, "open"))?;
+    database(Unchanged::open(storage).map_err(in_file(path))?, path, SMALL_CACHE_BYTES)
+}
+
+fn database(pages: impl StorageBackend, path: &Path, cache_bytes: usize) -> Result<Database, JournalError> {
+    guarded(path, || {
+        let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(pages);
+        opened.map_err(at(path, "open"))
+    })
 }
 
 /// Says that the segment is full.
@@ -117,7 +120,7 @@ pub(super) fn commit(
     path: &Path,
     change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
 ) -> Result<(), JournalError> {
-    let run = || {
+    let run = || -> Result<(), redb::Error> {
         let mut transaction = database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_two_phase_commit(true);
@@ -125,7 +128,7 @@ pub(super) fn commit(
         change(&transaction)?;
         Ok(transaction.commit()?)
     };
-    run().map_err(at::<redb::Error>(path, "write"))
+    guarded(path, || run().map_err(at(path, "write")))
 }
 
 /// What a segment says of itself.
@@ -138,8 +141,8 @@ pub(super) struct About {
 
 impl About {
     /// Reads `database`, whose file is `path`.
-    pub fn read(database: &impl ReadableDatabase, path: &Path) -> Result<About, JournalError> {
-        let (header, seal, last) = Self::rows(database).map_err(at::<redb::Error>(path, "read"))?;
+    pub fn read(database: &Database, path: &Path) -> Result<About, JournalError> {
+        let (header, seal, last) = guarded(path, || Self::rows(database).map_err(at(path, "read")))?;
         let header = header.ok_or_else(|| JournalError::corrupt(path, "it has no header"))?;
         let last_block = last.map(|(key, value)| check_block(path, key, value)).transpose()?;
         Ok(About {
@@ -150,9 +153,7 @@ impl About {
     }
 
     #[expect(clippy::type_complexity, reason = "three optional rows, named where they are used")]
-    fn rows(
-        database: &impl ReadableDatabase,
-    ) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>, Option<(u64, Vec<u8>)>), redb::Error> {
+    fn rows(database: &Database) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>, Option<(u64, Vec<u8>)>), redb::Error> {
         let transaction = database.begin_read()?;
         let about = transaction.open_table(ABOUT)?;
         let row = |name| Ok::<_, redb::Error>(about.get(name)?.map(|value| value.value().to_vec()));
@@ -190,7 +191,7 @@ pub(super) fn decode_header(path: &Path, key: Lsn, value: &[u8]) -> Result<Block
 pub(super) fn block_error(path: &Path, key: Lsn, error: &BlockError) -> JournalError {
     match error {
         BlockError::Format(found) if *found > FORMAT => {
-            JournalError::NewerFormat { file: path.to_path_buf(), found: *found }
+            JournalError::NewerFormat { file: path.to_path_buf(), found: (*found).into() }
         }
         error => JournalError::corrupt(path, format!("the block that starts at LSN {key} cannot be read: {error}")),
     }
@@ -206,7 +207,9 @@ fn with_crc<T: Encode>(value: &T) -> Vec<u8> {
 
 fn without_crc<T: Decode<()>>(bytes: &[u8], path: &Path, row: &str) -> Result<T, JournalError> {
     match bytes.first() {
-        Some(&found) if found > FORMAT => return Err(JournalError::NewerFormat { file: path.to_path_buf(), found }),
+        Some(&found) if found > FORMAT => {
+            return Err(JournalError::NewerFormat { file: path.to_path_buf(), found: found.into() });
+        }
         _ => {}
     }
     let wrong = |what: &str| JournalError::corrupt(path, format!("its {row} cannot be read: {what}"));
@@ -220,6 +223,7 @@ fn without_crc<T: Decode<()>>(bytes: &[u8], path: &Path, row: &str) -> Result<T,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::RealDisk;
 
     fn header() -> SegmentHeader {
         SegmentHeader::new(Uuid::from_bytes([7; 16]), 3, Lsn(300), 0x0102_0304)
@@ -258,8 +262,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for content in [Vec::new(), b"hello".to_vec(), vec![0; 100_000]] {
             let path = path(folder.path(), 1);
-            fs::write(&path, &content).unwrap();
-            for error in [open(&path, 0).err(), open_read_only(&path).err()] {
+            std::fs::write(&path, &content).unwrap();
+            for error in [open(&RealDisk, &path, 0).err(), open_read_only(&RealDisk, &path).err()] {
                 let error = error.unwrap();
                 assert!(matches!(error, JournalError::Corrupt { .. }), "{} bytes: {error:?}", content.len());
             }

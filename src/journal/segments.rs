@@ -5,15 +5,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::{Database, ReadOnlyDatabase, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
-use super::error::{JournalError, at};
+use super::error::{JournalError, at, guarded};
 use super::segment::{self, BLOCKS, SegmentHeader};
+use crate::disk::Place;
 use crate::model::ids::Lsn;
 
 /// Sealed segments that stay open: as many as there are readers that are likely to lag in different places.
@@ -42,27 +42,30 @@ struct State {
 
 /// All segments of one journal.
 pub(super) struct Segments {
-    dir: PathBuf,
+    dir: Place,
     state: RwLock<State>,
     /// Last committed position.
     last_lsn: AtomicU64,
     /// Sealed segments that are open, by number, the one last used at the end.
-    open: Mutex<Vec<(u64, Arc<ReadOnlyDatabase>)>>,
+    open: Mutex<Vec<(u64, Arc<Database>)>>,
 }
 
 impl fmt::Debug for Segments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Segments").field("dir", &self.dir).field("last_lsn", &self.last_lsn()).finish_non_exhaustive()
+        f.debug_struct("Segments")
+            .field("dir", &self.dir.path)
+            .field("last_lsn", &self.last_lsn())
+            .finish_non_exhaustive()
     }
 }
 
 impl Segments {
-    pub fn new(dir: PathBuf, sealed: VecDeque<Sealed>, active: Active, last_lsn: Lsn) -> Self {
+    pub fn new(dir: Place, sealed: VecDeque<Sealed>, active: Active, last_lsn: Lsn) -> Self {
         let state = RwLock::new(State { sealed, active });
         Segments { dir, state, last_lsn: AtomicU64::new(last_lsn.0), open: Mutex::default() }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Place {
         &self.dir
     }
 
@@ -85,7 +88,7 @@ impl Segments {
     pub fn bytes(&self) -> u64 {
         let state = self.state();
         let numbers = state.sealed.iter().map(|sealed| sealed.header.number).chain([state.active.header.number]);
-        numbers.map(|number| fs::metadata(segment::path(&self.dir, number)).map_or(0, |file| file.len())).sum()
+        numbers.map(|number| self.dir.disk.length(&segment::path(&self.dir.path, number)).unwrap_or(0)).sum()
     }
 
     /// Runs `read` on the blocks of the segment that holds, or will hold, `lsn`.
@@ -96,7 +99,7 @@ impl Segments {
     ) -> Result<T, JournalError> {
         let state = self.state();
         if lsn >= state.active.header.first_lsn {
-            return read_blocks(&self.dir, &*state.active.database, &state.active.header, read);
+            return read_blocks(&self.dir.path, &state.active.database, &state.active.header, read);
         }
         let at = state.sealed.partition_point(|sealed| sealed.last_lsn < lsn);
         match state.sealed.get(at) {
@@ -105,7 +108,7 @@ impl Segments {
                 let database = self.open_sealed(header.number)?;
                 // The writer need not wait for this read: a sealed file is never changed, and stays readable while open.
                 drop(state);
-                read_blocks(&self.dir, &*database, &header, read)
+                read_blocks(&self.dir.path, &database, &header, read)
             }
             _ => Err(JournalError::Trimmed { from: lsn, first: state.first_lsn() }),
         }
@@ -124,8 +127,8 @@ impl Segments {
         let mut deleted = 0;
         while let Some(number) = self.forget_oldest(keep_from) {
             self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(open, _)| *open != number);
-            let path = segment::path(&self.dir, number);
-            fs::remove_file(&path).map_err(at(&path, "delete"))?;
+            let path = segment::path(&self.dir.path, number);
+            self.dir.disk.remove(&path).map_err(at(&path, "delete"))?;
             // One by one: were two deletions swapped by a power cut, the files left would have a gap.
             segment::sync_dir(&self.dir)?;
             deleted += 1;
@@ -138,11 +141,13 @@ impl Segments {
         state.sealed.pop_front_if(|oldest| oldest.last_lsn < keep_from).map(|oldest| oldest.header.number)
     }
 
-    fn open_sealed(&self, number: u64) -> Result<Arc<ReadOnlyDatabase>, JournalError> {
+    fn open_sealed(&self, number: u64) -> Result<Arc<Database>, JournalError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = match open.iter().position(|(known, _)| *known == number) {
-            Some(at) => open.remove(at),
-            None => (number, Arc::new(segment::open_read_only(&segment::path(&self.dir, number))?)),
+        let entry = if let Some(at) = open.iter().position(|(known, _)| *known == number) {
+            open.remove(at)
+        } else {
+            let path = segment::path(&self.dir.path, number);
+            (number, Arc::new(segment::open_read_only(&*self.dir.disk, &path)?))
         };
         if open.len() == SEALED_OPEN_MAX {
             open.remove(0);
@@ -176,12 +181,14 @@ pub(super) struct SegmentBlocks<'a> {
 
 fn read_blocks<T>(
     dir: &Path,
-    database: &impl ReadableDatabase,
+    database: &Database,
     header: &SegmentHeader,
     read: impl FnOnce(&SegmentBlocks<'_>) -> Result<T, JournalError>,
 ) -> Result<T, JournalError> {
     let path = segment::path(dir, header.number);
-    let transaction = database.begin_read().map_err(at(&path, "read"))?;
-    let table = transaction.open_table(BLOCKS).map_err(at(&path, "read"))?;
-    read(&SegmentBlocks { header, path, table })
+    guarded(&path.clone(), || {
+        let transaction = database.begin_read().map_err(at(&path, "read"))?;
+        let table = transaction.open_table(BLOCKS).map_err(at(&path, "read"))?;
+        read(&SegmentBlocks { header, path, table })
+    })
 }

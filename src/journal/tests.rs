@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Builder, ReadableDatabase};
+use redb::ReadableDatabase;
 use uuid::Uuid;
 
 use super::segment::BLOCKS;
@@ -96,7 +96,7 @@ pub(super) fn crash_copy(data_dir: &Path) -> tempfile::TempDir {
 
 /// Changes the bytes of the block at `lsn` behind the journal's back; none back means to remove it.
 fn tamper(data_dir: &Path, number: u64, lsn: u64, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
-    let database = Builder::new().open(segment_path(data_dir, number)).unwrap();
+    let database = super::segment::open(&crate::disk::RealDisk, &segment_path(data_dir, number), 0).unwrap();
     let transaction = database.begin_read().unwrap();
     let value = transaction.open_table(BLOCKS).unwrap().get(lsn).unwrap().unwrap().value().to_vec();
     drop(transaction);
@@ -291,6 +291,7 @@ fn a_bit_flipped_in_the_file_is_noticed() {
         bytes[at + 2] ^= 0x10;
     }
     fs::write(&path, bytes).unwrap();
-    let error = lsns(open(folder.path(), LARGE).reader().read_from(Lsn(1)).unwrap()).unwrap_err();
-    assert!(error.to_string().contains("LSN 1 cannot be read: its records' checksum"), "{error}");
+    let read = try_open(folder.path(), LARGE).and_then(|journal| lsns(journal.reader().read_from(Lsn(1))?));
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("1.redb is damaged: the page at byte"), "{error}");
 }

@@ -1,34 +1,19 @@
-//! The writer's thread: takes what is in its queue, commits it, says so, in order; trims between commits.
+//! The writer's thread around [`Committer`]: takes what is in its queue, commits it, says so, in order.
 //!
 //! It waits for nobody but the disk: `on_commit` must not block. The first error is the last thing it says.
 
 use std::fmt;
 use std::io;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::committer::{Committed, Committer};
 use super::error::JournalError;
-use super::group::{Entry, Group, GroupCommit};
+use super::group::Entry;
 use super::log::Journal;
 use crate::model::ids::Lsn;
 use crate::vital;
-
-/// What a commit released.
-#[derive(Debug)]
-pub struct Committed<T> {
-    /// Position of its first record.
-    pub first_lsn: Lsn,
-    /// Everything up to here is durable.
-    pub last_lsn: Lsn,
-    /// What was handed in with its records, in order, with their positions.
-    pub tags: Vec<(Lsn, T)>,
-    /// Stored size of its blocks.
-    pub bytes: usize,
-    /// How long the write took.
-    pub took: Duration,
-}
 
 enum Message<T> {
     Append(Vec<Entry<T>>),
@@ -82,10 +67,9 @@ pub fn spawn_writer<T: Send + 'static>(
     on_fatal: impl FnOnce(JournalError) + Send + 'static,
 ) -> io::Result<(JournalWriter<T>, JoinHandle<Option<Journal>>)> {
     let (sender, receiver) = bounded(queued_max);
-    let group = GroupCommit::new(journal.commit_bytes_max());
-    let mut writer = Writer { journal, receiver, group, current: None, keep_from: None, on_commit };
+    let mut writer = Writer { committer: Committer::new(journal), receiver, on_commit };
     let thread = thread::Builder::new().name("journal".into()).spawn(move || match writer.run_vitally() {
-        Ok(()) => Some(writer.journal),
+        Ok(()) => Some(writer.committer.into_journal()),
         Err(error) => {
             // Told before the tags are dropped with the writer, so that nobody takes their end for anything else.
             on_fatal(error);
@@ -96,12 +80,8 @@ pub fn spawn_writer<T: Send + 'static>(
 }
 
 struct Writer<T, F> {
-    journal: Journal,
+    committer: Committer<T>,
     receiver: Receiver<Message<T>>,
-    group: GroupCommit<T>,
-    /// The commit under way.
-    current: Option<Group<T>>,
-    keep_from: Option<Lsn>,
     on_commit: F,
 }
 
@@ -116,20 +96,13 @@ impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
         while let Ok(message) = self.receiver.recv() {
             self.take(message);
             loop {
-                while !self.group.is_full()
+                while !self.committer.is_full()
                     && let Ok(message) = self.receiver.try_recv()
                 {
                     self.take(message);
                 }
-                if let Some(keep_from) = self.keep_from.take() {
-                    let files = self.journal.trim(keep_from)?;
-                    tracing::debug!(%keep_from, files, "journal trimmed");
-                }
-                self.current = self.group.next_group();
-                if self.current.is_none() {
-                    break;
-                }
-                self.commit()?;
+                let Some(committed) = self.committer.step()? else { break };
+                (self.on_commit)(committed);
             }
         }
         Ok(())
@@ -137,24 +110,9 @@ impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
 
     fn take(&mut self, message: Message<T>) {
         match message {
-            Message::Append(entries) => self.group.push(entries),
-            Message::Trim(keep_from) => self.keep_from = self.keep_from.max(Some(keep_from)),
+            Message::Append(entries) => self.committer.append(entries),
+            Message::Trim(keep_from) => self.committer.trim(keep_from),
         }
-    }
-
-    fn commit(&mut self) -> Result<(), JournalError> {
-        let started = Instant::now();
-        if let Some(group) = &mut self.current {
-            self.journal.append(&mut group.blocks)?;
-        }
-        if let Some(group) = self.current.take() {
-            let bytes = group.stored_bytes();
-            let last_lsn = self.journal.last_lsn();
-            let first_lsn = Lsn(last_lsn.0 + 1 - group.records());
-            let tags = group.into_tags(first_lsn);
-            (self.on_commit)(Committed { first_lsn, last_lsn, tags, bytes, took: started.elapsed() });
-        }
-        Ok(())
     }
 }
 

@@ -2,10 +2,13 @@
 //! and must be consumed to its last byte.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::{Decode, Encode};
+use bincode::{BorrowDecode, Decode, Encode};
 
 /// The largest encoded structure that is accepted, in bytes; guards decoding against lengths made up by bad bytes.
 pub const ENCODED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Room for most encoded structures, in bytes; so that few have to grow while they are encoded.
+const ENCODED_BYTES_USUAL: usize = 512;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<ENCODED_BYTES_MAX>> =
     bincode::config::standard().with_limit::<ENCODED_BYTES_MAX>();
@@ -25,7 +28,8 @@ pub enum CodecError {
 
 /// Encodes `value` behind the format byte `format`.
 pub fn encode<T: Encode>(format: u8, value: &T) -> Vec<u8> {
-    let mut bytes = vec![format];
+    let mut bytes = Vec::with_capacity(ENCODED_BYTES_USUAL);
+    bytes.push(format);
     encode_into(&mut bytes, value);
     bytes
 }
@@ -43,6 +47,22 @@ pub fn decode<T: Decode<()>>(format: u8, bytes: &[u8]) -> Result<T, CodecError> 
         Some((found, _)) if *found != format => Err(CodecError::Format { found: *found, expected: format }),
         Some((_, rest)) => decode_bare(rest),
     }
+}
+
+/// Decodes what [`encode`] made of a structure that begins with a `T`, and that part only.
+pub fn decode_first<'b, T: BorrowDecode<'b, ()>>(format: u8, bytes: &'b [u8]) -> Result<T, CodecError> {
+    match bytes.split_first() {
+        None => Err(CodecError::Empty),
+        Some((found, _)) if *found != format => Err(CodecError::Format { found: *found, expected: format }),
+        Some((_, mut rest)) => decode_front(&mut rest),
+    }
+}
+
+/// Decodes one value off the front of `bytes`; what follows stays.
+pub fn decode_front<'b, T: BorrowDecode<'b, ()>>(bytes: &mut &'b [u8]) -> Result<T, CodecError> {
+    let (value, consumed) = bincode::borrow_decode_from_slice(bytes, CONFIG)?;
+    *bytes = &bytes[consumed..];
+    Ok(value)
 }
 
 /// Decodes what [`encode_into`] appended.

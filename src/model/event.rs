@@ -6,8 +6,9 @@ use bincode::{Decode, Encode};
 
 use super::ids::PayloadHash;
 use super::json;
+use super::packed::Packed;
 use super::time::Timestamp;
-use super::value::{Map, Packed, Value};
+use super::value::{Map, Value};
 
 /// A decoded event, before any entity took it.
 #[derive(Clone, Debug)]

@@ -44,6 +44,9 @@ impl Identities {
 
     /// Counts an identity.
     pub fn push(&mut self, seen: Seen) {
+        if self.recent.len() == self.recent.capacity() {
+            self.recent.reserve_exact(self.recent.len() / 2 + 1);
+        }
         self.recent.push_back(seen);
         match &mut self.index {
             Some(index) => {
@@ -65,6 +68,14 @@ impl Identities {
     /// The oldest ones that have no place in the state's row; the row is stored without them.
     pub fn overflow(&self) -> impl ExactSizeIterator<Item = Seen> {
         self.recent.range(..self.recent.len().saturating_sub(IDENTITIES_IN_STATE_MAX)).copied()
+    }
+
+    /// What is left when all of [`Identities::overflow`] have rows.
+    #[must_use]
+    pub fn without_overflow(&self) -> Identities {
+        let overflow = self.overflow().len();
+        let recent = self.recent.range(overflow..).copied().collect();
+        Identities { recent, spilled: self.spilled + overflow as u64, index: None }
     }
 
     /// Drops the oldest ones up to `last`, which are rows of the store now.

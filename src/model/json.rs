@@ -246,7 +246,13 @@ fn write_with(out: &mut Vec<u8>, value: &Value, numbers: &NumberForms) {
 
 /// Appends a JSON string.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("writing into memory cannot fail");
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        serde_json::to_writer(out, text).expect("writing into memory cannot fail");
+        return;
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
 }
 
 /// ECMAScript's form of a double, with all digits: plain up to 21 digits, then with an exponent.

@@ -8,6 +8,7 @@ pub mod identities;
 pub mod ids;
 pub mod json;
 pub mod number;
+pub mod packed;
 pub mod record;
 pub mod refusal;
 pub mod settle;

@@ -5,9 +5,10 @@ use bincode::{Decode, Encode};
 use super::codec::{self, CodecError};
 use super::event::PackedEvent;
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
+use super::packed::Packed;
 use super::system::{DeadLetter, SinkProgress, SinkWindow};
 use super::time::Timestamp;
-use super::value::{Packed, Value};
+use super::value::Value;
 
 /// Format of encoded records.
 pub const RECORD_FORMAT: u8 = 1;
@@ -46,6 +47,11 @@ impl Record {
     /// Reads the stored form.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(RECORD_FORMAT, bytes)
+    }
+
+    /// Which entity the record in stored form is of; the rest of it is not looked at.
+    pub fn entity_of(bytes: &[u8]) -> Result<EntityKey, CodecError> {
+        codec::decode_first(RECORD_FORMAT, bytes)
     }
 }
 

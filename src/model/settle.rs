@@ -26,10 +26,35 @@ pub enum EventOutcome {
     Refused(Refusal),
 }
 
+/// What became of events, each by what its sender knows as its line.
+pub type Outcomes = Vec<(u64, EventOutcome)>;
+
 /// Whoever sent events and waits for what becomes of them.
 pub trait Acknowledge: Send + Sync {
-    /// Tells the outcome of the event that the sender knows as `line`. Must not block.
-    fn settled(&self, line: u64, outcome: EventOutcome);
+    /// Tells the outcomes of events. Must not block.
+    fn settled(&self, outcomes: Outcomes);
+}
+
+/// What became of events, by sender, until it is told: each sender hears of many at once.
+#[derive(Default)]
+pub struct Settled(Vec<(Arc<dyn Acknowledge>, Outcomes)>);
+
+impl Settled {
+    fn add(&mut self, sender: Arc<dyn Acknowledge>, line: u64, outcome: EventOutcome) {
+        let same = |known: &Arc<dyn Acknowledge>| std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(&sender));
+        // There are few senders, and mostly it is the last one.
+        match self.0.iter_mut().rev().find(|(known, _)| same(known)) {
+            Some((_, outcomes)) => outcomes.push((line, outcome)),
+            None => self.0.push((sender, vec![(line, outcome)])),
+        }
+    }
+
+    /// Tells everybody.
+    pub fn tell(self) {
+        for (sender, outcomes) in self.0 {
+            sender.settled(outcomes);
+        }
+    }
 }
 
 /// One taker's duty to tell what became of an event.
@@ -53,14 +78,14 @@ impl Ticket {
         (0..takers).map(move |_| Ticket { sender: sender.clone(), line, shared: shared.clone() })
     }
 
-    /// Tells what became of the event at this taker.
-    pub fn settle(self, outcome: TakerOutcome) {
+    /// Notes what became of the event at this taker.
+    pub fn settle(self, outcome: TakerOutcome, settled: &mut Settled) {
         let outcome = match outcome {
             TakerOutcome::Counted(lsn) => EventOutcome::Accepted(lsn),
             TakerOutcome::Duplicate(lsn) => EventOutcome::Duplicate(lsn),
             TakerOutcome::Refused(refusal) => EventOutcome::Refused(refusal),
         };
-        let Some(shared) = &self.shared else { return self.sender.settled(self.line, outcome) };
+        let Some(shared) = &self.shared else { return settled.add(self.sender, self.line, outcome) };
         let mut so_far = shared.outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *so_far = Some(match so_far.take() {
             Some(before) => worse(before, outcome),
@@ -69,8 +94,7 @@ impl Ticket {
         if shared.remaining.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(outcome) = so_far.take()
         {
-            drop(so_far);
-            self.sender.settled(self.line, outcome);
+            settled.add(self.sender.clone(), self.line, outcome);
         }
     }
 }
@@ -94,8 +118,8 @@ mod tests {
     struct Told(Mutex<Vec<(u64, EventOutcome)>>);
 
     impl Acknowledge for Told {
-        fn settled(&self, line: u64, outcome: EventOutcome) {
-            self.0.lock().unwrap().push((line, outcome));
+        fn settled(&self, outcomes: Outcomes) {
+            self.0.lock().unwrap().extend(outcomes);
         }
     }
 
@@ -116,7 +140,9 @@ mod tests {
             let mut tickets = Ticket::issue(&sender, 7, outcomes.len());
             for outcome in outcomes {
                 assert!(told.0.lock().unwrap().is_empty());
-                tickets.next().unwrap().settle(outcome);
+                let mut settled = Settled::default();
+                tickets.next().unwrap().settle(outcome, &mut settled);
+                settled.tell();
             }
             assert_eq!(*told.0.lock().unwrap(), [(7, expected)]);
         }

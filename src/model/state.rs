@@ -7,11 +7,12 @@ use super::codec::{self, CodecError};
 use super::identities::Identities;
 use super::ids::{Lsn, Revision, Version};
 use super::number::Decimal;
+use super::packed::Packed;
 use super::record::DecisionState;
 use super::sort_key::SortKey;
 use super::system::SystemState;
 use super::time::Timestamp;
-use super::value::{Map, Packed, Value};
+use super::value::{Map, Value};
 
 /// Format of encoded states.
 pub const STATE_FORMAT: u8 = 1;
@@ -33,8 +34,8 @@ pub struct State {
     /// As in [`super::record::Record::missing`].
     pub missing: u64,
     pub identities: Identities,
-    /// For the system's own entities.
-    pub system: SystemState,
+    /// For the system's own entities; boxed, since all others have a place for it and nothing in it.
+    pub system: Option<Box<SystemState>>,
 }
 
 /// A merged value.
@@ -81,10 +82,18 @@ impl FieldState {
 }
 
 impl FieldState {
+    /// The merged value, if it is a single one.
+    pub fn packed(&self) -> Option<&Packed> {
+        match self {
+            FieldState::Register { value, .. } | FieldState::Extreme { value, .. } => Some(value),
+            _ => None,
+        }
+    }
+
     /// Whether there is a value: something was merged and has not been taken away since.
     pub fn is_present(&self) -> bool {
         match self {
-            FieldState::Register { value, .. } => !matches!(value.unpack(), Value::Null),
+            FieldState::Register { value, .. } => !value.is_null(),
             FieldState::By(entries) => entries.iter().any(|(_, entry)| entry.is_present()),
             _ => true,
         }
@@ -110,7 +119,7 @@ pub struct LedgerEntry {
 pub struct LsnBook {
     pub version: Version,
     pub last: Lsn,
-    decisions: Vec<(Version, Lsn)>,
+    decisions: Box<[(Version, Lsn)]>,
 }
 
 impl LsnBook {
@@ -121,8 +130,8 @@ impl LsnBook {
         self.last = lsn;
         if let Some(standing) = standing {
             // A replay notes what the book may know already.
-            self.decisions.retain(|(known, _)| *known != version && standing.contains(known));
-            self.decisions.push((version, lsn));
+            let stands = |(known, _): &&(Version, Lsn)| *known != version && standing.contains(known);
+            self.decisions = self.decisions.iter().filter(stands).copied().chain([(version, lsn)]).collect();
         }
     }
 
@@ -139,6 +148,22 @@ impl State {
     /// The ledger's entry of a decision.
     pub fn decision(&self, name: &str, element: Option<&str>) -> Option<&LedgerEntry> {
         self.ledger.iter().find(|entry| &*entry.name == name && entry.element.as_deref() == element)
+    }
+
+    /// A copy that keeps only the identities with a place in the state's row.
+    #[must_use]
+    pub fn without_overflow(&self) -> State {
+        State {
+            version: self.version,
+            now: self.now,
+            events: self.events,
+            correlation: self.correlation.clone(),
+            fields: self.fields.clone(),
+            ledger: self.ledger.clone(),
+            missing: self.missing,
+            identities: self.identities.without_overflow(),
+            system: self.system.clone(),
+        }
     }
 
     /// The versions of the records that made the decisions as they stand, if the last record made any.
@@ -206,7 +231,7 @@ mod tests {
             }],
             missing: 5,
             identities,
-            system: SystemState::Progress(Box::new(SinkProgress { delivered: Lsn(9), offset: 300 })),
+            system: Some(Box::new(SystemState::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }))),
         }
     }
 
@@ -220,14 +245,14 @@ mod tests {
         let bytes = full().encode();
         assert_eq!(
             hex(&bytes),
-            "01fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff09010109fb2c01"
+            "01fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff0901010009fb2c01"
         );
         assert_eq!(State::decode(&bytes).unwrap(), full());
         assert_eq!(hex(&State::default().encode()), "010000000000000000000000");
         let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
-        let window =
-            State { system: SystemState::Window(Box::new(SinkWindow { read: Lsn(9), open })), ..State::default() };
-        assert_eq!(hex(&window.encode()), "01000000000000000000000209010702");
+        let of = |system| State { system: Some(Box::new(system)), ..State::default() };
+        let window = of(SystemState::Window(SinkWindow { read: Lsn(9), open }));
+        assert_eq!(hex(&window.encode()), "0100000000000000000000010109010702");
         assert_eq!(State::decode(&window.encode()).unwrap(), window);
         let letter = DeadLetter {
             origin: Origin::Sink { name: "h".into(), lsn: Lsn(9), place: 1 },
@@ -238,8 +263,8 @@ mod tests {
             id: "i".into(),
             body: b"{}".to_vec(),
         };
-        let letter = State { system: SystemState::DeadLetter(Box::new(letter)), ..State::default() };
-        assert_eq!(hex(&letter.encode()), "010000000000000000000003000168090101720164030174016b0169027b7d");
+        let letter = of(SystemState::DeadLetter(letter));
+        assert_eq!(hex(&letter.encode()), "01000000000000000000000102000168090101720164030174016b0169027b7d");
         assert_eq!(State::decode(&letter.encode()).unwrap(), letter);
         let mut book = LsnBook::default();
         book.note(Version(9), Lsn(1000), Some(&[Version(9)]));
@@ -247,6 +272,13 @@ mod tests {
         let bytes = codec::encode(STATE_FORMAT, &book);
         assert_eq!(hex(&bytes), "010afc701101000109fbe803");
         assert_eq!(codec::decode::<LsnBook>(STATE_FORMAT, &bytes).unwrap(), book);
+    }
+
+    /// If this failed, what only the system's entities have would cost memory in every live entity.
+    #[test]
+    fn what_the_system_has_takes_one_word() {
+        assert_eq!(size_of::<Option<Box<SystemState>>>(), size_of::<usize>());
+        assert!(size_of::<State>() <= 160, "{}", size_of::<State>());
     }
 
     /// If this failed, a damaged row could be taken for another state.

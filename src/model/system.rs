@@ -10,16 +10,12 @@ pub const SINK_KIND: &str = "$sink";
 /// The entity type of dead letters.
 pub const DEAD_LETTER_KIND: &str = "$dead_letter";
 
-/// The state of one of the system's own entities. Its first two forms are those of the option it once was.
-/// Boxed, since every entity of the rules has a place for it and nothing in it.
-#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+/// The state of one of the system's own entities.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum SystemState {
-    /// An entity of the rules.
-    #[default]
-    None,
-    Progress(Box<SinkProgress>),
-    Window(Box<SinkWindow>),
-    DeadLetter(Box<DeadLetter>),
+    Progress(SinkProgress),
+    Window(SinkWindow),
+    DeadLetter(DeadLetter),
 }
 
 /// How far a sink has come that delivers in order.

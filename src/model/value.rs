@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use bincode::{Decode, Encode};
 
-use super::codec::{self, CodecError};
 use super::number::{Decimal, compare_decimal_double, compare_int_double};
 use super::time::{Span, Timestamp};
 
@@ -193,42 +192,6 @@ impl IntoIterator for Map {
     }
 }
 
-/// A value in its stored, compact form: what states and records hold.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct Packed(Box<[u8]>);
-
-impl Packed {
-    /// Packs a value.
-    pub fn new(value: &Value) -> Self {
-        let mut bytes = Vec::new();
-        codec::encode_into(&mut bytes, value);
-        Packed(bytes.into())
-    }
-
-    /// The value.
-    ///
-    /// # Errors
-    /// When the bytes were not made by [`Packed::new`].
-    pub fn try_unpack(&self) -> Result<Value, CodecError> {
-        codec::decode_bare(&self.0)
-    }
-
-    /// The value of bytes that were checked when they were read (records and rows carry checksums).
-    pub fn unpack(&self) -> Value {
-        self.try_unpack().expect("packed values are made by `Packed::new` and guarded by checksums")
-    }
-
-    /// Size in bytes.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Never true: even null takes a byte. Present because `len` is.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,28 +203,5 @@ mod tests {
             map.iter().map(|(k, v)| (k.to_owned(), v.clone())).collect::<Vec<_>>(),
             [("a".to_owned(), Value::Int(2)), ("b".to_owned(), Value::Int(3))]
         );
-    }
-
-    /// Packed values are part of every record and state.
-    #[test]
-    fn packed_form_is_frozen() {
-        let value = Value::Map(
-            [
-                (Box::from("a"), Value::List(vec![Value::Null, Value::Bool(true), Value::Int(-3), Value::Double(0.5)])),
-                (Box::from("t"), Value::Timestamp(Timestamp::parse("1970-01-01T00:00:01.5Z").unwrap())),
-                (Box::from("d"), Value::Duration(Span::parse("2s").unwrap())),
-                (Box::from("s"), Value::string("x")),
-                (Box::from("n"), Value::decimal(Decimal::from(7))),
-            ]
-            .into_iter()
-            .collect(),
-        );
-        let packed = Packed::new(&value);
-        let golden = [
-            9, 5, 1, 97, 8, 4, 0, 1, 1, 2, 5, 3, 0, 0, 0, 0, 0, 0, 224, 63, 1, 100, 7, 4, 0, 1, 110, 4, 1, 7, 0, 1,
-            115, 5, 1, 120, 1, 116, 6, 2, 252, 0, 101, 205, 29,
-        ];
-        assert_eq!(*packed.0, golden);
-        assert_eq!(packed.unpack(), value);
     }
 }

@@ -1,7 +1,6 @@
 //! The checkpointer: a thread that carries changed states to the store, slice by slice, moves the watermark, and trims the
 //! journal.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,23 +8,22 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::watch;
 
+use super::checkpoint::{Checkpoint, Pacing};
 use super::fatal::Fatal;
 use crate::actors::{Shards, Slice, Tag};
 use crate::config::Tuning;
 use crate::journal::JournalWriter;
 use crate::metrics::Metrics;
-use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
-use crate::store::{CheckpointWriter, EntityWrite, Store, StoreError, TRANSACTION_BYTES_MAX};
+use crate::model::ids::Lsn;
+use crate::store::{Store, StoreError};
 use crate::vital;
 
 /// So many entities are copied at once.
 const SLICE_ENTITIES_MAX: usize = 1000;
-/// Copies are gathered to so many bytes before they are written: a transaction's worth.
-const GATHERED_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
 /// How often it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Slices that may be under way; more than one only if a checkpoint was given up.
-const SLICES_MAX: usize = 4;
+/// Slices of a shard that may be under way; more than one only if a checkpoint was given up.
+const SLICES_MAX: usize = 2;
 /// A slice that takes longer to come back is worth a warning.
 const SLICE_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -57,22 +55,6 @@ pub struct Checkpointer {
     pub saved_bytes: Arc<AtomicU64>,
 }
 
-/// Copies that are written together.
-#[derive(Default)]
-pub(super) struct Gathered {
-    writes: Vec<EntityWrite>,
-    bytes: usize,
-    committed: Lsn,
-}
-
-impl Gathered {
-    pub(super) fn add(&mut self, slice: Slice) {
-        self.bytes += slice.writes.iter().map(EntityWrite::stored_bytes).sum::<usize>();
-        self.committed = self.committed.max(slice.committed);
-        self.writes.extend(slice.writes);
-    }
-}
-
 /// Whether a checkpoint was completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Done {
@@ -84,9 +66,7 @@ impl Checkpointer {
     /// Makes checkpoints until it is asked to finish.
     pub fn run(self) {
         vital::mark();
-        let mut checkpointed_bytes = 0;
-        // When which watermark was reached: the journal is kept for the retention after that.
-        let mut reached = VecDeque::from([(Instant::now(), *self.watermark.borrow())]);
+        let mut pacing = Pacing::new(&self.tuning, Instant::now(), *self.watermark.borrow());
         loop {
             let request = self.requests.recv_timeout(LOOK_EVERY);
             let deadline = match request {
@@ -95,15 +75,15 @@ impl Checkpointer {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let journaled = self.journaled_bytes.load(Ordering::Relaxed);
-            let is_due = journaled - checkpointed_bytes >= self.tuning.checkpoint.journal_bytes
-                || self.handed_bytes.load(Ordering::Relaxed) >= self.tuning.checkpoint.dirty_bytes_max / 2;
-            if is_due || deadline.is_some() {
+            if pacing.is_due(journaled, self.handed_bytes.load(Ordering::Relaxed)) || deadline.is_some() {
                 match self.checkpoint(deadline) {
                     Ok(Done::Completed) => {
-                        checkpointed_bytes = journaled;
                         self.saved_bytes.store(journaled, Ordering::Relaxed);
-                        reached.push_back((Instant::now(), *self.watermark.borrow()));
-                        self.trim(&mut reached);
+                        pacing.completed(Instant::now(), journaled, *self.watermark.borrow());
+                        if let Some(keep_from) = pacing.keep_from(Instant::now(), (self.sinks_delivered)()) {
+                            // The writer is gone only when the process is ending.
+                            let _ = self.journal.trim(keep_from);
+                        }
                     }
                     Ok(Done::OutOfTime) => tracing::info!("no time for a whole checkpoint; recovery will do the rest"),
                     Err(error) => (self.fatal)(&error),
@@ -117,35 +97,33 @@ impl Checkpointer {
 
     pub(super) fn checkpoint(&self, deadline: Option<Instant>) -> Result<Done, StoreError> {
         let started = Instant::now();
-        let cut = *self.committed.borrow();
-        let mut writer = CheckpointWriter::new(self.store.clone());
-        for shard in 0..self.shards.count() {
-            let shard = shard as u16;
-            if self.shards.begin_copying(shard).blocking_recv().is_err() {
+        let mut checkpoint = Checkpoint::begin(self.store.clone(), *self.committed.borrow());
+        let mut copying = 0;
+        for shard in 0..self.shards.count() as u16 {
+            let Ok(mut changed) = self.shards.take_changed(shard).blocking_recv() else { return Ok(Done::OutOfTime) };
+            // All shards go through the store's keys in the same direction, so that a transaction touches few pages.
+            changed.sort_unstable_by(|a, b| b.cmp(a));
+            self.shards.begin_copying(shard, changed);
+            self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
+            copying += 1;
+        }
+        while copying > 0 {
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Ok(Done::OutOfTime);
             }
-            self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
-            let mut gathered = Gathered::default();
-            loop {
-                if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                    return Ok(Done::OutOfTime);
-                }
-                let Some(slice) = self.await_slice(deadline) else { return Ok(Done::OutOfTime) };
-                let is_last = slice.is_last;
-                if !is_last {
-                    // The shard copies while this thread writes.
-                    self.shards.copy_slice(shard, SLICE_ENTITIES_MAX);
-                }
-                gathered.add(slice);
-                if is_last || gathered.bytes >= GATHERED_BYTES_MAX {
-                    self.write(&mut writer, shard, std::mem::take(&mut gathered))?;
-                }
-                if is_last {
-                    break;
-                }
+            let Some(slice) = self.await_slice(deadline) else { return Ok(Done::OutOfTime) };
+            if slice.is_last {
+                copying -= 1;
+            } else {
+                // The shard copies while this thread writes.
+                self.shards.copy_slice(slice.shard, SLICE_ENTITIES_MAX);
+            }
+            let stored = checkpoint.take(slice)?;
+            if !stored.is_empty() {
+                self.shards.stored(stored);
             }
         }
-        writer.finish(cut)?;
+        let cut = checkpoint.finish()?;
         self.watermark.send_replace(cut);
         self.metrics.watermark_lsn.set(i64::try_from(cut.0).unwrap_or(i64::MAX));
         self.metrics.checkpoint_duration.observe(started.elapsed().as_secs_f64());
@@ -166,41 +144,9 @@ impl Checkpointer {
             }
         }
     }
-
-    pub(super) fn write(
-        &self,
-        writer: &mut CheckpointWriter,
-        shard: u16,
-        gathered: Gathered,
-    ) -> Result<(), StoreError> {
-        if gathered.writes.is_empty() {
-            return Ok(());
-        }
-        let row =
-            |write: &EntityWrite| (write.entity.clone(), write.row.version, write.identities.last().map(|(id, _)| *id));
-        let rows: Vec<(EntityKey, Version, Option<IdentityHash>)> = gathered.writes.iter().map(row).collect();
-        writer.write(gathered.writes, gathered.committed)?;
-        self.shards.stored(shard, rows);
-        Ok(())
-    }
-
-    /// Trims the journal up to what the store, every sink and the retention no longer need.
-    fn trim(&self, reached: &mut VecDeque<(Instant, Lsn)>) {
-        let retention = self.tuning.journal.retention;
-        while reached.get(1).is_some_and(|(at, _)| at.elapsed() >= retention) {
-            reached.pop_front();
-        }
-        let Some((at, old_enough)) = reached.front() else { return };
-        if at.elapsed() < retention {
-            return;
-        }
-        let keep_from = (*old_enough).min((self.sinks_delivered)()).next();
-        // The writer is gone only when the process is ending.
-        let _ = self.journal.trim(keep_from);
-    }
 }
 
-/// The channel on which slices come; of each shard one is under way at a time.
-pub fn slices() -> (Sender<Slice>, Receiver<Slice>) {
-    crossbeam_channel::bounded(SLICES_MAX)
+/// The channel on which the slices of so many shards come; of each one is under way at a time.
+pub fn slices(shards: usize) -> (Sender<Slice>, Receiver<Slice>) {
+    crossbeam_channel::bounded(shards * SLICES_MAX)
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides or stores anything; every part does its own work and knows the others only through what it is given.
 
+mod checkpoint;
 mod checkpointer;
 mod commits;
 mod drain;
@@ -9,7 +10,8 @@ mod fatal;
 mod guard;
 mod open_files;
 mod prepare;
-mod recovery;
+pub mod recovery;
+pub mod replay;
 mod sinks;
 mod sources;
 mod start;

@@ -1,23 +1,20 @@
-//! Opening a data folder and bringing the states up to the end of the journal.
+//! Opening a data folder: journal and store belong together, and the rules are those it was written with.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::BTreeMap;
 
-use crate::actors::{HandedOver, Kept};
 use crate::config::Tuning;
+use crate::disk::Place;
 use crate::journal::{Journal, JournalError, JournalOptions};
-use crate::metrics::TypeMetrics;
 use crate::model::codec::CodecError;
-use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::record::Record;
+use crate::model::ids::Lsn;
 use crate::rules::Ruleset;
-use crate::store::{CheckpointWriter, Store, StoreError, StoreOptions, TypeMark};
+use crate::store::{Store, StoreError, StoreOptions, TypeMark};
 
 /// The page cache of the store and of the journal, in bytes.
 const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
 const JOURNAL_CACHE_BYTES: usize = 32 * 1024 * 1024;
-/// So many replayed entities are held before they are written to the store.
-const REPLAYED_HELD_MAX: usize = 200_000;
+/// Enough that recoveries write nothing unless the limits of checkpoints were raised.
+const REPLAYED_HELD_MAX: usize = 1_000_000;
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -54,19 +51,23 @@ pub enum RecoveryError {
 pub struct Opened {
     pub store: Store,
     pub journal: Journal,
+    /// So many replayed entities are held before they are written to the store.
+    pub replayed_held_max: usize,
+    /// Threads that replay, each its share of the partitions; one replays on the caller's.
+    pub replaying_threads: usize,
 }
 
 /// Opens or creates the data folder.
-pub fn open(folder: &Path, tuning: &Tuning, ruleset: &Ruleset) -> Result<Opened, RecoveryError> {
-    let shown = folder.display().to_string();
+pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Result<Opened, RecoveryError> {
+    let folder = folder.into();
+    let shown = folder.path.display().to_string();
     let in_folder = |source| RecoveryError::Folder { path: shown.clone(), source };
-    std::fs::create_dir_all(folder).map_err(in_folder)?;
-    let journal_uuid = Journal::exists(folder)?;
-    let has_store = folder.join("state.redb").exists();
-    if journal_uuid.is_some() && !has_store {
+    folder.create_dirs().map_err(in_folder)?;
+    let journal_uuid = Journal::exists(folder.clone())?;
+    if journal_uuid.is_some() && !Store::exists(&folder)? {
         return Err(RecoveryError::StoreMissing { folder: shown });
     }
-    let store = Store::open(folder, StoreOptions { cache_bytes: STORE_CACHE_BYTES })?;
+    let store = Store::open(folder.clone(), StoreOptions { cache_bytes: STORE_CACHE_BYTES })?;
     let highest = store.highest_lsn()?;
     let no_journal = |found: String| RecoveryError::JournalMissing { folder: shown.clone(), highest, found };
     match journal_uuid {
@@ -90,7 +91,12 @@ pub fn open(folder: &Path, tuning: &Tuning, ruleset: &Ruleset) -> Result<Opened,
         return Err(no_journal(format!("begins at LSN {}", journal.first_lsn())));
     }
     check_rules(&store, journal.last_lsn(), ruleset, &shown)?;
-    Ok(Opened { store, journal })
+    Ok(Opened {
+        store,
+        journal,
+        replayed_held_max: REPLAYED_HELD_MAX,
+        replaying_threads: usize::from(tuning.actors.shards),
+    })
 }
 
 /// Old data is only opened with the rules it was written with; new entity types may be added.
@@ -119,92 +125,4 @@ fn check_rules(store: &Store, last: Lsn, ruleset: &Ruleset, folder: &str) -> Res
         store.set_fingerprints(&declared)?;
     }
     Ok(())
-}
-
-/// What recovery found.
-pub struct Recovered {
-    /// Entities the store does not have as they are now.
-    pub entities: HashMap<EntityKey, HandedOver>,
-    pub records: u64,
-    /// What the records took: the journal's tail that is not in the store.
-    pub bytes: u64,
-}
-
-/// Applies the journal's records above the watermark.
-pub fn replay(
-    opened: &Opened,
-    types: &HashMap<std::sync::Arc<str>, std::sync::Arc<TypeMetrics>>,
-) -> Result<Recovered, RecoveryError> {
-    for (kind, gauges) in opened.store.gauges()? {
-        let Some(metrics) = types.get(kind.as_str()) else { continue };
-        metrics.entities.set(i64::try_from(gauges.entities).unwrap_or(i64::MAX));
-        for (gauge, missing) in metrics.incomplete.iter().zip(gauges.missing) {
-            gauge.set(i64::try_from(missing).unwrap_or(i64::MAX));
-        }
-    }
-    let from = opened.store.watermark()?.next();
-    let mut replay = Replay { opened, types, held: HashMap::new(), records: 0, bytes: 0 };
-    for block in opened.journal.reader().read_from(from)? {
-        let block = block?;
-        for (lsn, bytes) in block.records().filter(|(lsn, _)| *lsn >= from) {
-            let record = Record::decode(bytes).map_err(|source| RecoveryError::Record { lsn, source })?;
-            replay.record(&record, lsn)?;
-            replay.bytes += bytes.len() as u64;
-        }
-        if replay.held.len() > REPLAYED_HELD_MAX {
-            replay.store_held(block.last_lsn())?;
-        }
-    }
-    let (records, bytes) = (replay.records, replay.bytes);
-    let changed = replay.held.into_iter().filter(|(_, (kept, stored))| kept.entity.version() > *stored);
-    let entities = changed.map(|(key, (kept, stored))| (key, handed_over(&kept, stored))).collect();
-    Ok(Recovered { entities, records, bytes })
-}
-
-fn handed_over(kept: &Kept, stored: Version) -> HandedOver {
-    HandedOver { version: kept.entity.version(), stored, listed: true, bytes: kept.encode() }
-}
-
-struct Replay<'a> {
-    opened: &'a Opened,
-    types: &'a HashMap<std::sync::Arc<str>, std::sync::Arc<TypeMetrics>>,
-    /// Replayed entities, each with the version the store has.
-    held: HashMap<EntityKey, (Kept, Version)>,
-    records: u64,
-    bytes: u64,
-}
-
-impl Replay<'_> {
-    fn record(&mut self, record: &Record, lsn: Lsn) -> Result<(), RecoveryError> {
-        let (kept, _) = match self.held.entry(record.entity.clone()) {
-            std::collections::hash_map::Entry::Occupied(held) => held.into_mut(),
-            std::collections::hash_map::Entry::Vacant(free) => {
-                let stored = Kept::load(&self.opened.store, &record.entity)?;
-                let version = stored.as_ref().map_or(Version(0), |kept| kept.entity.version());
-                free.insert((stored.unwrap_or_else(|| Kept::new(record.entity.clone())), version))
-            }
-        };
-        let (missing, version) = (kept.entity.state().missing, kept.entity.version());
-        kept.replay(record, lsn).map_err(|state| RecoveryError::Gap {
-            entity: record.entity.to_string(),
-            lsn,
-            found: record.version.0,
-            state: state.0,
-        })?;
-        if let Some(metrics) = self.types.get(record.entity.kind()) {
-            metrics.missing_changed(missing, kept.entity.state().missing);
-            if version == Version(0) {
-                metrics.entities.inc();
-            }
-        }
-        self.records += 1;
-        Ok(())
-    }
-
-    /// Writes what is held, so that a long journal does not need memory for all its entities.
-    fn store_held(&mut self, highest: Lsn) -> Result<(), RecoveryError> {
-        let writes = self.held.drain().map(|(_, (kept, _))| kept.write()).collect();
-        CheckpointWriter::new(self.opened.store.clone()).write(writes, highest)?;
-        Ok(())
-    }
 }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::fatal::Fatal;
 use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
+use crate::disk::{Disk, RealDisk};
 use crate::egress::{
     DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkPhase, StdoutSink,
     Transport, Webhook, dispatch,
@@ -96,8 +97,8 @@ impl Sinks {
     async fn prepare(&mut self, declared: &config::Sink, setup: &mut Setup<'_>) -> Result<DispatcherSetup, SinkError> {
         let name = declared.name.value.clone();
         let entity = EntityKey::new(SINK_KIND, &name);
-        let stored = setup.shards.read(&entity).await.map(|snapshot| snapshot.state.system).unwrap_or_default();
-        let is_new = stored == SystemState::None;
+        let stored = setup.shards.read(&entity).await.and_then(|snapshot| snapshot.state.system).map(|system| *system);
+        let is_new = stored.is_none();
         let begin = Begin::new(declared, stored, setup.journal);
         let (outlet, done) = outlet(declared, begin, setup).await?;
         if is_new {
@@ -191,7 +192,8 @@ async fn count_dead_letters(setup: &Setup<'_>) {
         keys.truncate(KEYS_AT_ONCE);
         for key in &keys {
             let read = setup.shards.read(&EntityKey::new(DEAD_LETTER_KIND, key)).await;
-            if let Some(SystemState::DeadLetter(letter)) = read.map(|snapshot| snapshot.state.system) {
+            let system = read.and_then(|snapshot| snapshot.state.system);
+            if let Some(SystemState::DeadLetter(letter)) = system.as_deref() {
                 setup.metrics.dead_letters.with_label_values(&[&*letter.reason]).inc();
             }
         }
@@ -210,12 +212,12 @@ enum Begin {
 
 impl Begin {
     /// A sink that has become one of another kind goes on where it was, and may deliver a little again.
-    fn new(declared: &config::Sink, stored: SystemState, journal: &JournalReader) -> Self {
+    fn new(declared: &config::Sink, stored: Option<SystemState>, journal: &JournalReader) -> Self {
         let window = match stored {
-            SystemState::Progress(progress) if is_in_order(&declared.kind) => return Begin::InOrder(*progress),
-            SystemState::Progress(progress) => SinkWindow::through(progress.delivered),
-            SystemState::Window(window) => *window,
-            SystemState::None | SystemState::DeadLetter(_) => SinkWindow::through(match declared.from {
+            Some(SystemState::Progress(progress)) if is_in_order(&declared.kind) => return Begin::InOrder(progress),
+            Some(SystemState::Progress(progress)) => SinkWindow::through(progress.delivered),
+            Some(SystemState::Window(window)) => window,
+            None | Some(SystemState::DeadLetter(_)) => SinkWindow::through(match declared.from {
                 config::From::New => journal.last_lsn(),
                 config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),
             }),
@@ -224,7 +226,7 @@ impl Begin {
             return Begin::Window(window);
         }
         let offset = match &declared.kind {
-            SinkKind::File { path } => std::fs::metadata(path).map_or(0, |found| found.len()),
+            SinkKind::File { path } => RealDisk.length(path).unwrap_or(0),
             _ => 0,
         };
         Begin::InOrder(SinkProgress { delivered: window.delivered(), offset })

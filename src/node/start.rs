@@ -17,7 +17,8 @@ use super::fatal::{self, Fatal};
 use super::guard::Guard;
 use super::open_files;
 use super::prepare::Prepared;
-use super::recovery::{self, Opened, Recovered, RecoveryError};
+use super::recovery::{self, Opened, RecoveryError};
+use super::replay::{Recovered, replay};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
 use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
@@ -127,7 +128,7 @@ impl Starting<'_> {
             saved_bytes: Arc::default(),
         };
         let writing = self.writing(&shared, opened.journal, committed)?;
-        let (slice_sender, slice_receiver) = slices();
+        let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
         let (shards, arbiters) = self.shards(&shared, &writing.writer, &slice_sender, recovered.entities);
         let _ = writing.shards.set(shards.clone());
         let admission = self.admission(&shared, &shards);
@@ -199,7 +200,7 @@ impl Starting<'_> {
         let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
         let recovery = actix_rt::task::spawn_blocking(move || {
             let opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
-            let recovered = recovery::replay(&opened, &types)?;
+            let recovered = replay(&opened, &types)?;
             Ok::<_, RecoveryError>((opened, recovered))
         });
         let recovered = recovery.await;
@@ -366,6 +367,7 @@ impl Starting<'_> {
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
             state,
+            fatal: shared.fatal.clone(),
             render_decisions: Arc::new(move |_, record| {
                 let render = |decision| {
                     let mut out = Vec::new();

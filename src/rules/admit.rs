@@ -15,10 +15,11 @@ use crate::config::glob_matches;
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
 use crate::model::json;
+use crate::model::packed::Packed;
 use crate::model::record::{EventInput, Merge, MergeValue, Take};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::Timestamp;
-use crate::model::value::{Packed, Value};
+use crate::model::value::Value;
 
 /// So many event types are remembered with their takers; more are worked out anew each time.
 const ROUTES_MAX: usize = 10_000;

@@ -167,6 +167,24 @@ impl Bindings for EntityBindings<'_> {
         }
     }
 
+    fn is_there(&self, root: &Root) -> Option<bool> {
+        let Root::Member(at) = root else { return None };
+        let rules = self.rules.fields.get(*at)?;
+        Some(match self.field(*at) {
+            Some(field) => rules.by.is_some() || field.is_present(),
+            None => rules.by.is_some() || !matches!(rules.take, Take::First | Take::Latest | Take::Min | Take::Max),
+        })
+    }
+
+    fn select(&self, root: &Root, path: &[&str]) -> Option<Value> {
+        match root {
+            Root::Member(at) if *at < self.rules.fields.len() && self.members[*at].get().is_none() => {
+                self.field(*at)?.packed()?.select(path)
+            }
+            _ => None,
+        }
+    }
+
     fn missing(&self) -> Option<&RefCell<BTreeSet<String>>> {
         self.missing.as_ref()
     }

@@ -10,11 +10,12 @@ use crate::config::{Duplicates, Policy};
 use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::{EntityKey, PayloadHash, Revision};
+use crate::model::packed::Packed;
 use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record};
 use crate::model::state::{FieldState, LedgerEntry, State};
 use crate::model::system::SystemState;
 use crate::model::time::Timestamp;
-use crate::model::value::{Map, Packed, Value};
+use crate::model::value::{Map, Value};
 
 /// What came of an event.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ fn lapsed(rules: &EntityRules, state: &State, now: Timestamp) -> Option<Timestam
 
 /// Decides an input of the system's own entities. `None` for a dead letter that is recorded already.
 pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Option<Record> {
-    if matches!((&input, &state.system), (Input::DeadLetter(_), SystemState::DeadLetter(_))) {
+    if matches!((&input, state.system.as_deref()), (Input::DeadLetter(_), Some(SystemState::DeadLetter(_)))) {
         return None;
     }
     Some(Record {

@@ -8,7 +8,6 @@ use crate::model::ids::IdentityHash;
 use crate::model::record::{DecisionRevision, Input, Record};
 use crate::model::state::{LedgerEntry, State};
 use crate::model::system::SystemState;
-use crate::model::value::Value;
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -30,14 +29,16 @@ pub fn evolve(state: &mut State, record: &Record) {
             for merge in &record.merges {
                 let slot = usize::from(merge.slot);
                 if state.fields.len() <= slot {
+                    // No more than is needed: there are as many states as there are live entities.
+                    state.fields.reserve_exact(slot + 1 - state.fields.len());
                     state.fields.resize_with(slot + 1, || None);
                 }
                 merge::apply(&mut state.fields[slot], merge::resolve(merge, input));
             }
         }
-        Input::Progress(progress) => state.system = SystemState::Progress(Box::new(progress.clone())),
-        Input::Window(window) => state.system = SystemState::Window(Box::new(window.clone())),
-        Input::DeadLetter(letter) => state.system = SystemState::DeadLetter(letter.clone()),
+        Input::Progress(progress) => state.system = Some(Box::new(SystemState::Progress(progress.clone()))),
+        Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
+        Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
     }
     for decision in &record.decisions {
         note(state, decision);
@@ -56,9 +57,11 @@ fn note(state: &mut State, decision: &DecisionRevision) {
         version,
     };
     let same = |known: &&mut LedgerEntry| known.name == entry.name && known.element == entry.element;
-    match state.ledger.iter_mut().find(same) {
-        Some(known) => *known = entry,
-        None => state.ledger.push(entry),
+    if let Some(known) = state.ledger.iter_mut().find(same) {
+        *known = entry;
+    } else {
+        state.ledger.reserve_exact(1);
+        state.ledger.push(entry);
     }
 }
 
@@ -69,8 +72,5 @@ fn correlation(event: &PackedEvent) -> Box<str> {
 
 /// The event's `correlationid`, if it has one.
 pub(super) fn given_correlation(event: &PackedEvent) -> Option<Box<str>> {
-    match event.extensions.as_ref()?.unpack() {
-        Value::Map(extensions) => extensions.get("correlationid")?.as_str().map(Box::from),
-        _ => None,
-    }
+    event.extensions.as_ref()?.select(&["correlationid"])?.as_str().map(Box::from)
 }

@@ -1,10 +1,11 @@
 //! The merge operators. Each is a join: whatever the order and the repetition of the same merges, the outcome is the same.
 
 use crate::model::number::Decimal;
+use crate::model::packed::Packed;
 use crate::model::record::{EventInput, Merge, MergeValue, Take};
 use crate::model::sort_key::{SortKey, sort_key, stamp, time_stamp};
 use crate::model::state::FieldState;
-use crate::model::value::{Packed, Value};
+use crate::model::value::Value;
 
 /// Summands need at most so many digits before and after the point; so a sum of any number of them always fits.
 pub const SUM_DIGITS_MAX: i64 = 400;

@@ -1,12 +1,11 @@
 //! What can go wrong with the store. Nothing here is worth a second try within the process: I/O errors are final, and
 //! a refused write is a bug of the caller.
 
-use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::vital;
 
 /// Why the store could not be opened, read or written. The messages say what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -20,20 +19,20 @@ pub enum StoreError {
 
     /// A newer version of the program wrote this. Nothing was changed.
     #[error(
-        "the store's {what} has format {found}, this version reads up to {expected}; run the newer turnstile that \
+        "the store's {what} (in state.redb) has format {found}, this version reads up to {expected}; run the newer turnstile that \
          wrote it, or restore a backup made by this version"
     )]
     NewerFormat { what: &'static str, found: u64, expected: u64 },
 
     /// Bytes that are not what was written: a checksum, a layout or an invariant between rows does not hold.
     #[error(
-        "the store is damaged: {what} (table `{table}`, key `{key}`); check the disk, then restore a backup; nothing \
-         was guessed or repaired"
+        "the store (state.redb) is damaged: {what} (table `{table}`, key `{key}`); check the disk, then restore a backup \
+         of the whole data folder; nothing was guessed or repaired"
     )]
     Corrupt { what: String, table: &'static str, key: String },
 
     /// The disk or the file system failed. Final: only a restart recovers.
-    #[error("cannot {action} the store; see to the disk (space, permissions, cables), then restart")]
+    #[error("cannot {action} the store (state.redb); see to the disk (space, permissions, cables), then restart")]
     Io { action: &'static str, source: io::Error },
 
     /// An earlier failure made the open file unusable. Final: only a restart recovers.
@@ -85,19 +84,12 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Runs what calls redb. redb trusts its pages, so damaged ones can make it panic where it should return an error; to
-/// the caller that is damage like any other, and not a bug in whatever was being handled.
+/// Runs what calls redb. Pages are verified before redb sees them; should it panic all the same, that is damage like any
+/// other, and not a bug in whatever was being handled.
 pub(super) fn guarded<T>(operation: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     // Nothing half-changed is seen again: the store is final after an error, and its file holds whole commits.
-    catch_unwind(AssertUnwindSafe(operation)).unwrap_or_else(|panic| {
-        let what = format!("redb cannot make sense of a page: {}", panic_text(panic.as_ref()));
-        Err(StoreError::corrupt_file(what))
-    })
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked")
+    vital::guarded(operation)
+        .unwrap_or_else(|panic| Err(StoreError::corrupt_file(format!("redb cannot make sense of a page: {panic}"))))
 }
 
 impl From<redb::Error> for StoreError {

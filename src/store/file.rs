@@ -5,9 +5,8 @@
 //! last commit lacked one of them would have to be read from end to end after a crash.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
@@ -17,7 +16,9 @@ use uuid::Uuid;
 use super::error::{StoreError, guarded};
 use super::row;
 use super::tables::{self, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
+use crate::disk::{Place, Storage};
 use crate::model::ids::Lsn;
+use crate::pages::{self, Pages, PagesError};
 
 const FILE_NAME: &str = "state.redb";
 const UNFINISHED_NAME: &str = "state.redb.tmp";
@@ -47,7 +48,7 @@ pub struct Store {
 struct Inner {
     database: Database,
     uuid: Uuid,
-    path: PathBuf,
+    file: Place,
 }
 
 impl Store {
@@ -55,19 +56,26 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has it, `NewerFormat`, `Corrupt`, `Io`.
-    pub fn open(dir: &Path, options: StoreOptions) -> Result<Store, StoreError> {
-        let path = dir.join(FILE_NAME);
-        if !path.try_exists().map_err(|source| StoreError::Io { action: "look for", source })? {
-            create(dir, options)?;
+    pub fn open(dir: impl Into<Place>, options: StoreOptions) -> Result<Store, StoreError> {
+        let dir = dir.into();
+        if !Self::exists(&dir)? {
+            create(&dir, options)?;
         }
         // At each opening: whoever made the file may have died between renaming it and this.
-        let synced = File::open(dir).and_then(|directory| directory.sync_all());
+        let synced = dir.disk.sync_dir(&dir.path);
         synced.map_err(|source| StoreError::Io { action: "sync the directory of", source })?;
+        let file = dir.join(FILE_NAME);
         guarded(|| {
-            let database = builder(options).open(&path).map_err(|error| opening(error, &path))?;
+            let storage = file.disk.open(&file.path).map_err(|error| in_file(error.into()))?;
+            let database = database(Pages::open(storage).map_err(in_file)?, options, &file.path)?;
             let uuid = check_marks(&database.begin_read()?)?;
-            Ok(Store { inner: Arc::new(Inner { database, uuid, path }) })
+            Ok(Store { inner: Arc::new(Inner { database, uuid, file }) })
         })
+    }
+
+    /// Whether there is a store in the directory `dir`.
+    pub fn exists(dir: &Place) -> Result<bool, StoreError> {
+        dir.join(FILE_NAME).exists().map_err(|source| StoreError::Io { action: "look for", source })
     }
 
     /// The identity that this store shares with its journal.
@@ -105,7 +113,7 @@ impl Store {
 
     /// Size of the file in bytes, 0 if it cannot be told.
     pub fn file_bytes(&self) -> u64 {
-        std::fs::metadata(&self.inner.path).map_or(0, |metadata| metadata.len())
+        self.inner.file.disk.length(&self.inner.file.path).unwrap_or(0)
     }
 
     /// Runs `look` on a snapshot of what is committed. Pages that it sees are not reused meanwhile, so keep it short.
@@ -147,35 +155,43 @@ fn check_marks(reading: &ReadTransaction) -> Result<Uuid, StoreError> {
     Ok(Uuid::from_bytes(tables::read_mark(reading, UUID)?))
 }
 
-fn builder(options: StoreOptions) -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(options.cache_bytes);
-    builder
+fn database(pages: Pages<Storage>, options: StoreOptions, path: &Path) -> Result<Database, StoreError> {
+    let opened = Database::builder().set_cache_size(options.cache_bytes).create_with_backend(pages);
+    opened.map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_path_buf() },
+        other => other.into(),
+    })
+}
+
+fn in_file(error: PagesError) -> StoreError {
+    match error {
+        PagesError::Newer { found } => {
+            StoreError::NewerFormat { what: "file", found: found.into(), expected: pages::FORMAT.into() }
+        }
+        PagesError::Damaged(what) => StoreError::corrupt_file(what),
+        PagesError::Io(source) => StoreError::Io { action: "open", source },
+    }
 }
 
 /// Makes the store, unless another process was faster. The lock on the directory keeps two that start at once from
 /// replacing each other's file; only one of them then gets the lock on the file itself.
-fn create(dir: &Path, options: StoreOptions) -> Result<(), StoreError> {
+fn create(dir: &Place, options: StoreOptions) -> Result<(), StoreError> {
     let io = |source| StoreError::Io { action: "create", source };
-    let path = dir.join(FILE_NAME);
-    let directory = File::open(dir).map_err(io)?;
-    match directory.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path }),
-        Err(TryLockError::Error(source)) => return Err(io(source)),
-    }
-    if path.try_exists().map_err(io)? {
+    let Place { disk, path } = dir.join(FILE_NAME);
+    let Some(_lock) = disk.lock(&dir.path).map_err(io)? else { return Err(StoreError::Locked { path }) };
+    if disk.exists(&path).map_err(io)? {
         return Ok(());
     }
-    let unfinished = dir.join(UNFINISHED_NAME);
-    match std::fs::remove_file(&unfinished) {
+    let unfinished = dir.path.join(UNFINISHED_NAME);
+    match disk.remove(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
-    let database = builder(options).create(&unfinished).map_err(|error| opening(error, &path))?;
+    let storage = disk.create(&unfinished).map_err(io)?;
+    let database = database(Pages::create(storage).map_err(in_file)?, options, &path)?;
     update(&database, write_first)?;
     drop(database);
-    std::fs::rename(&unfinished, &path).map_err(io)
+    disk.rename(&unfinished, &path).map_err(io)
 }
 
 /// The tables and marks of an empty store.
@@ -186,11 +202,4 @@ fn write_first(transaction: &WriteTransaction) -> Result<(), StoreError> {
     tables::put_mark(&mut meta, UUID, Uuid::new_v4().as_bytes())?;
     tables::put_mark(&mut meta, WATERMARK, &Lsn::ZERO)?;
     tables::put_mark(&mut meta, HIGHEST_LSN, &Lsn::ZERO)
-}
-
-fn opening(error: redb::DatabaseError, path: &Path) -> StoreError {
-    match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_path_buf() },
-        other => other.into(),
-    }
 }

@@ -155,6 +155,7 @@ impl Node {
             limits,
             committed: committed_told,
             state: state_told,
+            fatal: Arc::new(|error| panic!("{error}")),
             render_decisions: Arc::new(|lsn, record| {
                 let names = record.decisions.iter().map(|decision| &decision.name);
                 names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
@@ -176,7 +177,9 @@ impl Node {
 
     /// Stores every entity.
     pub async fn checkpoint(&self) {
-        assert!(self.api.shards.begin_copying(0).await.unwrap() > 0);
+        let changed = self.api.shards.take_changed(0).await.unwrap();
+        assert!(!changed.is_empty());
+        self.api.shards.begin_copying(0, changed);
         let mut writer = CheckpointWriter::new(self.api.store.clone());
         loop {
             self.api.shards.copy_slice(0, usize::MAX);
@@ -188,7 +191,7 @@ impl Node {
             };
             let rows = slice.writes.iter().map(row).collect();
             writer.write(slice.writes, slice.committed).unwrap();
-            self.api.shards.stored(0, rows);
+            self.api.shards.stored(rows);
             if slice.is_last {
                 return;
             }

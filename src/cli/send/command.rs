@@ -63,7 +63,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     nanos.map(Duration::from_nanos).ok_or_else(|| "expected a time such as 500ms, 30s or 1m30s".to_owned())
 }
 
-fn parse_address(text: &str) -> Result<String, String> {
+/// A `HOST:PORT`.
+pub fn parse_address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
         _ => Err("expected HOST:PORT".to_owned()),

@@ -15,4 +15,5 @@ mod spread;
 mod tests;
 mod transmit;
 
-pub use command::{SendArgs, parse_duration, send};
+pub use answer::{Answer, parse};
+pub use command::{SendArgs, parse_address, parse_duration, send};

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use super::cloud_event::CloudEvent;
 use super::routing::Delivery;
 use crate::model::ids::{EntityKey, Lsn, Revision, Version};
+use crate::model::packed::Packed;
 use crate::model::record::{DecisionRevision, DecisionState, Input, Record};
 use crate::model::system::SinkProgress;
 use crate::model::time::Timestamp;
-use crate::model::value::{Packed, Value};
+use crate::model::value::Value;
 
 /// The decision at `place` of the record at `lsn`, which is about `key`.
 fn delivery(lsn: u64, place: u32, key: &str) -> Delivery {

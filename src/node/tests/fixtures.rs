@@ -90,7 +90,7 @@ fn compiled(text: &str) -> (config::Config, Vec<rules::EntityRules>) {
 }
 
 /// Tuning as it is without any setting.
-pub(super) fn tuning() -> Tuning {
+pub(in crate::node) fn tuning() -> Tuning {
     compiled(RULES).0.tuning
 }
 

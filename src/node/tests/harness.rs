@@ -16,12 +16,14 @@ use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Record;
-use crate::model::settle::{Acknowledge, EventOutcome, Ticket};
-use crate::node::checkpointer::{Checkpointer, Gathered, slices};
+use crate::model::settle::{Acknowledge, EventOutcome, Outcomes, Ticket};
+use crate::node::checkpoint::Checkpoint;
+use crate::node::checkpointer::{Checkpointer, slices};
 use crate::node::commits::Commits;
 use crate::node::recovery::{self, RecoveryError};
+use crate::node::replay::replay;
 use crate::rules::Ruleset;
-use crate::store::{CheckpointWriter, Store};
+use crate::store::Store;
 
 /// Far more than anything here takes; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -34,8 +36,12 @@ pub(super) struct Told {
 }
 
 impl Acknowledge for Told {
-    fn settled(&self, line: u64, outcome: EventOutcome) {
-        self.outcomes.lock().unwrap().entry(line).or_default().push(outcome);
+    fn settled(&self, outcomes: Outcomes) {
+        let mut told = self.outcomes.lock().unwrap();
+        for (line, outcome) in outcomes {
+            told.entry(line).or_default().push(outcome);
+        }
+        drop(told);
         self.more.notify_all();
     }
 }
@@ -71,11 +77,12 @@ pub(super) struct Wiring {
     pub live_max: usize,
     pub idle: Duration,
     pub entity_bytes_max: usize,
+    pub rules: &'static str,
 }
 
 impl Default for Wiring {
     fn default() -> Self {
-        Wiring { shards: 1, live_max: 1000, idle: Duration::from_hours(1), entity_bytes_max: 1 << 24 }
+        Wiring { shards: 1, live_max: 1000, idle: Duration::from_hours(1), entity_bytes_max: 1 << 24, rules: RULES }
     }
 }
 
@@ -104,7 +111,7 @@ impl Harness {
     }
 
     pub fn try_start(folder: &Folder, wiring: Wiring) -> Result<Harness, RecoveryError> {
-        let ruleset = ruleset(RULES);
+        let ruleset = ruleset(wiring.rules);
         let metrics = Arc::new(Metrics::new());
         let types: HashMap<_, _> = ruleset
             .types()
@@ -112,10 +119,10 @@ impl Harness {
             .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["last"], &["Large", "Seen"])))
             .collect();
         let opened = recovery::open(folder.path(), &tuning(), &ruleset)?;
-        let recovered = recovery::replay(&opened, &types)?;
+        let recovered = replay(&opened, &types)?;
         let (store, journal) = (opened.store, opened.journal.reader());
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
-        let (slice_sender, slice_receiver) = slices();
+        let (slice_sender, slice_receiver) = slices(wiring.shards);
         let found: Arc<OnceLock<Shards>> = Arc::default();
         let commits =
             Commits { shards: found.clone(), committed, journaled_bytes: Arc::default(), metrics: metrics.clone() };
@@ -287,7 +294,7 @@ impl Harness {
     /// Stores a part of what changed, as a checkpoint does that a crash interrupts.
     pub fn checkpoint_partly(&self, entities: usize) {
         for shard in 0..self.shards.count() as u16 {
-            self.shards.begin_copying(shard).blocking_recv().unwrap();
+            self.begin_copying(shard);
             self.shards.copy_slice(shard, entities);
             self.store_slice();
         }
@@ -295,16 +302,22 @@ impl Harness {
 
     /// Asks the first shard for copies of all that changed.
     pub fn begin_slice(&self) {
-        self.shards.begin_copying(0).blocking_recv().unwrap();
+        self.begin_copying(0);
         self.shards.copy_slice(0, usize::MAX);
+    }
+
+    fn begin_copying(&self, shard: u16) {
+        let changed = self.shards.take_changed(shard).blocking_recv().unwrap();
+        self.shards.begin_copying(shard, changed);
     }
 
     /// Stores the copies that were asked for.
     pub fn store_slice(&self) {
         let slice = self.checkpointer().slices.recv_timeout(PATIENCE).unwrap();
-        let (shard, mut gathered) = (slice.shard, Gathered::default());
-        gathered.add(slice);
-        self.checkpointer().write(&mut CheckpointWriter::new(self.store.clone()), shard, gathered).unwrap();
+        let mut checkpoint = Checkpoint::begin(self.store.clone(), Lsn::ZERO);
+        let mut stored = checkpoint.take(slice).unwrap();
+        stored.extend(checkpoint.store().unwrap());
+        self.shards.stored(stored);
     }
 
     /// Every record of the journal.

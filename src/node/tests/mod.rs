@@ -3,9 +3,10 @@
 
 mod answers;
 mod checkpoints;
-mod fixtures;
+pub(super) mod fixtures;
 mod harness;
 mod passivation;
+mod power;
 mod refusals;
 mod sharding;
 

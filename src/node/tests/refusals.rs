@@ -8,6 +8,7 @@ use super::fixtures::{RULES, ruleset, tuning};
 use super::{Folder, Harness, Wiring, added};
 use crate::journal::{BlockBuilder, Journal};
 use crate::node::recovery::{self, RecoveryError};
+use crate::node::replay::replay;
 
 /// A folder that was used: eight records, of which the first four are in the store.
 fn used() -> Folder {
@@ -90,8 +91,7 @@ fn records_that_do_not_fit() {
         let mut block = BlockBuilder::with_capacity(record.len());
         block.push(record, false);
         opened.journal.append(&mut [block]).unwrap();
-        let error =
-            recovery::replay(&opened, &std::collections::HashMap::new()).err().expect("it is refused").to_string();
+        let error = replay(&opened, &std::collections::HashMap::new()).err().expect("it is refused").to_string();
         assert!(error.contains(expected), "expected {expected:?}, got {error:?}");
     };
     check(b"\x63", "the record at LSN 9 cannot be read");

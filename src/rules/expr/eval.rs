@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 
+use smallvec::SmallVec;
+
 use super::needs::path;
 use super::node::{Collect, Fold, Node, Presence};
 use super::operators::{self, count, member_name};
@@ -96,6 +98,9 @@ impl<'e> Evaluator<'e> {
             Node::Root(root, label) => self.root(root, label),
             Node::Local(name) => local(name, locals),
             Node::Select(of, member) => {
+                if let Some(value) = self.direct(node) {
+                    return Ok(own(value));
+                }
                 let missing = || Fault::Missing(path(node));
                 let selected = select(self.node(of, locals)?, member)?.ok_or_else(missing);
                 self.note_if_missing(&selected, node);
@@ -110,6 +115,7 @@ impl<'e> Evaluator<'e> {
                 }
                 selected
             }
+            Node::Has(of) if let Some(is_there) = self.is_there(of) => Ok(own(Value::Bool(is_there))),
             Node::Has(of) => match self.node(of, locals) {
                 Ok(Item::Optional(value)) => Ok(own(Value::Bool(value.is_some()))),
                 Ok(Item::Value(value)) => Ok(own(Value::Bool(!matches!(*value, Value::Null) || !is_select(of)))),
@@ -158,6 +164,30 @@ impl<'e> Evaluator<'e> {
                 call.apply(&arguments).map(own)
             }
         }
+    }
+
+    /// Whether a root is there, if the bindings tell; not while everything that is missing is to be noted.
+    fn is_there(&self, node: &Node) -> Option<bool> {
+        match node {
+            Node::Root(root, _) if self.bindings.missing().is_none() => self.bindings.is_there(root),
+            _ => None,
+        }
+    }
+
+    /// A plain path's value, if the bindings have it at hand; all else, and what is not there, goes the long way.
+    fn direct(&self, node: &Node) -> Option<Value> {
+        if self.bindings.missing().is_some() {
+            return None;
+        }
+        let mut path = SmallVec::<[&str; 4]>::new();
+        let mut node = node;
+        while let Node::Select(of, member) = node {
+            path.push(member);
+            node = of;
+        }
+        let Node::Root(root, _) = node else { return None };
+        path.reverse();
+        self.bindings.select(root, &path)
     }
 
     fn arguments<'l>(&self, nodes: &'l [Node], locals: Option<&'l Locals<'l>>) -> Result<Vec<Cow<'l, Value>>, Fault>

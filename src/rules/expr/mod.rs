@@ -72,6 +72,17 @@ pub trait Bindings {
     /// [`Fault::Missing`] where there is none, [`Fault::Wrong`] where a derived value is wrong.
     fn read(&self, root: &Root) -> Result<Cow<'_, Value>, Fault>;
 
+    /// Whether a root has a value, where that can be told without making it.
+    fn is_there(&self, _: &Root) -> Option<bool> {
+        None
+    }
+
+    /// What stands at the end of a path of members below a root, where it can be had without making all of the root's
+    /// value.
+    fn select(&self, _: &Root, _: &[&str]) -> Option<Value> {
+        None
+    }
+
     /// Whether everything an expression touches is wanted, also what could not change the outcome, and told which member
     /// it found missing.
     fn missing(&self) -> Option<&std::cell::RefCell<std::collections::BTreeSet<String>>> {

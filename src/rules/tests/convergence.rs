@@ -10,9 +10,10 @@ use super::{Came, Machine, oracle, ruleset, second};
 use crate::model::codec;
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, IdentityHash};
+use crate::model::packed::Packed;
 use crate::model::record::DecisionState;
 use crate::model::state::State;
-use crate::model::value::{Map, Packed, Value};
+use crate::model::value::{Map, Value};
 use crate::rules::{completeness, evolve};
 
 /// Events in the order they come, some of them again; the clock stands still now and then, and even goes back.

@@ -7,7 +7,8 @@ use super::generate::{By, Condition, FieldSpec, Order, RulesSpec, Source};
 use crate::model::event::Event;
 use crate::model::json;
 use crate::model::number::Decimal;
-use crate::model::value::{Map, Packed, Value};
+use crate::model::packed::Packed;
+use crate::model::value::{Map, Value};
 
 /// One merge as the oracle sees it.
 struct Item {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::disk::{Disk, RealDisk};
+use crate::pages::Pages;
 use crate::store::tables::{self, META};
 use crate::store::{StoreError, TypeMark};
 
@@ -70,7 +72,7 @@ fn a_crash_needs_no_repair() {
     let seen = Arc::clone(&repaired);
     let mut builder = redb::Database::builder();
     builder.set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
-    drop(builder.open(&copy).unwrap());
+    drop(builder.create_with_backend(Pages::open(RealDisk.open(&copy).unwrap()).unwrap()).unwrap());
     assert!(!repaired.load(Ordering::Relaxed), "quick repair reads no pages");
 
     std::fs::copy(dir.path().join("state.redb"), &copy).unwrap();
@@ -104,9 +106,18 @@ fn a_newer_file_is_refused() {
 fn other_files_are_corrupt() {
     let foreign = tempfile::tempdir().unwrap();
     let path = foreign.path().join("state.redb");
-    redb::Database::create(&path).unwrap();
+    drop(
+        redb::Database::builder().create_with_backend(Pages::create(RealDisk.create(&path).unwrap()).unwrap()).unwrap(),
+    );
     let without_tables = std::fs::read(&path).unwrap();
-    for (what, bytes) in [("empty", Vec::new()), ("text", b"not a store".repeat(1000)), ("redb", without_tables)] {
+    redb::Database::create(foreign.path().join("bare")).unwrap();
+    let bare = std::fs::read(foreign.path().join("bare")).unwrap();
+    for (what, bytes) in [
+        ("empty", Vec::new()),
+        ("text", b"not a store".repeat(1000)),
+        ("without tables", without_tables),
+        ("bare redb", bare),
+    ] {
         std::fs::write(&path, bytes).unwrap();
         let error = Store::open(foreign.path(), OPTIONS).err().expect(what);
         assert!(matches!(error, StoreError::Corrupt { .. }), "{what}: {error:?}");

@@ -1,0 +1,6 @@
+//! A configuration file.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    turnstile::fuzzing::configuration(bytes);
+});
