@@ -100,7 +100,11 @@ fn what_is_changed_below_is_sound() {
     assert_eq!((fuzzing::frames(EVENT), fuzzing::frames(BODY)), (2, 1));
     assert_eq!(fuzzing::block(&block(&[b"a".to_vec(), b"".to_vec()])), 1);
     assert_eq!(fuzzing::state(&entity()), 1);
-    assert_eq!((fuzzing::configuration(RULES.as_bytes()), fuzzing::configuration(TIMESHEETS.as_bytes())), (1, 1));
+    for rules in [RULES, TIMESHEETS] {
+        // Their tests name a file of events, and what reads files is left out.
+        let rules = rules.split("[[test]]").next().unwrap_or_default();
+        assert_eq!(fuzzing::configuration(rules.as_bytes()), 1);
+    }
 }
 
 proptest! {

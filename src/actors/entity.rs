@@ -10,7 +10,7 @@ use super::outbox::{Handled, Pending};
 use crate::journal::RECORD_BYTES_MAX;
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, PayloadHash, Version};
-use crate::model::record::{Input, Record, SinkProgress};
+use crate::model::record::{Input, Record};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::Ticket;
 use crate::model::state::State;
@@ -26,9 +26,9 @@ pub enum Work {
         ticket: Ticket,
     },
     /// For the system's own entities; `done` hears when it is durable.
-    Progress {
+    System {
         entity: EntityKey,
-        progress: SinkProgress,
+        input: Input,
         done: oneshot::Sender<Lsn>,
     },
 }
@@ -38,7 +38,7 @@ impl Work {
     pub fn entity(&self) -> &EntityKey {
         match self {
             Work::Event { taken, .. } => &taken.entity,
-            Work::Progress { entity, .. } => entity,
+            Work::System { entity, .. } => entity,
         }
     }
 }
@@ -138,12 +138,26 @@ impl Entity {
                 let why = format!("entity type `{}` has no rules", taken.entity.kind());
                 self.refused(ticket, Refusal::new(Code::Internal, why))
             }
-            (Work::Progress { entity, progress, done }, _) => {
-                let record = rules::decide_progress(entity, &self.state, progress, now);
-                let bytes = record.encode();
-                self.evolve(&record, bytes, Pending::Progress(done))
-            }
+            (Work::System { entity, input, done }, _) => self.system(entity, input, done, around, now),
         }
+    }
+
+    fn system(
+        &mut self,
+        entity: EntityKey,
+        input: Input,
+        done: oneshot::Sender<Lsn>,
+        around: &Surroundings,
+        now: Timestamp,
+    ) -> Handled {
+        let Some(record) = rules::decide_system(entity, &self.state, input, now) else {
+            return self.unrecorded(Pending::Noted(done));
+        };
+        if let Input::DeadLetter(letter) = &record.input {
+            around.metrics.dead_letters.with_label_values(&[&*letter.reason]).inc();
+        }
+        let bytes = record.encode();
+        self.evolve(&record, bytes, Pending::Noted(done))
     }
 
     fn event(

@@ -32,7 +32,7 @@ pub enum Pending {
     Counted(Ticket),
     Duplicate(Ticket),
     Refused(Ticket, Box<Refusal>),
-    Progress(oneshot::Sender<Lsn>),
+    Noted(oneshot::Sender<Lsn>),
     Snapshot(oneshot::Sender<Option<Snapshot>>, Box<State>),
 }
 
@@ -44,7 +44,7 @@ impl Pending {
             Pending::Duplicate(ticket) => ticket.settle(TakerOutcome::Duplicate(book.last), settled),
             Pending::Refused(ticket, refusal) => ticket.settle(TakerOutcome::Refused(*refusal), settled),
             // Whoever asked may have gone; then nobody needs the answer.
-            Pending::Progress(done) => drop(done.send(book.last)),
+            Pending::Noted(done) => drop(done.send(book.last)),
             Pending::Snapshot(reply, state) => {
                 // An entity all of whose inputs were refused has an actor, but nothing is known of it.
                 let known = state.version > Version(0);

@@ -11,7 +11,7 @@ use super::kept::Snapshot;
 use super::mailbox::post;
 use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
-use crate::model::record::SinkProgress;
+use crate::model::record::Input;
 
 /// The supervisors, by shard.
 #[derive(Clone)]
@@ -73,10 +73,10 @@ impl Shards {
         keys
     }
 
-    /// Journals how far a sink has delivered; answers where, once that is durable.
-    pub fn note_progress(&self, entity: EntityKey, progress: SinkProgress) -> oneshot::Receiver<Lsn> {
+    /// Journals an input of one of the system's own entities; answers where, once that is durable.
+    pub fn note(&self, entity: EntityKey, input: Input) -> oneshot::Receiver<Lsn> {
         let (done, durable) = oneshot::channel();
-        self.deliver([Work::Progress { entity, progress, done }]);
+        self.deliver([Work::System { entity, input, done }]);
         durable
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::guard::guard;
 use super::problem::{method_not_allowed, not_found};
-use super::{decisions, entities, entity, events, status};
+use super::{dead_letters, decisions, entities, entity, events, status};
 use crate::actors::Shards;
 use crate::config::{Limits, Secret};
 use crate::ingress::{Admission, Decoder, SourceMetrics};
@@ -90,6 +90,8 @@ pub fn configure(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
             .service(readable("/v1/entities/{type}/{key}", entity::show))
             .service(readable("/v1/entities/{type}/{key}/events/{id}", entity::event_status))
             .service(readable("/v1/decisions", decisions::since))
+            .service(readable("/v1/dead-letters", dead_letters::page))
+            .service(readable("/v1/dead-letters/{id}", dead_letters::show))
             .service(readable("/v1/status", status::node))
             .service(readable("/healthz", status::healthz))
             .service(readable("/readyz", status::readyz))

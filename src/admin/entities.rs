@@ -21,7 +21,7 @@ const SCANNED_MAX: usize = 10_000;
 /// So many keys are looked up at a time.
 const KEYS_AT_ONCE: usize = 500;
 /// So many entities are asked at a time.
-const READS_AT_ONCE: usize = 32;
+pub(super) const READS_AT_ONCE: usize = 32;
 
 /// Each type with how many entities it has, and how many of them are in memory.
 pub(super) fn types(api: web::Data<Api>) -> Ready<HttpResponse> {
@@ -130,7 +130,7 @@ async fn collect(
     let (mut found, mut scanned) = (0, 0);
     loop {
         let wanted = if filter.is_any() { limit - found + 1 } else { KEYS_AT_ONCE };
-        let keys = keys(api, rules, after.as_deref(), prefix, wanted).await?;
+        let keys = keys(api, &rules.name, after.as_deref(), prefix, wanted).await?;
         let is_end = keys.len() < wanted;
         let read = |key: Arc<str>| async {
             let entity = EntityKey::new(&rules.name, key);
@@ -158,16 +158,16 @@ async fn collect(
 }
 
 /// The next keys in byte order, whether stored or not.
-async fn keys(
+pub(super) async fn keys(
     api: &web::Data<Api>,
-    rules: &Arc<EntityRules>,
+    kind: &Arc<str>,
     after: Option<&str>,
     prefix: &str,
     limit: usize,
 ) -> Result<Vec<Arc<str>>, Problem> {
     // In this order: what is stored in between is found there.
-    let mut keys = api.shards.unsaved(&rules.name, after, prefix, limit).await;
-    let (store, kind) = (api.store.clone(), rules.name.clone());
+    let mut keys = api.shards.unsaved(kind, after, prefix, limit).await;
+    let (store, kind) = (api.store.clone(), kind.clone());
     let (after, prefix) = (after.map(str::to_owned), prefix.to_owned());
     let stored = web::block(move || store.keys(&kind, after.as_deref(), &prefix, limit)).await;
     keys.extend(

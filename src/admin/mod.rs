@@ -10,6 +10,7 @@
 #![allow(clippy::needless_pass_by_value)] // handlers are given what they extract
 
 mod api;
+mod dead_letters;
 mod decisions;
 mod entities;
 mod entity;

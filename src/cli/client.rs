@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
 use super::failure::{Exit, Failure};
+use crate::egress::plain_client_config;
 use crate::model::json;
 use crate::model::value::Value;
 
@@ -83,7 +84,9 @@ impl<'a> Client<'a> {
             .enable_all()
             .build()
             .map_err(|error| Failure::new(Exit::Io, error))?;
+        let tls = plain_client_config().map_err(|error| Failure::new(Exit::Io, error))?;
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
             .connect_timeout(CONNECT_TIMEOUT)
             .build()
             .map_err(|error| Failure::new(Exit::Io, error))?;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, get, ls, run, send, shuffle, status, test};
+use super::{bench, check, completions, dead_letters, get, ls, run, send, shuffle, status, test};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -41,6 +41,8 @@ enum Command {
     Get(get::GetArgs),
     /// List the entities of a type, or the types
     Ls(ls::LsArgs),
+    /// List what could not be delivered, or show one of it
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
     Bench(bench::BenchArgs),
@@ -83,6 +85,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Send(args)) => send::send(args, cli.server.token(), screen),
         Some(Command::Get(args)) => get::get(args, &cli.server, screen),
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
+        Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
@@ -114,6 +117,9 @@ mod tests {
             ("turnstile get order 1 --wait OrderConfirmed,applied --timeout 5s --json", false),
             ("turnstile ls", false),
             ("turnstile ls order --prefix a --incomplete --where true --after b --limit 5", false),
+            ("turnstile dead-letters ls --sink hook --limit 5", false),
+            ("turnstile dead-letters show sink.hook.1.0 --json", false),
+            ("turnstile dead-letters", true),
             ("turnstile status --url http://localhost:1/base/", false),
             ("turnstile --token t status", false),
             (
@@ -137,6 +143,9 @@ mod tests {
             ("turnstile get order 1 --timeout 5s", true),
             ("turnstile ls --prefix a", true),
             ("turnstile ls order --all --limit 5", true),
+            ("turnstile dead-letters ls --sink hook --limit 5", false),
+            ("turnstile dead-letters show sink.hook.1.0 --json", false),
+            ("turnstile dead-letters", true),
             ("turnstile status --url https://localhost", true),
             ("turnstile status --url localhost:7480", true),
             ("turnstile bench --duplicates 1.5", true),

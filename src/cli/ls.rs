@@ -1,20 +1,12 @@
 //! `turnstile ls [TYPE]`: the entities of a type, page by page, or the types.
 
-use std::io::Write;
-
-use jiter::Jiter;
-
-use super::client::{ANSWER_TIMEOUT, Client, ServerArgs, not_understood};
+use super::client::{ANSWER_TIMEOUT, Client, ServerArgs};
 use super::failure::{Exit, Failure};
+use super::page::{Page, Pages};
 use super::screen::Screen;
 use super::table::{Align, Table};
 use super::{get, render};
-use crate::model::json;
 use crate::model::value::{Map, Value};
-
-/// The most entities asked for at once.
-const PAGE_ITEMS_MAX: u64 = 1_000;
-const ITEM_DEPTH_MAX: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 pub struct LsArgs {
@@ -61,7 +53,7 @@ fn types(args: &LsArgs, client: &Client<'_>, screen: &mut Screen<'_>) -> Result<
     let page = Page::parse(&answer.body, "types")?;
     let columns = [("type", Align::Left), ("entities", Align::Right), ("live", Align::Right)];
     let cells = |item: &Map| columns.map(|(name, _)| item.get(name).map(render::count).unwrap_or_default()).to_vec();
-    page.print(args, &mut Table::new(columns), cells, screen)?;
+    page.print(args.json, &mut Table::new(columns), cells, screen)?;
     Ok(Exit::Ok)
 }
 
@@ -74,30 +66,12 @@ fn entities(args: &LsArgs, entity: &str, client: &Client<'_>, screen: &mut Scree
         ("updated", Align::Left),
         ("decisions", Align::Left),
     ]);
-    let mut left = if args.all { u64::MAX } else { args.limit };
-    let mut after = args.after.clone();
-    loop {
-        let limit = left.min(PAGE_ITEMS_MAX);
-        let mut query = vec![("limit", limit.to_string())];
-        query.extend(args.prefix.iter().map(|prefix| ("prefix", prefix.clone())));
-        query.extend(args.condition.iter().map(|condition| ("where", condition.clone())));
-        query.extend(args.incomplete.then(|| ("incomplete", "true".to_owned())));
-        query.extend(after.iter().map(|after| ("after", after.clone())));
-        let answer = client.get(&["entities", entity], &query, ANSWER_TIMEOUT)?;
-        let page = Page::parse(&answer.body, "items")?;
-        page.print(args, &mut table, entity_cells, screen)?;
-        left = left.saturating_sub(page.items.len() as u64);
-        let Some(next) = page.next else { return Ok(Exit::Ok) };
-        if after.as_ref() == Some(&next) {
-            return Err(not_understood("a page leads to itself"));
-        }
-        if left == 0 {
-            screen.flush()?;
-            writeln!(screen.err, "there are more: --after '{}', or --all", render::safe(&next))?;
-            return Ok(Exit::Ok);
-        }
-        after = Some(next);
-    }
+    let mut filters = Vec::new();
+    filters.extend(args.prefix.iter().map(|prefix| ("prefix", prefix.clone())));
+    filters.extend(args.condition.iter().map(|condition| ("where", condition.clone())));
+    filters.extend(args.incomplete.then(|| ("incomplete", "true".to_owned())));
+    let pages = Pages { path: &["entities", entity], filters: &filters, after: args.after.clone(), json: args.json };
+    pages.print(client, (!args.all).then_some(args.limit), &mut table, entity_cells, screen)
 }
 
 fn entity_cells(item: &Map) -> Vec<String> {
@@ -118,67 +92,6 @@ fn entity_cells(item: &Map) -> Vec<String> {
         cell("updated", render::line),
         made.join(", "),
     ]
-}
-
-/// A page of documents, each exactly as the server wrote it.
-struct Page<'a> {
-    items: Vec<&'a [u8]>,
-    next: Option<String>,
-}
-
-impl<'a> Page<'a> {
-    /// Reads `{"<list>":[...],"next":...}`, whatever else stands there.
-    fn parse(body: &'a [u8], list: &str) -> Result<Self, Failure> {
-        Self::read(body, list).map_err(|error| not_understood(&error.description(&Jiter::new(body))))
-    }
-
-    fn read(body: &'a [u8], list: &str) -> Result<Self, jiter::JiterError> {
-        let mut page = Page { items: Vec::new(), next: None };
-        let mut json = Jiter::new(body);
-        let mut member = json.next_object()?.map(str::to_owned);
-        while let Some(name) = member {
-            if name == list {
-                let mut item = json.next_array()?;
-                while let Some(peek) = item {
-                    let start = json.current_index();
-                    json.known_skip(peek)?;
-                    page.items.push(json.slice_to_current(start));
-                    item = json.array_step()?;
-                }
-            } else if name == "next" && json.peek()? != jiter::Peek::Null {
-                page.next = Some(json.next_str()?.to_owned());
-            } else {
-                json.next_skip()?;
-            }
-            member = json.next_key()?.map(str::to_owned);
-        }
-        json.finish()?;
-        Ok(page)
-    }
-
-    fn print(
-        &self,
-        args: &LsArgs,
-        table: &mut Table,
-        cells: impl Fn(&Map) -> Vec<String>,
-        screen: &mut Screen<'_>,
-    ) -> Result<(), Failure> {
-        if args.json {
-            for item in &self.items {
-                screen.out.write_all(item)?;
-                writeln!(screen.out)?;
-            }
-            return Ok(());
-        }
-        let mut rows = Vec::with_capacity(self.items.len());
-        for item in &self.items {
-            match json::parse(item, ITEM_DEPTH_MAX).map_err(|refusal| not_understood(&refusal.message))? {
-                Value::Map(item) => rows.push(cells(&item)),
-                _ => return Err(not_understood("an item is no document")),
-            }
-        }
-        Ok(table.rows(&mut *screen.out, screen.paint, &rows)?)
-    }
 }
 
 #[cfg(test)]

@@ -216,6 +216,7 @@ fn assemble(cx: &mut Context, root: Table) -> Config {
     // What a type with errors would have is not said to be missing.
     let known = (is_whole && !cx.out.has_errors()).then_some(entities.as_slice());
     let tests = Test::read_all(cx, test, known);
+    Sink::check_types(cx, &sinks, &entities);
     let tuning = Tuning::read(cx, tuning);
     Config { server, sources, sinks, entities, tests, tuning }
 }

@@ -1,5 +1,5 @@
 //! Writes a configuration back as TOML, with every default filled in and secrets hidden, so that people see what is in
-//! force. What is printed can be loaded again.
+//! force. What is printed can be loaded again, once secrets are put back.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -10,6 +10,8 @@ use super::diagnostics::{Expr, Located};
 use super::entities::{DUPLICATES, Data, Decision, EntityType, Field, KeyRule, POLICIES, word};
 use super::secret::Secret;
 use super::server::HTTP_OFF;
+use super::sink_nats::{DELIVERIES, NatsAuth, NatsSink, SubjectPart};
+use super::sink_webhook::WebhookSink;
 use super::sinks::{FROM, Sink, SinkKind};
 use super::sources::{Source, SourceKind};
 use super::tuning::{LOG_FORMATS, LOG_LEVELS, Tuning};
@@ -98,8 +100,64 @@ impl Printer {
                 self.text("kind", "file");
                 self.path("path", path);
             }
+            SinkKind::Nats(nats) => self.nats(nats),
+            SinkKind::Webhook(webhook) => self.webhook(webhook),
         }
         self.text("from", word(&FROM, &sink.from));
+        if !sink.types.is_empty() {
+            self.value("types", &list(sink.types.iter().map(|glob| &glob.value)));
+        }
+        self.expr("if", sink.condition.as_ref());
+    }
+
+    fn nats(&mut self, nats: &NatsSink) {
+        self.text("kind", "nats");
+        self.value("url", &list(nats.urls.iter()));
+        let part = |part: &SubjectPart| match part {
+            SubjectPart::Text(text) => text.clone(),
+            SubjectPart::Entity => "{entity}".to_owned(),
+            SubjectPart::Key => "{key}".to_owned(),
+            SubjectPart::Decision => "{decision}".to_owned(),
+        };
+        self.text("subject", &nats.subject.iter().map(part).collect::<String>());
+        self.text("delivery", word(&DELIVERIES, &nats.delivery));
+        match &nats.auth {
+            None => {}
+            Some(NatsAuth::User { user, password }) => {
+                self.text("user", user);
+                self.text("password", &password.to_string());
+            }
+            Some(NatsAuth::Token(token)) => self.secret(Some(token)),
+            Some(NatsAuth::Nkey(file)) => self.path("nkey_file", &file.path),
+            Some(NatsAuth::Credentials(file)) => self.path("credentials_file", &file.path),
+        }
+        self.paths("tls_ca", nats.tls_ca.as_deref());
+        self.paths("tls_cert", nats.tls_identity.as_ref().map(|(certificate, _)| certificate.as_path()));
+        self.paths("tls_key", nats.tls_identity.as_ref().map(|(_, key)| key.as_path()));
+        self.value("window", &nats.window.to_string());
+    }
+
+    fn webhook(&mut self, webhook: &WebhookSink) {
+        self.text("kind", "webhook");
+        self.text("url", &webhook.shown_url());
+        self.value(
+            "secret",
+            &list(webhook.secrets.iter().map(|secret| format!("{secret:?}")).collect::<Vec<_>>().iter()),
+        );
+        self.duration("timeout", webhook.timeout);
+        let (first, longest) = webhook.backoff;
+        let backoff = format!("{}..{}", format_duration(first), format_duration(longest));
+        self.value("retry", &format!("{{ attempts = {}, backoff = {} }}", webhook.attempts, quote(&backoff)));
+        self.value("allow_private", &webhook.allow_private.to_string());
+        self.size("body_bytes_max", webhook.body_bytes_max as u64);
+        self.paths("tls_ca", webhook.tls_ca.as_deref());
+        self.value("window", &webhook.window.to_string());
+    }
+
+    fn paths(&mut self, key: &str, path: Option<&Path>) {
+        if let Some(path) = path {
+            self.path(key, path);
+        }
     }
 
     fn entity(&mut self, entity: &EntityType) {

@@ -288,8 +288,8 @@ impl Context {
                 let written = self.files.slice(node.at).to_owned();
                 let problem = self.out.error(node.at, message);
                 if matches!(other, Value::Integer(_) | Value::Float(_) | Value::Boolean(_)) {
-                    // What is meant to be a token is not repeated.
-                    let shown = if key == "token" { "…" } else { &written };
+                    // What is meant to be a secret is not repeated.
+                    let shown = if super::render::SECRETS.contains(&key) { "…" } else { &written };
                     problem.help(format!("write it in quotes: \"{shown}\""));
                 }
                 None

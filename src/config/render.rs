@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 
 use super::diagnostics::{Diagnostic, Diagnostics, Files, Location, Severity};
 
-/// The name of settings that hold a secret.
-const TOKEN: &str = "token";
+/// The names of settings that hold a secret.
+pub(super) const SECRETS: [&str; 3] = ["token", "password", "secret"];
+/// What secrets of webhooks begin with, wherever they stand.
+const WEBHOOK_SECRET: &str = "whsec_";
 
 impl Severity {
     fn name(self) -> &'static str {
@@ -75,12 +77,13 @@ fn snippet(text: &mut String, at: Location, files: &Files) {
     let _ = writeln!(text, "{:margin$} | {:before$}{}", "", "", "^".repeat(carets), before = column - 1);
 }
 
-/// The line with every token's value as asterisks, as many as it has characters: problems end up in logs.
+/// The line with every secret's value as asterisks, as many as it has characters: problems end up in logs.
 fn masked(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
-    while let Some(at) = rest.find(TOKEN) {
-        let (before, after) = rest.split_at(at + TOKEN.len());
+    let next = |rest: &str| SECRETS.iter().filter_map(|name| Some((rest.find(name)?, *name))).min();
+    while let Some((at, name)) = next(rest) {
+        let (before, after) = rest.split_at(at + name.len());
         let is_name = !before[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-');
         let value = after.trim_start_matches(['"', '\'']).trim_start().strip_prefix('=');
         let value = value.filter(|value| is_name && !value.starts_with('='));
@@ -91,11 +94,33 @@ fn masked(line: &str) -> String {
         };
         let quote = value.chars().next().filter(|c| ['"', '\''].contains(c));
         let inner = value.trim_start_matches(|c| Some(c) == quote);
-        let ends = |c: char| quote.map_or(c.is_whitespace() || ",]}#".contains(c), |quote| c == quote);
+        let ends = |c: char| match quote {
+            Some(quote) => c == quote,
+            // A list is secret as a whole.
+            None if value.starts_with('[') => c == ']',
+            None => c.is_whitespace() || ",]}#".contains(c),
+        };
         let end = inner.find(ends).unwrap_or(inner.len());
         shown.push_str(&after[..after.len() - inner.len()]);
         shown.extend(inner[..end].chars().map(|_| '*'));
         rest = &inner[end..];
+    }
+    let value_end = |text: &str| text.find(['"', '\'', ' ', ',', ']']).unwrap_or(text.len());
+    let shown = masked_after(&(shown + rest), WEBHOOK_SECRET, value_end);
+    // Who logs in, in a URL.
+    masked_after(&shown, "://", |text| text[..value_end(text)].rfind('@').unwrap_or(0))
+}
+
+/// The line with so many bytes after each `start` as asterisks as `length` says.
+fn masked_after(line: &str, start: &str, length: impl Fn(&str) -> usize) -> String {
+    let mut shown = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find(start) {
+        let (before, after) = rest.split_at(at + start.len());
+        let (secret, after) = after.split_at(length(after));
+        shown.push_str(before);
+        shown.extend(secret.chars().map(|_| '*'));
+        rest = after;
     }
     shown + rest
 }
@@ -117,6 +142,11 @@ mod tests {
             (r#"token_file = "secret" # the token"#, r#"token_file = "secret" # the token"#),
             (r#"id = "event.data.token == 'x'""#, r#"id = "event.data.token == 'x'""#),
             (r#"my_token = "x""#, r#"my_token = "x""#),
+            (r#"password = "a b", token = 'c'"#, r#"password = "***", token = '*'"#),
+            (r#"secret = ["whsec_a", "b"] # c"#, "secret = ***************] # c"),
+            (r#"    "whsec_a+/=","#, r#"    "whsec_****","#),
+            (r#"url = "nats://me:a/b@host:1", x = 1"#, r#"url = "nats://******@host:1", x = 1"#),
+            (r#"url = "https://host/x?y""#, r#"url = "https://host/x?y""#),
         ] {
             assert_eq!(masked(line), expected);
         }

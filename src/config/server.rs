@@ -67,32 +67,41 @@ impl Server {
 
 /// Reads `token` or the file that `token_file` names; both is an error.
 pub(super) fn read_token(section: &mut Section) -> Option<Secret> {
-    const BAD: &str = "a token is made of visible ASCII characters, without spaces";
-    let direct = section.string("token");
-    let file = section.path("token_file");
-    let (token, at) = match (direct, file) {
+    read_secret(section, "token", "token_file")
+}
+
+/// Reads a secret that is written down under `key`, or in the file that `file_key` names; both is an error.
+pub(super) fn read_secret(section: &mut Section, key: &'static str, file_key: &'static str) -> Option<Secret> {
+    let direct = section.string(key);
+    let file = section.path(file_key);
+    let (secret, at) = match (direct, file) {
         (None, None) => return None,
         (Some(_), Some(file)) => {
-            section.cx.out.error(file.at, "both `token` and `token_file` are given").help("keep one of them");
+            let message = format!("both `{key}` and `{file_key}` are given");
+            section.cx.out.error(file.at, message).help("keep one of them");
             return None;
         }
-        (Some(token), None) => (token.value, token.at),
-        (None, Some(file)) => {
-            let path = section.cx.files.resolve(file.at.file, &file);
-            match std::fs::read_to_string(&path) {
-                Ok(text) => (text.trim_end_matches(['\r', '\n']).to_owned(), file.at),
-                Err(error) => {
-                    let message =
-                        format!("cannot read the token from {}: {}", path.display(), super::load::why(&error));
-                    section.cx.out.error(file.at, message).help("the path is relative to the file that names it");
-                    return None;
-                }
-            }
-        }
+        (Some(secret), None) => (secret.value, secret.at),
+        (None, Some(file)) => (read_file(section, &file, &format!("the {key}"))?, file.at),
     };
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        section.cx.out.error(at, "the token is empty or has characters that cannot be sent").help(BAD);
+    if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = format!("the {key} is empty or has characters that cannot be sent");
+        let help = format!("a {key} is made of visible ASCII characters, without spaces");
+        section.cx.out.error(at, message).help(help);
         return None;
     }
-    Some(Secret::new(token))
+    Some(Secret::new(secret))
+}
+
+/// Reads a text file without the line end it closes with.
+pub(super) fn read_file(section: &mut Section, file: &Located<String>, what: &str) -> Option<String> {
+    let path = section.cx.files.resolve(file.at.file, file);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+        Err(error) => {
+            let message = format!("cannot read {what} from {}: {}", path.display(), super::load::why(&error));
+            section.cx.out.error(file.at, message).help("the path is relative to the file that names it");
+            None
+        }
+    }
 }

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::diagnostics::Located;
+use super::diagnostics::{Expr, Located};
 use super::document::Entry;
-use super::names::{NameOf, check_name};
+use super::entities::EntityType;
+use super::names::{NameOf, check_glob, check_name, glob_matches, suggest};
 use super::reader::{Context, Section};
+use super::sink_nats::NatsSink;
+use super::sink_webhook::WebhookSink;
 
 /// A place to which decisions are delivered.
 #[derive(Clone, Debug)]
@@ -13,6 +16,10 @@ pub struct Sink {
     pub name: Located<String>,
     pub kind: SinkKind,
     pub from: From,
+    /// Globs of the decisions that go there; none: all.
+    pub types: Vec<Located<String>>,
+    /// What must be true of a decision that goes there.
+    pub condition: Option<Expr>,
 }
 
 #[derive(Clone, Debug)]
@@ -20,7 +27,11 @@ pub enum SinkKind {
     /// A line of JSON on standard output.
     Stdout,
     /// A line of JSON appended to a file.
-    File { path: PathBuf },
+    File {
+        path: PathBuf,
+    },
+    Nats(Box<NatsSink>),
+    Webhook(Box<WebhookSink>),
 }
 
 /// Where a sink starts that has no progress yet.
@@ -36,11 +47,13 @@ pub enum From {
 enum Kind {
     Stdout,
     File,
-    NotYet,
+    Nats,
+    Webhook,
 }
 
 const KINDS: [(&str, Kind); 4] =
-    [("stdout", Kind::Stdout), ("file", Kind::File), ("nats", Kind::NotYet), ("webhook", Kind::NotYet)];
+    [("stdout", Kind::Stdout), ("file", Kind::File), ("nats", Kind::Nats), ("webhook", Kind::Webhook)];
+const KIND_HELP: &str = "add kind = \"file\" (or stdout, nats, webhook)";
 pub(super) const FROM: [(&str, From); 2] = [("new", From::New), ("all", From::All)];
 
 impl Sink {
@@ -63,19 +76,35 @@ impl Sink {
             cx.out.error(name.at, "`self` cannot be the name of a sink").help("in `to` it means the entity itself");
         }
         let mut section = Section::open(cx, &format!("sink.{}", name.value), Some(entry));
-        let kind = section.required_choice("kind", &KINDS, "add kind = \"file\" or kind = \"stdout\"")?;
+        let kind = section.required_choice("kind", &KINDS, KIND_HELP)?;
         let kind = match *kind {
-            Kind::NotYet => {
-                section.cx.not_yet(kind.at, "a sink of this kind");
-                return None;
-            }
             Kind::Stdout => Some(SinkKind::Stdout),
             Kind::File => read_path(&mut section, paths),
+            Kind::Nats => NatsSink::read(&mut section).map(|nats| SinkKind::Nats(Box::new(nats))),
+            Kind::Webhook => WebhookSink::read(&mut section).map(|webhook| SinkKind::Webhook(Box::new(webhook))),
         };
         let from = section.choice("from", &FROM).map_or(From::New, |from| from.value);
-        section.unsupported(&["types", "if"]);
+        let types =
+            section.some_strings("types", "name at least one decision, or leave `types` out").unwrap_or_default();
+        for glob in &types {
+            check_glob(glob, &mut section.cx.out);
+        }
+        let condition = section.expr("if");
         section.finish();
-        Some(Sink { name, kind: kind?, from })
+        Some(Sink { name, kind: kind?, from, types, condition })
+    }
+}
+
+impl Sink {
+    /// Reports `types` that no decision has.
+    pub(super) fn check_types(cx: &mut Context, sinks: &[Sink], entities: &[EntityType]) {
+        let decisions = || entities.iter().flat_map(|entity| &entity.decisions).map(|decision| decision.name.as_str());
+        for glob in sinks.iter().flat_map(|sink| &sink.types).filter(|glob| !glob.is_empty()) {
+            if !cx.partial && !decisions().any(|decision| glob_matches(glob, decision)) {
+                let message = format!("no decision is called `{}`", glob.value);
+                cx.out.error(glob.at, message).help = suggest(glob, decisions());
+            }
+        }
     }
 }
 

@@ -1,10 +1,18 @@
 //! How a decision leaves: as a CloudEvent with a stable id.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::EntityKey;
 use crate::model::json;
 use crate::model::record::{DecisionRevision, DecisionState, Input, Record};
+use crate::model::value::{Map, Value};
+
+/// The version of CloudEvents.
+const SPEC_VERSION: &str = "1.0";
+/// The attribute that says what `data` is; in JSON, `data` follows it.
+pub(super) const CONTENT_TYPE: &str = "datacontenttype";
 
 /// A decision's id: `type/key/name[/element]/revision`, every part percent-encoded outside `[A-Za-z0-9_~-]`.
 pub fn decision_id(entity: &EntityKey, decision: &DecisionRevision) -> String {
@@ -18,7 +26,8 @@ pub fn decision_id(entity: &EntityKey, decision: &DecisionRevision) -> String {
     id
 }
 
-fn encode(out: &mut String, text: &str) {
+/// Percent-encodes everything outside `[A-Za-z0-9_~-]`.
+pub(super) fn encode(out: &mut String, text: &str) {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'~' | b'-' => out.push(char::from(byte)),
@@ -29,35 +38,123 @@ fn encode(out: &mut String, text: &str) {
     }
 }
 
+/// A decision as a CloudEvent: its attributes, in the order they are written, and its `data` as JSON.
+#[derive(Clone, Debug)]
+pub struct CloudEvent {
+    id: String,
+    /// All others but `specversion`.
+    attributes: Vec<(&'static str, Attribute)>,
+    data: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+enum Attribute {
+    Text(String),
+    Number(u32),
+}
+
+impl CloudEvent {
+    /// One of a record's decisions.
+    pub fn of(server: &str, record: &Record, decision: &DecisionRevision) -> Self {
+        let text = |text: &str| Attribute::Text(text.to_owned());
+        let mut attributes = vec![
+            ("source", Attribute::Text(source(server, &record.entity))),
+            ("type", text(&decision.name)),
+            ("subject", text(record.entity.key())),
+            ("time", Attribute::Text(decision.time.to_string())),
+        ];
+        let mut data = None;
+        if decision.state != DecisionState::Withdrawn {
+            attributes.push((CONTENT_TYPE, text("application/json")));
+            let mut json = Vec::new();
+            json::write(&mut json, &decision.data.unpack());
+            data = Some(json);
+        }
+        attributes.push(("revision", Attribute::Number(decision.revision.0)));
+        attributes.push(("decisionstate", text(decision.state.as_str())));
+        if let Some(element) = &decision.element {
+            attributes.push(("element", text(element)));
+        }
+        if let Input::Event(input) = &record.input {
+            attributes.push(("causationid", text(&input.event.id)));
+        }
+        attributes.push(("correlationid", text(&decision.correlation)));
+        CloudEvent { id: decision_id(&record.entity, decision), attributes, data }
+    }
+
+    /// The decision's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Attributes by name, as text.
+    pub fn attributes(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let first = [("specversion", Cow::Borrowed(SPEC_VERSION)), ("id", Cow::Borrowed(self.id.as_str()))];
+        first.into_iter().chain(self.attributes.iter().map(|(name, value)| match value {
+            Attribute::Text(text) => (*name, Cow::Borrowed(text.as_str())),
+            Attribute::Number(number) => (*name, Cow::Owned(number.to_string())),
+        }))
+    }
+
+    /// The `data` as JSON; none where a decision is withdrawn.
+    pub fn data(&self) -> Option<&[u8]> {
+        self.data.as_deref()
+    }
+
+    /// Appends the event in structured mode, as one JSON document without a line end.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"specversion\":");
+        json::write_string(out, SPEC_VERSION);
+        out.extend_from_slice(b",\"id\":");
+        json::write_string(out, &self.id);
+        for (name, value) in &self.attributes {
+            out.push(b',');
+            json::write_string(out, name);
+            out.push(b':');
+            match value {
+                Attribute::Text(text) => json::write_string(out, text),
+                Attribute::Number(number) => out.extend(number.to_string().bytes()),
+            }
+            if let (&CONTENT_TYPE, Some(data)) = (name, &self.data) {
+                out.extend_from_slice(b",\"data\":");
+                out.extend_from_slice(data);
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+fn source(server: &str, entity: &EntityKey) -> String {
+    format!("/{server}/{}", entity.kind())
+}
+
 /// Appends one of a record's decisions as a CloudEvent in JSON, without a line end.
 pub fn write_cloud_event(out: &mut Vec<u8>, server: &str, record: &Record, decision: &DecisionRevision) {
-    let mut member = |name: &str, write: &dyn Fn(&mut Vec<u8>)| {
-        out.push(if name == "specversion" { b'{' } else { b',' });
-        json::write_string(out, name);
-        out.push(b':');
-        write(out);
-    };
-    let text = |text: String| move |out: &mut Vec<u8>| json::write_string(out, &text);
-    member("specversion", &text("1.0".to_owned()));
-    member("id", &text(decision_id(&record.entity, decision)));
-    member("source", &text(format!("/{server}/{}", record.entity.kind())));
-    member("type", &text(decision.name.to_string()));
-    member("subject", &text(record.entity.key().to_owned()));
-    member("time", &text(decision.time.to_string()));
-    if decision.state != DecisionState::Withdrawn {
-        member("datacontenttype", &text("application/json".to_owned()));
-        member("data", &|out| json::write(out, &decision.data.unpack()));
-    }
-    member("revision", &|out| out.extend(decision.revision.0.to_string().bytes()));
-    member("decisionstate", &text(decision.state.as_str().to_owned()));
+    CloudEvent::of(server, record, decision).write(out);
+}
+
+/// The decision as expressions read it: `event`, with the same attributes.
+pub(super) fn as_event(server: &str, record: &Record, decision: &DecisionRevision) -> Event {
+    let mut extensions = Map::default();
+    extensions.insert("revision", Value::Int(i64::from(decision.revision.0)));
+    extensions.insert("decisionstate", Value::string(decision.state.as_str()));
     if let Some(element) = &decision.element {
-        member("element", &text(element.to_string()));
+        extensions.insert("element", Value::string(element.clone()));
     }
     if let Input::Event(input) = &record.input {
-        member("causationid", &text(input.event.id.to_string()));
+        extensions.insert("causationid", Value::string(input.event.id.clone()));
     }
-    member("correlationid", &text(decision.correlation.to_string()));
-    out.push(b'}');
+    extensions.insert("correlationid", Value::string(decision.correlation.clone()));
+    Event {
+        source: source(server, &record.entity).into(),
+        id: decision_id(&record.entity, decision).into(),
+        kind: decision.name.as_ref().into(),
+        time: decision.time,
+        time_given: TimeGiven::BySender,
+        subject: Some(record.entity.key().into()),
+        data: (decision.state != DecisionState::Withdrawn).then(|| decision.data.unpack()),
+        extensions,
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +162,7 @@ mod tests {
     use super::*;
     use crate::model::ids::{Revision, Version};
     use crate::model::packed::Packed;
-    use crate::model::record::SinkProgress;
+    use crate::model::system::SinkProgress;
     use crate::model::time::Timestamp;
     use crate::model::value::Value;
 

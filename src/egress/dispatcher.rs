@@ -1,6 +1,8 @@
-//! Bringing decisions to a sink: reads them from the journal in LSN order, from the sink's progress on, and journals how
-//! far it got. Runs on a thread of its own, so that a slow sink holds up nobody.
+//! Bringing decisions to a sink: reads them from the journal in LSN order, from the sink's progress on, gives them to the
+//! sink's outlet, and journals how far it got. Runs on a thread of its own, so that a slow sink holds up nobody.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,82 +10,79 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::cloud_event::write_cloud_event;
+use super::notes::Notes;
+use super::routing::{Delivery, Routing};
 use crate::journal::{Block, Blocks, JournalError, JournalReader};
-use crate::metrics::Metrics;
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
-use crate::model::record::{Record, SinkProgress};
-use crate::rules::Ruleset;
+use crate::model::record::{Input, Record};
+use crate::model::system::SinkWindow;
 
-/// Progress is journaled at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// A sink that nothing goes to still notes that it has passed so many records, so that the journal can be trimmed.
-const PASSED_UNNOTED_MAX: u64 = 10_000;
-/// So many bytes of decisions are delivered at once.
-const DELIVERY_BYTES_MAX: usize = 1024 * 1024;
-/// Pauses after failed deliveries.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(10);
+/// The longest time without a look around.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// Where decisions go. What `deliver` returns has reached the sink for good.
-pub trait Sink: Send {
-    /// Delivers lines of JSON, `count` decisions in all. Returns the sink's length afterwards, for those that have one.
-    ///
-    /// # Errors
-    /// Nothing of it counts as delivered then; it will be delivered again.
-    fn deliver(&mut self, lines: &[u8], count: u64) -> std::io::Result<u64>;
+/// How deliveries leave. It is asked to work whenever something has happened; nothing in it blocks for long but the disk.
+pub trait Outlet: Send {
+    /// Whether it takes more deliveries.
+    fn has_room(&self) -> bool;
+    /// Takes a delivery; they come in the order of the journal.
+    fn put(&mut self, delivery: Delivery);
+    /// Everything up to `lsn` was put in.
+    fn passed(&mut self, lsn: Lsn);
+    /// Does what can be done now. Returns when there is more to do even if nothing else happens.
+    fn work(&mut self, now: Instant) -> Option<Instant>;
+    /// Whether nothing is left to do.
+    fn is_idle(&self) -> bool;
+    /// Everything up to here is finished.
+    fn delivered(&self) -> Lsn;
+    /// Deliveries that were finished since the start.
+    fn finished(&self) -> u64;
+    /// How far it has come, to be journaled.
+    fn progress(&self) -> Input;
+    /// Ends when something has come of what is under way.
+    fn changed(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// Whether sinks go on waiting for decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SinkPhase {
     Running,
-    /// What is committed is still delivered, then they end.
-    Finishing,
+    /// What is committed is still delivered, as far as it can be until then.
+    Finishing(Instant),
 }
 
 /// Journals a sink's progress; answers when it is durable.
-pub type NoteProgress = Box<dyn Fn(SinkProgress) -> oneshot::Receiver<Lsn> + Send>;
+pub type NoteProgress = Box<dyn Fn(Input) -> oneshot::Receiver<Lsn> + Send>;
 
 /// What a dispatcher needs.
 pub struct DispatcherSetup {
-    pub name: String,
-    pub server: String,
-    pub sink: Box<dyn Sink>,
-    pub progress: SinkProgress,
+    pub routing: Routing,
+    pub outlet: Box<dyn Outlet>,
+    /// What was finished before the start.
+    pub done: SinkWindow,
     pub journal: JournalReader,
-    pub ruleset: Arc<Ruleset>,
-    pub metrics: Arc<Metrics>,
     pub note: NoteProgress,
     /// The progress that is durable, for the journal's trimming.
     pub noted: Arc<AtomicU64>,
 }
 
-/// Brings decisions to a sink, a delivery a step; waits for nobody but the sink.
+/// Brings decisions to a sink's outlet, step by step; waits for nobody.
 pub struct Dispatcher {
     setup: DispatcherSetup,
     blocks: Blocks,
-    /// What could not be delivered yet, or nothing.
-    gathered: Gathered,
-    /// How long to wait after the next failed delivery.
-    pause: Duration,
-    /// The progress that was noted last, when that was, and who tells that it is durable.
-    noted: SinkProgress,
-    noted_at: Instant,
-    noting: Option<oneshot::Receiver<Lsn>>,
-    delivered_since: bool,
+    notes: Notes,
 }
 
 /// What a step leaves to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// There is more to deliver.
+    /// There is more to read.
     More,
-    /// The sink has failed: to be tried again after this.
-    Retry(Duration),
-    /// All that is committed is delivered. If a time is given, there is something to note then.
-    Wait(Option<Duration>),
+    /// Something is under way, or is to be tried again. If a time is given, there is something to do then at the latest.
+    Busy(Option<Instant>),
+    /// All that is committed is finished, or never will be before the next start. If a time is given, there is something
+    /// to note then.
+    Wait(Option<Instant>),
 }
 
 /// Why a dispatcher cannot go on: the journal cannot be read.
@@ -95,169 +94,107 @@ pub enum DispatchError {
     Record { lsn: Lsn, source: CodecError },
 }
 
-/// Decisions gathered for one delivery.
-#[derive(Default)]
-struct Gathered {
-    lines: Vec<u8>,
-    count: u64,
-    /// The last record looked at.
-    last: Lsn,
-    /// Up to here there are no other decisions.
-    passed: Lsn,
-    /// Nothing more was committed.
-    at_end: bool,
-}
-
-/// Delivers decisions until the node ends. Returns how far it got.
+/// Delivers decisions until the node ends.
 pub fn dispatch(
     setup: DispatcherSetup,
     mut committed: watch::Receiver<Lsn>,
-    mut phase: watch::Receiver<SinkPhase>,
+    mut phases: watch::Receiver<SinkPhase>,
     runtime: &Handle,
-) -> Result<SinkProgress, DispatchError> {
+) -> Result<(), DispatchError> {
     let mut dispatcher = Dispatcher::new(setup, Instant::now())?;
     loop {
-        let finishing = *phase.borrow() == SinkPhase::Finishing;
+        let phase = *phases.borrow_and_update();
         let end = *committed.borrow_and_update();
-        match dispatcher.step(Instant::now(), end)? {
-            Next::More => {}
-            Next::Retry(pause) => std::thread::sleep(pause),
-            Next::Wait(_) if finishing => {
+        let now = Instant::now();
+        let next = dispatcher.step(now, end)?;
+        let latest = match phase {
+            SinkPhase::Finishing(until) if matches!(next, Next::Wait(_)) || now >= until => {
                 if let Some(noting) = dispatcher.last_note() {
                     // A last note that the writer no longer takes only means that a little is delivered again.
                     let _ = runtime.block_on(noting);
                 }
-                return Ok(dispatcher.setup.progress);
+                return Ok(());
             }
-            Next::Wait(due) => runtime.block_on(async {
-                tokio::select! {
-                    _ = committed.changed() => {}
-                    _ = phase.changed() => {}
-                    () = tokio::time::sleep(due.unwrap_or(RETRY_MAX)) => {}
-                }
-            }),
-        }
+            SinkPhase::Finishing(until) => until,
+            SinkPhase::Running => now + LOOK_EVERY,
+        };
+        let (Next::Busy(due) | Next::Wait(due)) = next else { continue };
+        let is_running = phase == SinkPhase::Running;
+        runtime.block_on(async {
+            tokio::select! {
+                // While the node ends nobody says anything more.
+                _ = committed.changed(), if is_running => {}
+                _ = phases.changed(), if is_running => {}
+                () = dispatcher.setup.outlet.changed() => {}
+                () = tokio::time::sleep_until(due.unwrap_or(latest).min(latest).into()) => {}
+            }
+        });
     }
 }
 
 impl Dispatcher {
-    /// A dispatcher that goes on where the progress in `setup` says.
+    /// A dispatcher that goes on after what is done.
     pub fn new(setup: DispatcherSetup, now: Instant) -> Result<Self, DispatchError> {
-        Ok(Dispatcher {
-            blocks: setup.journal.read_decisions_from(setup.progress.delivered.next())?,
-            gathered: Gathered::default(),
-            pause: RETRY_FIRST,
-            noted: setup.progress.clone(),
-            noted_at: now,
-            noting: None,
-            delivered_since: false,
-            setup,
-        })
+        let blocks = setup.journal.read_decisions_from(setup.done.delivered().next())?;
+        let notes = Notes::new(setup.outlet.delivered(), now);
+        Ok(Dispatcher { setup, blocks, notes })
     }
 
-    /// Delivers what comes next, and notes the progress if that is due. `committed` is the end of the journal.
+    /// Gives the outlet what it has room for, has it work, and notes the progress if that is due. `committed` is the end
+    /// of the journal.
     pub fn step(&mut self, now: Instant, committed: Lsn) -> Result<Next, DispatchError> {
-        if self.gathered.count == 0 {
-            self.gather(committed)?;
+        let mut at_end = false;
+        while !at_end && self.setup.outlet.has_room() {
+            if let Some(block) = self.blocks.next().transpose()? {
+                self.put(&block)?;
+            } else {
+                self.setup.outlet.passed(committed);
+                at_end = true;
+            }
         }
-        if self.gathered.count > 0 {
-            let Some(offset) = self.deliver() else {
-                let pause = self.pause;
-                self.pause = (pause * 2).min(RETRY_MAX);
-                return Ok(Next::Retry(pause));
-            };
-            self.setup.progress.offset = offset;
-            self.pause = RETRY_FIRST;
-            self.delivered_since = true;
+        let outlet = &mut self.setup.outlet;
+        let due = outlet.work(now);
+        let (delivered, finished) = (outlet.delivered(), outlet.finished());
+        let lag = self.setup.routing.metrics.sink_lag.with_label_values(&[&self.setup.routing.sink]);
+        lag.set(i64::try_from(committed.0.saturating_sub(delivered.0)).unwrap_or(i64::MAX));
+        if let Some(durable) = self.notes.durable() {
+            self.setup.noted.store(durable.0, Ordering::Relaxed);
         }
-        let Gathered { passed, at_end, .. } = std::mem::take(&mut self.gathered);
-        let progress = &mut self.setup.progress;
-        progress.delivered = progress.delivered.max(passed);
-        let lag = committed.0.saturating_sub(progress.delivered.0);
-        let gauge = self.setup.metrics.sink_lag.with_label_values(&[&self.setup.name]);
-        gauge.set(i64::try_from(lag).unwrap_or(i64::MAX));
-        self.note_if_due(now);
-        if !at_end {
-            return Ok(Next::More);
+        if self.notes.is_due(delivered, finished, now) {
+            let durable = (self.setup.note)(self.setup.outlet.progress());
+            self.notes.noting(delivered, finished, now, durable);
         }
-        let due = self.is_worth_noting().then(|| (self.noted_at + PROGRESS_EVERY).saturating_duration_since(now));
-        Ok(Next::Wait(due))
-    }
-
-    fn note_if_due(&mut self, now: Instant) {
-        if self.noting.as_mut().is_some_and(|noting| noting.try_recv().is_ok()) {
-            self.noting = None;
-            self.setup.noted.store(self.noted.delivered.0, Ordering::Relaxed);
-        }
-        let is_time = now.saturating_duration_since(self.noted_at) >= PROGRESS_EVERY;
-        if is_time && self.noting.is_none() && self.is_worth_noting() {
-            self.noting = Some((self.setup.note)(self.setup.progress.clone()));
-            self.noted = self.setup.progress.clone();
-            self.noted_at = now;
-            self.delivered_since = false;
-        }
-    }
-
-    fn is_worth_noting(&self) -> bool {
-        self.delivered_since || self.setup.progress.delivered.0 - self.noted.delivered.0 >= PASSED_UNNOTED_MAX
+        let outlet = &self.setup.outlet;
+        let note = self.notes.is_worth_it(delivered, finished).then(|| self.notes.due().max(now));
+        let due = [due, note].into_iter().flatten().min();
+        let has_more = !at_end && outlet.has_room();
+        Ok(match outlet.is_idle() {
+            _ if has_more => Next::More,
+            true => Next::Wait(due),
+            false => Next::Busy(due),
+        })
     }
 
     /// Notes what is not noted yet.
     fn last_note(&mut self) -> Option<oneshot::Receiver<Lsn>> {
-        self.is_worth_noting().then(|| (self.setup.note)(self.setup.progress.clone()))
+        let DispatcherSetup { outlet, note, .. } = &self.setup;
+        let is_worth_it = self.notes.is_worth_it(outlet.delivered(), outlet.finished());
+        is_worth_it.then(|| note(outlet.progress()))
     }
 
-    fn gather(&mut self, committed: Lsn) -> Result<(), DispatchError> {
-        let mut gathered = Gathered::default();
-        while gathered.lines.len() < DELIVERY_BYTES_MAX {
-            let Some(block) = self.blocks.next() else { break };
-            self.gather_block(&block?, &mut gathered)?;
-        }
-        gathered.at_end = gathered.lines.len() < DELIVERY_BYTES_MAX;
-        gathered.passed = if gathered.at_end { gathered.last.max(committed) } else { gathered.last };
-        self.gathered = gathered;
-        Ok(())
-    }
-
-    fn gather_block(&self, block: &Block, gathered: &mut Gathered) -> Result<(), DispatchError> {
-        let setup = &self.setup;
+    fn put(&mut self, block: &Block) -> Result<(), DispatchError> {
         for (lsn, bytes) in block.decisions() {
-            if lsn <= setup.progress.delivered {
-                continue;
-            }
+            let finished = match self.setup.done.open_at(lsn) {
+                Some(finished) => finished,
+                None if lsn <= self.setup.done.read => continue,
+                None => 0,
+            };
             let record = Record::decode(bytes).map_err(|source| DispatchError::Record { lsn, source })?;
-            for decision in &record.decisions {
-                if !self.is_addressed(record.entity.kind(), &decision.name) {
-                    continue;
-                }
-                write_cloud_event(&mut gathered.lines, &setup.server, &record, decision);
-                gathered.lines.push(b'\n');
-                gathered.count += 1;
+            for delivery in self.setup.routing.deliveries(lsn, &record, finished) {
+                self.setup.outlet.put(delivery);
             }
         }
-        gathered.last = gathered.last.max(block.last_lsn());
+        self.setup.outlet.passed(block.last_lsn());
         Ok(())
-    }
-
-    fn is_addressed(&self, kind: &str, decision: &str) -> bool {
-        self.setup.ruleset.get(kind).is_none_or(|rules| rules.goes_to(decision, &self.setup.name))
-    }
-
-    /// Delivers what is gathered. Returns the sink's length, or nothing if it failed.
-    fn deliver(&mut self) -> Option<u64> {
-        let Gathered { lines, count, .. } = &self.gathered;
-        let setup = &mut self.setup;
-        let deliveries = |result: &str| setup.metrics.sink_deliveries.with_label_values(&[&setup.name, result]);
-        match setup.sink.deliver(lines, *count) {
-            Ok(offset) => {
-                deliveries("ok").inc_by(*count);
-                Some(offset)
-            }
-            Err(error) => {
-                deliveries("failed").inc_by(*count);
-                tracing::error!(sink = %setup.name, %error, "decisions could not be delivered; trying again in {:?}", self.pause);
-                None
-            }
-        }
     }
 }

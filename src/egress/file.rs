@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::dispatcher::Sink;
+use super::lines::LineSink;
 use crate::disk::{DiskFile, Place};
 
 /// Appends to a file and syncs it. Holds each revision once, because it is cut back to the progress that was journaled
@@ -39,8 +39,8 @@ impl FileSink {
     }
 }
 
-impl Sink for FileSink {
-    fn deliver(&mut self, lines: &[u8], _: u64) -> io::Result<u64> {
+impl LineSink for FileSink {
+    fn deliver(&mut self, lines: &[u8]) -> io::Result<u64> {
         if let Err(error) = self.file.write_at(self.length, lines).and_then(|()| self.file.sync()) {
             // Nothing of a failed delivery stays; if even that fails, the next attempt begins at the same place.
             let _ = self.file.set_length(self.length);
@@ -54,8 +54,8 @@ impl Sink for FileSink {
 /// Prints to standard output. After a crash, up to a second's decisions are printed again.
 pub struct StdoutSink;
 
-impl Sink for StdoutSink {
-    fn deliver(&mut self, lines: &[u8], _: u64) -> io::Result<u64> {
+impl LineSink for StdoutSink {
+    fn deliver(&mut self, lines: &[u8]) -> io::Result<u64> {
         let mut out = io::stdout().lock();
         out.write_all(lines)?;
         out.flush()?;
@@ -74,16 +74,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out/decisions.ndjson");
         let mut sink = FileSink::open(&path, 0).unwrap();
-        assert_eq!(sink.deliver(b"one\n", 1).unwrap(), 4);
-        assert_eq!(sink.deliver(b"two\n", 1).unwrap(), 8);
+        assert_eq!(sink.deliver(b"one\n").unwrap(), 4);
+        assert_eq!(sink.deliver(b"two\n").unwrap(), 8);
         drop(sink);
         let mut sink = FileSink::open(&path, 4).unwrap();
-        sink.deliver(b"2\n", 1).unwrap();
+        sink.deliver(b"2\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\n2\n");
         drop(sink);
         // Somebody took the file away: what follows is appended to a new one.
         fs::remove_file(&path).unwrap();
         let mut sink = FileSink::open(&path, 6).unwrap();
-        assert_eq!(sink.deliver(b"three\n", 1).unwrap(), 6);
+        assert_eq!(sink.deliver(b"three\n").unwrap(), 6);
     }
 }

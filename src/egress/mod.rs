@@ -1,11 +1,29 @@
-//! Where decisions go out: rendering, dispatching, and the sinks.
+//! Where decisions go out: rendering, routing, dispatching, and the sinks.
 //!
 //! Nothing in this folder decides anything: it reads what the journal has committed.
 
+mod addresses;
 mod cloud_event;
 mod dispatcher;
 mod file;
+mod lines;
+mod nats;
+mod notes;
+mod routing;
+mod sends;
+mod signature;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod webhook;
+mod window;
 
 pub use cloud_event::{decision_id, write_cloud_event};
-pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Sink, SinkPhase, dispatch};
+pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Outlet, SinkPhase, dispatch};
 pub use file::{FileSink, StdoutSink};
+pub use lines::{LineSink, Lines};
+pub use nats::Nats;
+pub use routing::{Delivery, Routing};
+pub use sends::{Bury, Outcome, Retry, Sends, SendsSetup, Sent, Transport};
+pub use tls::plain_client_config;
+pub use webhook::Webhook;

@@ -14,5 +14,6 @@ pub mod refusal;
 pub mod settle;
 pub mod sort_key;
 pub mod state;
+pub mod system;
 pub mod time;
 pub mod value;

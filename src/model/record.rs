@@ -4,8 +4,9 @@ use bincode::{Decode, Encode};
 
 use super::codec::{self, CodecError};
 use super::event::PackedEvent;
-use super::ids::{EntityKey, Lsn, PayloadHash, Revision, Version};
+use super::ids::{EntityKey, PayloadHash, Revision, Version};
 use super::packed::Packed;
+use super::system::{DeadLetter, SinkProgress, SinkWindow};
 use super::time::Timestamp;
 use super::value::Value;
 
@@ -58,8 +59,10 @@ impl Record {
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Input {
     Event(EventInput),
-    /// A sink's progress, an input of the system's own entities.
+    /// How far a sink has come; like all that follow, an input of the system's own entities.
     Progress(SinkProgress),
+    Window(SinkWindow),
+    DeadLetter(Box<DeadLetter>),
 }
 
 /// An event, and what the entity type's `id` and `time` made of it.
@@ -182,19 +185,12 @@ pub struct DeadlineSet {
     pub at: Option<Timestamp>,
 }
 
-/// How far a sink has delivered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct SinkProgress {
-    /// Everything up to here is delivered.
-    pub delivered: Lsn,
-    /// File sinks: the file's length after that.
-    pub offset: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::event::TimeGiven;
+    use crate::model::ids::Lsn;
+    use crate::model::system::{OpenRecord, Origin};
 
     /// A record with every part filled.
     fn full() -> Record {
@@ -253,16 +249,46 @@ mod tests {
             "01056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d6000102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301016101620100010463616c6c010001046c61746501fc403400d6000501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
-        let progress = Record {
-            input: Input::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }),
-            merges: vec![],
-            decisions: vec![],
-            messages: vec![],
-            effects: vec![],
-            deadlines: vec![],
-            ..full()
+    }
+
+    /// If this failed, folders would lose how far their sinks are, or their dead letters.
+    #[test]
+    fn stored_forms_of_the_systems_own_inputs_are_frozen() {
+        let origin = Origin::Sink { name: "hook".into(), lsn: Lsn(9), place: 1 };
+        let letter = DeadLetter {
+            origin,
+            reason: "exhausted".into(),
+            detail: "HTTP 500".into(),
+            attempts: 3,
+            entity: EntityKey::new("order", "o"),
+            id: "order/o/Made/1".into(),
+            body: b"{}".to_vec(),
         };
-        assert_eq!(Record::decode(&progress.encode()).unwrap(), progress);
+        let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
+        for (input, expected) in [
+            (Input::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }), "0109fb2c01"),
+            (Input::Window(SinkWindow { read: Lsn(300), open }), "02fb2c01010702"),
+            (
+                Input::DeadLetter(Box::new(letter)),
+                "030004686f6f6b09010965786861757374656408485454502035303003056f72646572016f0e6f726465722f6f2f4d6164652f31027b7d",
+            ),
+        ] {
+            let record = Record {
+                input,
+                merges: vec![],
+                decisions: vec![],
+                messages: vec![],
+                effects: vec![],
+                deadlines: vec![],
+                forget_before: None,
+                missing: 0,
+                ..full()
+            };
+            let bytes = record.encode();
+            let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+            assert_eq!(hex, format!("01056f72646572046f00c3a903fc403400d600{expected}00000000000000"));
+            assert_eq!(Record::decode(&bytes).unwrap(), record);
+        }
     }
 
     #[test]

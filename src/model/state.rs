@@ -8,8 +8,9 @@ use super::identities::Identities;
 use super::ids::{Lsn, Revision, Version};
 use super::number::Decimal;
 use super::packed::Packed;
-use super::record::{DecisionState, SinkProgress};
+use super::record::DecisionState;
 use super::sort_key::SortKey;
+use super::system::SystemState;
 use super::time::Timestamp;
 use super::value::{Map, Value};
 
@@ -33,8 +34,8 @@ pub struct State {
     /// As in [`super::record::Record::missing`].
     pub missing: u64,
     pub identities: Identities,
-    /// For the system's own entities.
-    pub progress: Option<Box<SinkProgress>>,
+    /// For the system's own entities; boxed, since all others have a place for it and nothing in it.
+    pub system: Option<Box<SystemState>>,
 }
 
 /// A merged value.
@@ -161,7 +162,7 @@ impl State {
             ledger: self.ledger.clone(),
             missing: self.missing,
             identities: self.identities.without_overflow(),
-            progress: self.progress.clone(),
+            system: self.system.clone(),
         }
     }
 
@@ -186,7 +187,8 @@ impl State {
 mod tests {
     use super::*;
     use crate::model::identities::Seen;
-    use crate::model::ids::{IdentityHash, PayloadHash};
+    use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
+    use crate::model::system::{DeadLetter, OpenRecord, Origin, SinkProgress, SinkWindow};
 
     fn key(byte: u8) -> SortKey {
         Box::new([byte])
@@ -229,7 +231,7 @@ mod tests {
             }],
             missing: 5,
             identities,
-            progress: Some(Box::new(SinkProgress { delivered: Lsn(9), offset: 300 })),
+            system: Some(Box::new(SystemState::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }))),
         }
     }
 
@@ -243,16 +245,40 @@ mod tests {
         let bytes = full().encode();
         assert_eq!(
             hex(&bytes),
-            "01fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff09010109fb2c01"
+            "01fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff0901010009fb2c01"
         );
         assert_eq!(State::decode(&bytes).unwrap(), full());
         assert_eq!(hex(&State::default().encode()), "010000000000000000000000");
+        let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
+        let of = |system| State { system: Some(Box::new(system)), ..State::default() };
+        let window = of(SystemState::Window(SinkWindow { read: Lsn(9), open }));
+        assert_eq!(hex(&window.encode()), "0100000000000000000000010109010702");
+        assert_eq!(State::decode(&window.encode()).unwrap(), window);
+        let letter = DeadLetter {
+            origin: Origin::Sink { name: "h".into(), lsn: Lsn(9), place: 1 },
+            reason: "r".into(),
+            detail: "d".into(),
+            attempts: 3,
+            entity: EntityKey::new("t", "k"),
+            id: "i".into(),
+            body: b"{}".to_vec(),
+        };
+        let letter = of(SystemState::DeadLetter(letter));
+        assert_eq!(hex(&letter.encode()), "01000000000000000000000102000168090101720164030174016b0169027b7d");
+        assert_eq!(State::decode(&letter.encode()).unwrap(), letter);
         let mut book = LsnBook::default();
         book.note(Version(9), Lsn(1000), Some(&[Version(9)]));
         book.note(Version(10), Lsn(70_000), None);
         let bytes = codec::encode(STATE_FORMAT, &book);
         assert_eq!(hex(&bytes), "010afc701101000109fbe803");
         assert_eq!(codec::decode::<LsnBook>(STATE_FORMAT, &bytes).unwrap(), book);
+    }
+
+    /// If this failed, what only the system's entities have would cost memory in every live entity.
+    #[test]
+    fn what_the_system_has_takes_one_word() {
+        assert_eq!(size_of::<Option<Box<SystemState>>>(), size_of::<usize>());
+        assert!(size_of::<State>() <= 160, "{}", size_of::<State>());
     }
 
     /// If this failed, a damaged row could be taken for another state.

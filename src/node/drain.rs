@@ -74,7 +74,7 @@ impl Node {
         if let Some(http) = self.http {
             let _ = tokio::time::timeout(share, http.stop(true)).await;
         }
-        let sinks = self.sinks.finish();
+        let sinks = self.sinks.finish(share);
         let finished = spawn_blocking(move || sinks.into_iter().for_each(|sink| drop(sink.join())));
         let _ = tokio::time::timeout(share, finished).await;
         let checkpointer = self.checkpointer;

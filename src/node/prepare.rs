@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{Config, Diagnostics, Files};
+use crate::config::{self, Config, Diagnostics, Files};
 use crate::ingress::{Decoder, Mapping};
-use crate::rules::{Ruleset, compile};
+use crate::rules::{Expr, Roots, Ruleset, compile, compile_text};
 
 /// A configuration's rules and decoders.
 pub struct Prepared {
     pub ruleset: Arc<Ruleset>,
     /// By source.
     pub decoders: HashMap<String, Decoder>,
+    /// What decisions must be to go to a sink, by sink.
+    pub conditions: HashMap<String, Expr>,
 }
 
 /// Compiles every expression of the configuration; what is wrong is added to `diagnostics`, and then nothing is returned.
@@ -28,11 +30,27 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
             (source.name.value.clone(), decoder)
         })
         .collect();
+    let conditions = config.sinks.iter().filter_map(|sink| {
+        let condition = compile_condition(sink.condition.as_ref()?, files, diagnostics)?;
+        Some((sink.name.value.clone(), condition))
+    });
+    let conditions = conditions.collect();
     if diagnostics.has_errors() {
         return None;
     }
     Some(Prepared {
         ruleset: Arc::new(Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max))),
         decoders,
+        conditions,
     })
+}
+
+/// Compiles the `if` of a sink, which reads the decision as `event`.
+fn compile_condition(text: &config::Expr, files: &Files, diagnostics: &mut Diagnostics) -> Option<Expr> {
+    let condition = compile_text(text, &Roots::Event, files, diagnostics)?;
+    if !condition.may_be_bool() {
+        diagnostics.error(text.at, "a condition must be true or false").help("compare it: `… == …`");
+        return None;
+    }
+    Some(condition)
 }

@@ -1,8 +1,10 @@
 //! Starting the sinks where their progress says, and ending them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntGauge};
 use tokio::runtime::Handle;
@@ -11,21 +13,36 @@ use tokio::sync::watch;
 use super::fatal::Fatal;
 use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
-use crate::egress::{DispatcherSetup, FileSink, Sink, SinkPhase, StdoutSink, dispatch};
+use crate::disk::{Disk, RealDisk};
+use crate::egress::{
+    DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkPhase, StdoutSink,
+    Transport, Webhook, dispatch,
+};
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
-use crate::model::record::SinkProgress;
-use crate::rules::Ruleset;
+use crate::model::record::Input;
+use crate::model::system::{DEAD_LETTER_KIND, SINK_KIND, SinkProgress, SinkWindow, SystemState};
+use crate::rules::{Expr, Ruleset};
+use crate::store::Store;
 use crate::vital;
 
-/// The entity type of sinks' progress.
-const SINK_KIND: &str = "$sink";
+/// Pauses after a message that NATS did not take.
+const NATS_RETRY: Retry =
+    Retry { attempts_max: None, first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+/// Of the time to finish, what is kept back for the last note of progress.
+const NOTE_SHARE: f64 = 0.1;
+
+/// So many dead letters are looked up at a time.
+const KEYS_AT_ONCE: usize = 500;
 
 /// What sinks are started with.
 pub struct Setup<'a> {
     pub config: &'a Config,
+    /// The compiled `if` of those that have one.
+    pub conditions: HashMap<String, Expr>,
     pub shards: &'a Shards,
+    pub store: &'a Store,
     pub journal: &'a JournalReader,
     pub ruleset: &'a Arc<Ruleset>,
     pub metrics: &'a Arc<Metrics>,
@@ -62,50 +79,69 @@ pub struct SinkError {
 
 impl Sinks {
     /// Starts every configured sink.
-    pub async fn start(setup: Setup<'_>) -> Result<Self, SinkError> {
+    pub async fn start(mut setup: Setup<'_>) -> Result<Self, SinkError> {
         let phase = watch::Sender::new(SinkPhase::Running);
         let mut sinks = Sinks { phase, threads: Vec::new(), running: Vec::new() };
+        count_dead_letters(&setup).await;
+        let mut prepared = Vec::new();
         for declared in &setup.config.sinks {
-            let entity = EntityKey::new(SINK_KIND, declared.name.as_str());
-            let stored =
-                setup.shards.read(&entity).await.and_then(|snapshot| snapshot.state.progress).map(|progress| *progress);
-            let is_new = stored.is_none();
-            let progress = stored.unwrap_or_else(|| first_progress(declared, setup.journal));
-            if is_new {
-                // Durable before anything is delivered, or a crash would move the sink's beginning.
-                let _ = setup.shards.note_progress(entity.clone(), progress.clone()).await;
-            }
-            let (kind, sink) = open(declared, &progress)?;
-            let noted = Arc::new(AtomicU64::new(progress.delivered.0));
-            let shards = setup.shards.clone();
-            let dispatcher = DispatcherSetup {
-                name: declared.name.value.clone(),
-                server: setup.config.server.name.clone(),
-                sink,
-                progress,
-                journal: setup.journal.clone(),
-                ruleset: setup.ruleset.clone(),
-                metrics: setup.metrics.clone(),
-                note: Box::new(move |progress| shards.note_progress(entity.clone(), progress)),
-                noted: noted.clone(),
-            };
-            let name = declared.name.value.clone();
-            let delivered = setup.metrics.sink_deliveries.with_label_values(&[name.as_str(), "ok"]);
-            let lag = setup.metrics.sink_lag.with_label_values(&[&name]);
-            sinks.running.push(Running { name, kind, noted, delivered, lag });
-            let (committed, phase) = (setup.committed.clone(), sinks.phase.subscribe());
-            let (fatal, runtime) = (setup.fatal.clone(), setup.runtime.clone());
-            let run = move || {
-                vital::mark();
-                if let Err(error) = dispatch(dispatcher, committed, phase, &runtime) {
-                    fatal(&error);
-                }
-            };
-            let thread = std::thread::Builder::new().name(format!("sink {}", declared.name.value)).spawn(run);
-            let failed = |source| SinkError { name: declared.name.value.clone(), what: "no thread".into(), source };
-            sinks.threads.push(thread.map_err(failed)?);
+            prepared.push(sinks.prepare(declared, &mut setup).await?);
+        }
+        // None runs before all can.
+        for dispatcher in prepared {
+            sinks.run(dispatcher, &setup)?;
         }
         Ok(sinks)
+    }
+
+    async fn prepare(&mut self, declared: &config::Sink, setup: &mut Setup<'_>) -> Result<DispatcherSetup, SinkError> {
+        let name = declared.name.value.clone();
+        let entity = EntityKey::new(SINK_KIND, &name);
+        let stored = setup.shards.read(&entity).await.and_then(|snapshot| snapshot.state.system).map(|system| *system);
+        let is_new = stored.is_none();
+        let begin = Begin::new(declared, stored, setup.journal);
+        let (outlet, done) = outlet(declared, begin, setup).await?;
+        if is_new {
+            // Durable before anything is delivered, or a crash would move the sink's beginning.
+            let _ = setup.shards.note(entity.clone(), outlet.progress()).await;
+        }
+        let noted = Arc::new(AtomicU64::new(done.delivered().0));
+        let shards = setup.shards.clone();
+        let dispatcher = DispatcherSetup {
+            routing: Routing {
+                sink: name.clone(),
+                server: setup.config.server.name.clone(),
+                ruleset: setup.ruleset.clone(),
+                types: declared.types.iter().map(|glob| glob.value.clone()).collect(),
+                condition: setup.conditions.remove(&name),
+                metrics: setup.metrics.clone(),
+                told: AtomicBool::new(false),
+            },
+            outlet,
+            done,
+            journal: setup.journal.clone(),
+            note: Box::new(move |input| shards.note(entity.clone(), input)),
+            noted: noted.clone(),
+        };
+        let delivered = setup.metrics.sink_deliveries.with_label_values(&[name.as_str(), "ok"]);
+        let lag = setup.metrics.sink_lag.with_label_values(&[&name]);
+        self.running.push(Running { name, kind: kind_name(&declared.kind), noted, delivered, lag });
+        Ok(dispatcher)
+    }
+
+    fn run(&mut self, dispatcher: DispatcherSetup, setup: &Setup<'_>) -> Result<(), SinkError> {
+        let name = dispatcher.routing.sink.clone();
+        let (committed, phase) = (setup.committed.clone(), self.phase.subscribe());
+        let (fatal, runtime) = (setup.fatal.clone(), setup.runtime.clone());
+        let run = move || {
+            vital::mark();
+            if let Err(error) = dispatch(dispatcher, committed, phase, &runtime) {
+                fatal(&error);
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("sink {name}")).spawn(run);
+        self.threads.push(thread.map_err(|source| SinkError { name, what: "no thread".into(), source })?);
+        Ok(())
     }
 
     /// A function that tells how far all sinks have delivered for good.
@@ -132,35 +168,138 @@ impl Sinks {
         }
     }
 
-    /// Lets the sinks deliver what is committed; returns their threads, which end after that.
-    pub fn finish(self) -> Vec<JoinHandle<()>> {
-        self.phase.send_replace(SinkPhase::Finishing);
+    /// Lets the sinks deliver what is committed, for so long at most; returns their threads, which end after that.
+    pub fn finish(self, limit: Duration) -> Vec<JoinHandle<()>> {
+        let until = Instant::now() + limit.mul_f64(1.0 - NOTE_SHARE);
+        self.phase.send_replace(SinkPhase::Finishing(until));
         self.threads
     }
 }
 
-/// Where a sink without progress begins.
-fn first_progress(declared: &config::Sink, journal: &JournalReader) -> SinkProgress {
-    let delivered = match declared.from {
-        config::From::New => journal.last_lsn(),
-        config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),
-    };
-    let offset = match &declared.kind {
-        SinkKind::File { path } => std::fs::metadata(path).map_or(0, |found| found.len()),
-        SinkKind::Stdout => 0,
-    };
-    SinkProgress { delivered, offset }
+/// Counts the dead letters that are there, by reason; those that come later are counted where they are recorded.
+async fn count_dead_letters(setup: &Setup<'_>) {
+    let kind: Arc<str> = DEAD_LETTER_KIND.into();
+    let mut after: Option<String> = None;
+    loop {
+        // In this order: what is stored in between is found there.
+        let mut keys = setup.shards.unsaved(&kind, after.as_deref(), "", KEYS_AT_ONCE).await;
+        match setup.store.keys(&kind, after.as_deref(), "", KEYS_AT_ONCE) {
+            Ok(stored) => keys.extend(stored),
+            Err(error) => return (setup.fatal)(&error),
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys.truncate(KEYS_AT_ONCE);
+        for key in &keys {
+            let read = setup.shards.read(&EntityKey::new(DEAD_LETTER_KIND, key)).await;
+            let system = read.and_then(|snapshot| snapshot.state.system);
+            if let Some(SystemState::DeadLetter(letter)) = system.as_deref() {
+                setup.metrics.dead_letters.with_label_values(&[&*letter.reason]).inc();
+            }
+        }
+        match keys.pop() {
+            Some(last) if keys.len() + 1 == KEYS_AT_ONCE => after = Some(last.to_string()),
+            _ => return,
+        }
+    }
 }
 
-fn open(declared: &config::Sink, progress: &SinkProgress) -> Result<(&'static str, Box<dyn Sink>), SinkError> {
+/// Where a sink begins: after what it has finished.
+enum Begin {
+    InOrder(SinkProgress),
+    Window(SinkWindow),
+}
+
+impl Begin {
+    /// A sink that has become one of another kind goes on where it was, and may deliver a little again.
+    fn new(declared: &config::Sink, stored: Option<SystemState>, journal: &JournalReader) -> Self {
+        let window = match stored {
+            Some(SystemState::Progress(progress)) if is_in_order(&declared.kind) => return Begin::InOrder(progress),
+            Some(SystemState::Progress(progress)) => SinkWindow::through(progress.delivered),
+            Some(SystemState::Window(window)) => window,
+            None | Some(SystemState::DeadLetter(_)) => SinkWindow::through(match declared.from {
+                config::From::New => journal.last_lsn(),
+                config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),
+            }),
+        };
+        if !is_in_order(&declared.kind) {
+            return Begin::Window(window);
+        }
+        let offset = match &declared.kind {
+            SinkKind::File { path } => RealDisk.length(path).unwrap_or(0),
+            _ => 0,
+        };
+        Begin::InOrder(SinkProgress { delivered: window.delivered(), offset })
+    }
+}
+
+fn is_in_order(kind: &SinkKind) -> bool {
+    matches!(kind, SinkKind::Stdout | SinkKind::File { .. })
+}
+
+fn kind_name(kind: &SinkKind) -> &'static str {
+    match kind {
+        SinkKind::Stdout => "stdout",
+        SinkKind::File { .. } => "file",
+        SinkKind::Nats(_) => "nats",
+        SinkKind::Webhook(_) => "webhook",
+    }
+}
+
+/// The outlet of a sink, and what it has finished.
+async fn outlet(
+    declared: &config::Sink,
+    begin: Begin,
+    setup: &Setup<'_>,
+) -> Result<(Box<dyn Outlet>, SinkWindow), SinkError> {
+    let name = &declared.name.value;
+    let failed = |what: String| move |source| SinkError { name: name.clone(), what, source };
+    let progress = match begin {
+        Begin::InOrder(progress) => {
+            let sink: Box<dyn LineSink> = match &declared.kind {
+                SinkKind::File { path } => {
+                    let opened = FileSink::open(path, progress.offset);
+                    Box::new(opened.map_err(failed(format!("cannot open {}", path.display())))?)
+                }
+                _ => Box::new(StdoutSink),
+            };
+            let done = SinkWindow::through(progress.delivered);
+            return Ok((Box::new(Lines::new(name, sink, progress, setup.metrics)), done));
+        }
+        Begin::Window(window) => window,
+    };
+    let (transport, in_flight_max, retry) =
+        transport(declared, &setup.runtime).await.map_err(failed("set-up".into()))?;
+    let shards = setup.shards.clone();
+    let sends = SendsSetup {
+        name: name.clone(),
+        transport,
+        progress: progress.clone(),
+        in_flight_max,
+        retry,
+        bury: Box::new(move |letter| {
+            let entity = EntityKey::new(DEAD_LETTER_KIND, letter.origin.key());
+            shards.note(entity, Input::DeadLetter(Box::new(letter)))
+        }),
+        runtime: setup.runtime.clone(),
+    };
+    Ok((Box::new(Sends::new(sends, setup.metrics)), progress))
+}
+
+async fn transport(declared: &config::Sink, runtime: &Handle) -> std::io::Result<(Arc<dyn Transport>, usize, Retry)> {
     match &declared.kind {
-        SinkKind::Stdout => Ok(("stdout", Box::new(StdoutSink))),
-        SinkKind::File { path } => match FileSink::open(path, progress.offset) {
-            Ok(sink) => Ok(("file", Box::new(sink))),
-            Err(source) => {
-                let what = format!("cannot open {}", path.display());
-                Err(SinkError { name: declared.name.value.clone(), what, source })
-            }
-        },
+        SinkKind::Nats(nats) => {
+            let (name, nats) = (declared.name.value.clone(), nats.clone());
+            let window = nats.window;
+            // It connects in the background, on the threads that the rest of the network is on.
+            let connecting = runtime.spawn(async move { Nats::connect(&name, &nats, window).await });
+            Ok((Arc::new(connecting.await??), window, NATS_RETRY))
+        }
+        SinkKind::Webhook(webhook) => {
+            let (first, longest) = webhook.backoff;
+            let retry = Retry { attempts_max: Some(webhook.attempts), first, longest };
+            Ok((Arc::new(Webhook::new(webhook)?), webhook.window, retry))
+        }
+        SinkKind::Stdout | SinkKind::File { .. } => Err(std::io::Error::other("it is not one that sends")),
     }
 }

@@ -282,10 +282,12 @@ impl Starting<'_> {
         })
     }
 
-    async fn sinks(&self, shared: &Shared, shards: &Shards) -> Result<Sinks, SinkError> {
+    async fn sinks(&mut self, shared: &Shared, shards: &Shards) -> Result<Sinks, SinkError> {
         Sinks::start(Setup {
             config: self.config,
+            conditions: std::mem::take(&mut self.prepared.conditions),
             shards,
+            store: &shared.store,
             journal: &shared.journal,
             ruleset: &self.prepared.ruleset,
             metrics: &shared.metrics,

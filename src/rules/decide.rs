@@ -11,8 +11,9 @@ use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::{EntityKey, PayloadHash, Revision};
 use crate::model::packed::Packed;
-use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record, SinkProgress};
+use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record};
 use crate::model::state::{FieldState, LedgerEntry, State};
+use crate::model::system::SystemState;
 use crate::model::time::Timestamp;
 use crate::model::value::{Map, Value};
 
@@ -103,13 +104,16 @@ fn lapsed(rules: &EntityRules, state: &State, now: Timestamp) -> Option<Timestam
     (oldest_ms < before.millis()).then_some(before)
 }
 
-/// Decides a sink's progress, the only input of the system's own entities.
-pub fn decide_progress(entity: EntityKey, state: &State, progress: SinkProgress, now: Timestamp) -> Record {
-    Record {
+/// Decides an input of the system's own entities. `None` for a dead letter that is recorded already.
+pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Option<Record> {
+    if matches!((&input, state.system.as_deref()), (Input::DeadLetter(_), Some(SystemState::DeadLetter(_)))) {
+        return None;
+    }
+    Some(Record {
         entity,
         version: state.version.next(),
         now: now.max(state.now),
-        input: Input::Progress(progress),
+        input,
         merges: Vec::new(),
         decisions: Vec::new(),
         messages: Vec::new(),
@@ -117,7 +121,7 @@ pub fn decide_progress(entity: EntityKey, state: &State, progress: SinkProgress,
         deadlines: Vec::new(),
         missing: 0,
         forget_before: None,
-    }
+    })
 }
 
 fn correlation_of(state: &State, event: &PackedEvent) -> Box<str> {

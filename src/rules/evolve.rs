@@ -7,6 +7,7 @@ use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
 use crate::model::record::{DecisionRevision, Input, Record};
 use crate::model::state::{LedgerEntry, State};
+use crate::model::system::SystemState;
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -35,7 +36,9 @@ pub fn evolve(state: &mut State, record: &Record) {
                 merge::apply(&mut state.fields[slot], merge::resolve(merge, input));
             }
         }
-        Input::Progress(progress) => state.progress = Some(Box::new(progress.clone())),
+        Input::Progress(progress) => state.system = Some(Box::new(SystemState::Progress(progress.clone()))),
+        Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
+        Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
     }
     for decision in &record.decisions {
         note(state, decision);

@@ -15,9 +15,9 @@ mod merge;
 mod tests;
 
 pub use admit::{Ruleset, Taken, Takers};
-pub use bindings::BodyBindings;
+pub use bindings::{BodyBindings, EventBindings};
 pub use compile::{EntityRules, compile, compile_condition, compile_text};
-pub use decide::{Decided, Outcome, Verdict, decide, decide_progress};
+pub use decide::{Decided, Outcome, Verdict, decide, decide_system};
 pub use document::{Document, Explained, completeness, explain, matches};
 pub use evolve::evolve;
 pub use expr::{Expr, Fault, Part, Roots};

@@ -4,11 +4,15 @@
 
 pub mod around;
 pub mod dataset;
+pub mod hook;
 pub mod http;
+pub mod nats;
 pub mod orders;
 pub mod server;
 pub mod steps;
 pub mod tcp;
+pub mod tools;
+pub mod totals;
 
 use std::fmt::Write as _;
 use std::str::FromStr;

@@ -10,10 +10,11 @@ use super::{Folder, Harness, Wiring, added, order, wait_until};
 use crate::model::event::Event;
 use crate::model::identities::Identities;
 use crate::model::ids::{EntityKey, Lsn};
-use crate::model::record::{Record, SinkProgress};
+use crate::model::record::{Input, Record};
 use crate::model::refusal::Code;
 use crate::model::settle::EventOutcome;
 use crate::model::state::State;
+use crate::model::system::{SinkProgress, SystemState};
 use crate::model::time::Timestamp;
 use crate::rules::{self, Ruleset, Verdict};
 
@@ -162,18 +163,19 @@ fn a_sinks_progress_is_an_entity_like_others() {
     let sink = EntityKey::new("$sink", "out");
     let progress = |n| SinkProgress { delivered: Lsn(n), offset: 10 * n };
     for n in 1..=20 {
-        let durable = harness.shards.note_progress(sink.clone(), progress(n));
+        let durable = harness.shards.note(sink.clone(), Input::Progress(progress(n)));
         assert!(harness.block_on(durable).unwrap() > Lsn::ZERO);
         harness.settle(&[added(&format!("e{n}"), &format!("k{n}"), 1)]);
         if n == 10 {
             harness.checkpoint();
         }
     }
-    assert_eq!(harness.read(&sink).unwrap().state.progress, Some(Box::new(progress(20))));
+    let noted = Some(Box::new(SystemState::Progress(progress(20))));
+    assert_eq!(harness.read(&sink).unwrap().state.system, noted);
     let left = folder.copy();
     drop(harness);
     let harness = Harness::start(&left, Wiring::default());
-    assert_eq!(harness.read(&sink).unwrap().state.progress, Some(Box::new(progress(20))));
+    assert_eq!(harness.read(&sink).unwrap().state.system, noted);
 }
 
 /// If identities were lost when they move out of a busy key's state, its repeats would count twice.

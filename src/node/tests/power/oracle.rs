@@ -255,7 +255,7 @@ impl Oracle {
         loop {
             match process.deliver_only()? {
                 Next::More => {}
-                Next::Retry(_) => return Err(SINK_CANNOT_WRITE.to_owned()),
+                Next::Busy(_) => return Err(SINK_CANNOT_WRITE.to_owned()),
                 Next::Wait(_) => break,
             }
         }

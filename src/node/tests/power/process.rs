@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,14 @@ use crate::actors::{Copies, Entity, Kept, Slice};
 use crate::config::Tuning;
 use crate::disk::Place;
 use crate::disk::simulated::SimDisk;
-use crate::egress::{Dispatcher, DispatcherSetup, FileSink, Next};
+use crate::egress::{Dispatcher, DispatcherSetup, FileSink, Lines, Next, Routing};
 use crate::journal::{Committed, Committer, Entry, JournalReader};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::record::{Record, SinkProgress};
+use crate::model::record::{Input, Record};
 use crate::model::state::{LsnBook, State};
+use crate::model::system::{SINK_KIND, SinkProgress, SinkWindow, SystemState};
 use crate::model::time::Timestamp;
 use crate::node::checkpoint::{Checkpoint, Pacing};
 use crate::node::recovery;
@@ -110,7 +111,7 @@ struct Live {
 }
 
 /// Progress to be journaled, and who is to hear of it.
-type Notes = Vec<(SinkProgress, oneshot::Sender<Lsn>)>;
+type Notes = Vec<(Input, oneshot::Sender<Lsn>)>;
 
 /// The clock of the simulation.
 #[derive(Clone, Copy, Debug)]
@@ -188,16 +189,21 @@ impl Process {
         self.noted.store(progress.delivered.0, Ordering::Relaxed);
         let notes = self.notes.clone();
         let setup = DispatcherSetup {
-            name: SINK.to_owned(),
-            server: SERVER.to_owned(),
-            sink: Box::new(sink),
-            progress,
+            routing: Routing {
+                sink: SINK.to_owned(),
+                server: SERVER.to_owned(),
+                ruleset: RULESET.clone(),
+                types: Vec::new(),
+                condition: None,
+                metrics: METRICS.clone(),
+                told: AtomicBool::new(false),
+            },
+            done: SinkWindow::through(progress.delivered),
+            outlet: Box::new(Lines::new(SINK, Box::new(sink), progress, &METRICS)),
             journal: self.reader.clone(),
-            ruleset: RULESET.clone(),
-            metrics: METRICS.clone(),
-            note: Box::new(move |progress| {
+            note: Box::new(move |input| {
                 let (done, durable) = oneshot::channel();
-                notes.lock().unwrap().push((progress, done));
+                notes.lock().unwrap().push((input, done));
                 durable
             }),
             noted: self.noted.clone(),
@@ -208,8 +214,11 @@ impl Process {
 
     /// How far the sink was when it was last noted.
     pub fn progress(&mut self) -> Result<Option<SinkProgress>, String> {
-        let entity = EntityKey::new("$sink", SINK);
-        Ok(self.live(&entity)?.entity.state().progress.as_deref().cloned())
+        let entity = EntityKey::new(SINK_KIND, SINK);
+        Ok(match self.live(&entity)?.entity.state().system.as_deref() {
+            Some(SystemState::Progress(progress)) => Some(progress.clone()),
+            _ => None,
+        })
     }
 
     /// What the sink's file holds.
@@ -363,11 +372,11 @@ impl Process {
         let committed = self.committed;
         let next = self.dispatcher.as_mut().unwrap().step(clock.instant, committed).map_err(told)?;
         let notes = std::mem::take(&mut *self.notes.lock().unwrap());
-        let entity = EntityKey::new("$sink", SINK);
+        let entity = EntityKey::new(SINK_KIND, SINK);
         let mut recorded = Vec::new();
-        for (progress, done) in notes {
-            let record =
-                rules::decide_progress(entity.clone(), self.live(&entity)?.entity.state(), progress, clock.time);
+        for (input, done) in notes {
+            let state = self.live(&entity)?.entity.state();
+            let record = rules::decide_system(entity.clone(), state, input, clock.time).expect("progress is news");
             let state = self.record(&record, Told::Sink(done))?;
             recorded.push((record, state));
         }

@@ -1,0 +1,129 @@
+//! `turnstile dead-letters ls|show`: what sinks gave up on.
+
+use std::io::Write;
+
+use clap::Subcommand;
+
+use super::client::{ANSWER_TIMEOUT, Client, ServerArgs, not_understood};
+use super::failure::{Exit, Failure};
+use super::page::Pages;
+use super::render;
+use super::screen::Screen;
+use super::table::{Align, Table};
+use crate::model::value::{Map, Value};
+
+#[derive(Debug, clap::Args)]
+pub struct DeadLettersArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List dead letters in the order of the journal
+    Ls(LsArgs),
+    /// Show one with what was to be delivered
+    Show(ShowArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct LsArgs {
+    /// Only those of this sink
+    #[arg(long)]
+    sink: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// Only those after this one
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// Print one JSON document a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// As `ls` shows it
+    id: String,
+    /// Print the document as the server gave it
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists dead letters, or shows one.
+///
+/// # Errors
+/// There is no such dead letter (1), the request is wrong (2), the server cannot be asked (3).
+pub fn dead_letters(args: &DeadLettersArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
+    match &args.command {
+        Command::Ls(args) => list(args, server, screen),
+        Command::Show(args) => show(args, server, screen),
+    }
+}
+
+fn list(args: &LsArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
+    let columns = ["id", "time", "reason", "attempts", "decision", "detail"];
+    let align = |name| (name, if name == "attempts" { Align::Right } else { Align::Left });
+    let mut table = Table::new(columns.map(align));
+    let cells = |item: &Map| columns.map(|name| item.get(name).map(text).unwrap_or_default()).to_vec();
+    let filters: Vec<_> = args.sink.iter().map(|sink| ("sink", sink.clone())).collect();
+    let pages = Pages { path: &["dead-letters"], filters: &filters, after: args.after.clone(), json: args.json };
+    pages.print(&Client::new(server)?, (!args.all).then_some(args.limit), &mut table, cells, screen)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| render::count(value), render::safe)
+}
+
+fn show(args: &ShowArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
+    let answer = Client::new(server)?.get(&["dead-letters", &args.id], &[], ANSWER_TIMEOUT)?;
+    if args.json {
+        screen.out.write_all(answer.body.trim_ascii_end())?;
+        writeln!(screen.out)?;
+        return Ok(Exit::Ok);
+    }
+    let Value::Map(document) = answer.document()? else { return Err(not_understood("no document")) };
+    let width = document.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, value) in document.iter().filter(|(name, _)| !name.starts_with("body")) {
+        writeln!(screen.out, "{name:width$}  {}", text(value))?;
+    }
+    let body = ["body", "body_base64"].iter().find_map(|name| document.get(name));
+    writeln!(screen.out, "\n{}", body.map(text).unwrap_or_default())?;
+    Ok(Exit::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::{HttpServer, told};
+
+    const LETTER: &str = r#"{"id":"sink.hook.07.0000","sink":"hook","lsn":7,"time":"2026-11-20T10:00:00Z",
+        "reason":"exhausted","detail":"HTTP 500","attempts":30,"type":"order","key":"o","decision":"order/o/Made/1",
+        "bytes":2"#;
+
+    /// If this failed, nobody could see what was given up, or a terminal would obey what stands in it.
+    #[test]
+    fn dead_letters_are_listed_and_shown() {
+        let server = HttpServer::answering(vec![(200, format!(r#"{{"items":[{LETTER}}}],"next":null}}"#))]);
+        let args = LsArgs { sink: Some("hook".to_owned()), limit: 5, after: None, all: false, json: false };
+        let (exit, out, err) = told(|screen| list(&args, &server.args(None), screen));
+        assert_eq!((exit, &*err), (Exit::Ok, ""));
+        assert_eq!(
+            out,
+            "id                 time                  reason     attempts  decision        detail\n\
+             sink.hook.07.0000  2026-11-20T10:00:00Z  exhausted        30  order/o/Made/1  HTTP 500\n"
+        );
+        assert!(server.requests()[0].starts_with("GET /v1/dead-letters?limit=5&sink=hook "));
+
+        let server = HttpServer::answering(vec![(200, format!(r#"{LETTER},"body":"{{\u001b}}"}}"#))]);
+        let args = ShowArgs { id: "sink.hook.07.0000".to_owned(), json: false };
+        let (exit, out, _) = told(|screen| show(&args, &server.args(None), screen));
+        assert_eq!(exit, Exit::Ok);
+        assert!(out.contains("detail    HTTP 500\n") && !out.contains('\u{1b}'), "{out}");
+        assert!(server.requests()[0].starts_with("GET /v1/dead-letters/sink.hook.07.0000 "));
+    }
+}

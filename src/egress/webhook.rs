@@ -1,0 +1,159 @@
+//! The sink `webhook`: each decision is one POST, as in Standard Webhooks.
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+
+use super::addresses::{PublicOnly, is_public, not_public};
+use super::routing::Delivery;
+use super::sends::{Outcome, Sent, Transport};
+use super::signature::Signer;
+use super::tls::Tls;
+use crate::config::WebhookSink;
+
+/// The most of an answer that is read, so that the connection can be used again; what it says is not looked at.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The sink.
+pub struct Webhook(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    url: Url,
+    /// The address in the URL itself, if it has one that is not connected to.
+    forbidden: Option<IpAddr>,
+    signer: Signer,
+    body_bytes_max: usize,
+}
+
+impl Webhook {
+    /// A sink for what is configured; nothing is connected yet.
+    ///
+    /// # Errors
+    /// When a certificate cannot be read, or the URL is none.
+    pub fn new(declared: &WebhookSink) -> std::io::Result<Self> {
+        let tls = Tls { ca: declared.tls_ca.as_deref(), identity: None };
+        let mut builder = Client::builder()
+            .tls_backend_preconfigured(tls.client_config()?)
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .user_agent(concat!("turnstile/", env!("CARGO_PKG_VERSION")))
+            .timeout(declared.timeout);
+        if !declared.allow_private {
+            builder = builder.dns_resolver(PublicOnly);
+        }
+        let url = Url::parse(&declared.url).map_err(std::io::Error::other)?;
+        // An address needs no resolving, so it is looked at here.
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let written: Option<IpAddr> = host.parse().ok();
+        let forbidden = written.filter(|address| !declared.allow_private && !is_public(*address));
+        let keys = declared.secrets.iter().map(|secret| secret.key.as_slice());
+        Ok(Webhook(Arc::new(Shared {
+            client: builder.build().map_err(std::io::Error::other)?,
+            url,
+            forbidden,
+            signer: Signer::new(keys),
+            body_bytes_max: declared.body_bytes_max,
+        })))
+    }
+}
+
+impl Transport for Webhook {
+    fn send(&self, delivery: Arc<Delivery>) -> Sent {
+        let shared = self.0.clone();
+        Box::pin(async move { shared.send(&delivery).await })
+    }
+}
+
+impl Shared {
+    async fn send(&self, delivery: &Delivery) -> Outcome {
+        if let Some(address) = self.forbidden {
+            return Outcome::Failed { why: not_public(address), pause: None };
+        }
+        let body = delivery.json();
+        if body.len() > self.body_bytes_max {
+            let why = format!("it has {} bytes, more than body_bytes_max = {}", body.len(), self.body_bytes_max);
+            return Outcome::Never { reason: "too_large", why };
+        }
+        let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let request = self
+            .client
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, "application/cloudevents+json")
+            .header("webhook-id", delivery.id())
+            .header("webhook-timestamp", timestamp.to_string())
+            .header("webhook-signature", self.signer.sign(delivery.id(), timestamp, &body))
+            .body(body);
+        match request.send().await {
+            Ok(response) => answered(response).await,
+            // The URL may hold what is nobody's business.
+            Err(error) => Outcome::Failed { why: root_cause(&error.without_url()), pause: None },
+        }
+    }
+}
+
+async fn answered(mut response: Response) -> Outcome {
+    let status = response.status();
+    let pause = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        read += chunk.len();
+        if read > ANSWER_BYTES_MAX {
+            break;
+        }
+    }
+    match status {
+        _ if status.is_success() => Outcome::Delivered,
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Busy { pause },
+        StatusCode::GONE => Outcome::Closed { why: "the endpoint answered 410 Gone".to_owned() },
+        _ if status.is_redirection() => {
+            Outcome::Failed { why: format!("HTTP {} (redirects are not followed)", status.as_u16()), pause }
+        }
+        _ => Outcome::Failed { why: format!("HTTP {}", status.as_u16()), pause },
+    }
+}
+
+/// What `Retry-After` says: seconds, or a date.
+fn retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = chrono::DateTime::parse_from_rfc2822(text.trim()).ok()?;
+    Some(SystemTime::from(date).duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// What went wrong at the bottom of it; the layers above only say that a request failed.
+fn root_cause(error: &dyn Error) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this failed, an endpoint that asks for a pause would be called all the same, or never again.
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        for (text, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", Some(0)),
+            ("-5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(text), expected.map(Duration::from_secs), "{text}");
+        }
+        let later = retry_after("Fri, 31 Dec 9999 23:59:59 GMT").unwrap();
+        assert!(later > Duration::from_hours(24));
+    }
+}

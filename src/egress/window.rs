@@ -1,0 +1,226 @@
+//! The window of a sink that sends several keys' decisions at a time: what is held, what may be sent now, and how far all
+//! is finished. One send in flight a key, so that a key's decisions arrive in order; a key that waits to be tried again
+//! holds up no other. Does nothing itself and reads no clock.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::routing::Delivery;
+use crate::model::ids::{EntityKey, Lsn};
+use crate::model::system::{OpenRecord, SinkWindow};
+
+/// While so many deliveries are held, or so many bytes of them, nothing more is read from the journal.
+pub(super) const HELD_MAX: usize = 4096;
+pub(super) const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The window.
+#[derive(Debug)]
+pub(super) struct Window {
+    in_flight_max: usize,
+    /// Everything up to here is finished but what is open.
+    read: Lsn,
+    /// What was noted before the start is read again up to here.
+    resumed: Lsn,
+    /// Records with unfinished deliveries.
+    open: BTreeMap<Lsn, Open>,
+    lanes: HashMap<EntityKey, Lane>,
+    /// Keys that have something to send, in the order they came to it.
+    ready: VecDeque<EntityKey>,
+    /// Keys that wait to be tried again. The number tells those of one instant apart.
+    resting: BTreeMap<(Instant, u64), EntityKey>,
+    rests: u64,
+    in_flight: usize,
+    held: usize,
+    held_bytes: usize,
+    /// Keys whose first delivery failed before.
+    failing: usize,
+    /// Nothing is sent before.
+    paused_until: Option<Instant>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    finished: u32,
+    unfinished: u32,
+}
+
+/// What is held of one key; the first is in flight, ready or resting.
+#[derive(Debug, Default)]
+struct Lane {
+    queue: VecDeque<Arc<Delivery>>,
+    failures: u32,
+}
+
+/// Something to be sent now.
+#[derive(Clone, Debug)]
+pub(super) struct Sending {
+    pub delivery: Arc<Delivery>,
+    /// How often it failed before.
+    pub failures: u32,
+}
+
+impl Window {
+    /// The window of a sink that goes on from `progress`: what was open then has to be put in again.
+    pub fn new(progress: &SinkWindow, in_flight_max: usize) -> Self {
+        let open = progress.open.iter().map(|open| (open.lsn, Open { finished: open.finished, unfinished: 0 }));
+        Window {
+            in_flight_max,
+            read: progress.read,
+            resumed: progress.read,
+            open: open.collect(),
+            lanes: HashMap::new(),
+            ready: VecDeque::new(),
+            resting: BTreeMap::new(),
+            rests: 0,
+            in_flight: 0,
+            held: 0,
+            held_bytes: 0,
+            failing: 0,
+            paused_until: None,
+            closed: false,
+        }
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.held < HELD_MAX && self.held_bytes < HELD_BYTES_MAX && !self.closed
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Whether a key waits because its delivery failed.
+    pub fn is_failing(&self) -> bool {
+        self.failing > 0
+    }
+
+    /// Takes in a delivery; they come in the order of the journal, and those of one record together.
+    pub fn put(&mut self, delivery: Delivery) {
+        self.held += 1;
+        self.held_bytes += delivery.bytes();
+        let open = self.open.entry(delivery.lsn).or_insert(Open { finished: delivery.place, unfinished: 0 });
+        open.unfinished += 1;
+        let lane = self.lanes.entry(delivery.entity.clone()).or_default();
+        if lane.queue.is_empty() {
+            self.ready.push_back(delivery.entity.clone());
+        }
+        lane.queue.push_back(Arc::new(delivery));
+    }
+
+    /// Everything up to `lsn` was put in.
+    pub fn passed(&mut self, lsn: Lsn) {
+        self.read = self.read.max(lsn);
+        if self.resumed > Lsn::ZERO {
+            // What was open and goes elsewhere now.
+            self.open.retain(|open, decisions| *open > lsn || decisions.unfinished > 0);
+        }
+        if lsn >= self.resumed {
+            self.resumed = Lsn::ZERO;
+        }
+    }
+
+    /// The next thing to send; it is in flight until one of the methods below says what came of it.
+    pub fn next(&mut self, now: Instant) -> Option<Sending> {
+        if self.closed || self.in_flight >= self.in_flight_max || self.paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        while let Some(first) = self.resting.first_entry()
+            && first.key().0 <= now
+        {
+            self.ready.push_back(first.remove());
+        }
+        let key = self.ready.pop_front()?;
+        let lane = self.lanes.get(&key)?;
+        self.in_flight += 1;
+        Some(Sending { delivery: lane.queue.front()?.clone(), failures: lane.failures })
+    }
+
+    /// When there is something to send though nothing else happens; none if that is so now, or never.
+    pub fn next_at(&self) -> Option<Instant> {
+        if self.closed || self.in_flight >= self.in_flight_max {
+            return None;
+        }
+        let first = self.resting.first_key_value().map(|((at, _), _)| *at);
+        match self.paused_until {
+            Some(until) if !self.ready.is_empty() => Some(until),
+            Some(until) => first.map(|first| first.max(until)),
+            None => first,
+        }
+    }
+
+    /// It is done with: delivered, or given up.
+    pub fn finished(&mut self, delivery: &Delivery) {
+        self.in_flight -= 1;
+        self.held -= 1;
+        self.held_bytes -= delivery.bytes();
+        if let Some(open) = self.open.get_mut(&delivery.lsn) {
+            open.unfinished -= 1;
+            open.finished = delivery.place + 1;
+            if open.unfinished == 0 {
+                self.open.remove(&delivery.lsn);
+            }
+        }
+        let Some(lane) = self.lanes.get_mut(&delivery.entity) else { return };
+        lane.queue.pop_front();
+        self.failing -= usize::from(lane.failures > 0);
+        lane.failures = 0;
+        if lane.queue.is_empty() {
+            self.lanes.remove(&delivery.entity);
+        } else {
+            self.ready.push_back(delivery.entity.clone());
+        }
+    }
+
+    /// It failed; its key waits until `again`.
+    pub fn failed(&mut self, delivery: &Delivery, again: Instant) {
+        if let Some(lane) = self.lanes.get_mut(&delivery.entity) {
+            self.failing += usize::from(lane.failures == 0);
+            lane.failures += 1;
+        }
+        self.rest(delivery, again);
+    }
+
+    /// It was not taken, through no fault of its own; nothing at all is sent until `again`.
+    pub fn put_off(&mut self, delivery: &Delivery, again: Instant) {
+        self.paused_until = self.paused_until.max(Some(again));
+        self.rest(delivery, again);
+    }
+
+    /// It was not taken, and nothing ever will be.
+    pub fn close(&mut self, delivery: &Delivery) {
+        self.closed = true;
+        self.in_flight -= 1;
+        self.ready.push_front(delivery.entity.clone());
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn rest(&mut self, delivery: &Delivery, again: Instant) {
+        self.in_flight -= 1;
+        self.rests += 1;
+        self.resting.insert((again, self.rests), delivery.entity.clone());
+    }
+
+    /// How far all is finished.
+    pub fn progress(&self) -> SinkWindow {
+        let open = self.open.iter().map(|(lsn, open)| OpenRecord { lsn: *lsn, finished: open.finished });
+        SinkWindow { read: self.read, open: open.collect() }
+    }
+
+    /// Everything up to here is finished.
+    pub fn delivered(&self) -> Lsn {
+        self.open.first_key_value().map_or(self.read, |(lsn, _)| Lsn(lsn.0 - 1))
+    }
+}
+
+/// How long to wait after so many failures: the first pause doubled each time, up to the longest; a half of it depends on
+/// what is sent, so that keys that failed together do not come back together.
+pub(super) fn backoff(first: Duration, longest: Duration, failures: u32, id: &str) -> Duration {
+    let doubled = first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+    let hash = crc32c::crc32c_append(failures, id.as_bytes());
+    doubled.min(longest).mul_f64(0.5 + 0.5 * f64::from(hash) / f64::from(u32::MAX))
+}

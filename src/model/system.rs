@@ -1,0 +1,121 @@
+//! What the system keeps about its own work, as small entities that are journaled, checkpointed and replayed like all
+//! others: how far sinks have come, and what could not be delivered.
+
+use bincode::{Decode, Encode};
+
+use super::ids::{EntityKey, Lsn};
+
+/// The entity type of sinks' progress.
+pub const SINK_KIND: &str = "$sink";
+/// The entity type of dead letters.
+pub const DEAD_LETTER_KIND: &str = "$dead_letter";
+
+/// The state of one of the system's own entities.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum SystemState {
+    Progress(SinkProgress),
+    Window(SinkWindow),
+    DeadLetter(DeadLetter),
+}
+
+/// How far a sink has come that delivers in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SinkProgress {
+    /// Everything up to here is delivered.
+    pub delivered: Lsn,
+    /// File sinks: the file's length after that.
+    pub offset: u64,
+}
+
+/// How far a sink has come that sends several keys' decisions at a time: everything up to `read` is finished but what is
+/// open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SinkWindow {
+    pub read: Lsn,
+    /// Records with unfinished decisions, in order.
+    pub open: Vec<OpenRecord>,
+}
+
+/// A record of which the first `finished` decisions are finished, and not all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct OpenRecord {
+    pub lsn: Lsn,
+    pub finished: u32,
+}
+
+impl SinkWindow {
+    /// The window of a sink that has delivered everything up to `read`.
+    pub fn through(read: Lsn) -> Self {
+        SinkWindow { read, open: Vec::new() }
+    }
+
+    /// Everything up to here is finished; the journal is needed beyond.
+    pub fn delivered(&self) -> Lsn {
+        self.open.first().map_or(self.read, |first| Lsn(first.lsn.0.saturating_sub(1)))
+    }
+
+    /// How many of a record's first decisions are finished; `None` if it is not known to be open.
+    pub fn open_at(&self, lsn: Lsn) -> Option<u32> {
+        let at = self.open.binary_search_by_key(&lsn, |open| open.lsn).ok()?;
+        Some(self.open[at].finished)
+    }
+}
+
+/// What nobody could be told no about, and could not be brought where it belongs.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct DeadLetter {
+    pub origin: Origin,
+    /// A stable word, such as `exhausted`.
+    pub reason: Box<str>,
+    /// What the last attempt came to, for people.
+    pub detail: Box<str>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// What it is about.
+    pub entity: EntityKey,
+    /// Its id: a decision's, an event's.
+    pub id: Box<str>,
+    /// The bytes that were to be delivered.
+    pub body: Vec<u8>,
+}
+
+/// Where a dead letter lay when it was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Origin {
+    /// The decision of a record, by its place among the record's decisions.
+    Sink { name: Box<str>, lsn: Lsn, place: u32 },
+}
+
+impl Origin {
+    /// What names the dead letter. The same origin always gives the same key, so that nothing is recorded twice; keys of
+    /// one sink are in the order of the journal.
+    pub fn key(&self) -> String {
+        let Origin::Sink { name, lsn, place } = self;
+        format!("sink.{name}.{:020}.{place:04}", lsn.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this failed, a restart would skip decisions, or the journal would be trimmed under a sink.
+    #[test]
+    fn a_window_is_delivered_up_to_its_first_open_record() {
+        let mut window = SinkWindow::through(Lsn(9));
+        assert_eq!((window.delivered(), window.open_at(Lsn(9))), (Lsn(9), None));
+        window.open = vec![OpenRecord { lsn: Lsn(4), finished: 0 }, OpenRecord { lsn: Lsn(7), finished: 2 }];
+        assert_eq!(window.delivered(), Lsn(3));
+        let open: Vec<_> = (3..9).filter_map(|lsn| window.open_at(Lsn(lsn))).collect();
+        assert_eq!(open, [0, 2]);
+    }
+
+    /// If this failed, dead letters would be listed out of order, or one would be recorded twice.
+    #[test]
+    fn keys_of_dead_letters_are_in_the_order_of_the_journal() {
+        let key = |lsn, place| Origin::Sink { name: "hook".into(), lsn: Lsn(lsn), place }.key();
+        assert_eq!(key(7, 1), "sink.hook.00000000000000000007.0001");
+        let keys = [key(7, 1), key(7, 2), key(7, 10), key(10, 0), key(u64::MAX, 0)];
+        assert!(keys.is_sorted(), "{keys:?}");
+    }
+}
