@@ -15,8 +15,8 @@ pub struct HandedOver {
     pub stored: Version,
     /// It is on the list of changed entities.
     pub listed: bool,
-    /// [`Kept::encode`]
-    pub bytes: Vec<u8>,
+    /// [`Kept::encode`], without the room that encoding left: there may be very many.
+    pub bytes: Box<[u8]>,
     lsn: Lsn,
     missing: u64,
     form: Form,
@@ -39,7 +39,7 @@ impl HandedOver {
             version: state.version,
             stored,
             listed,
-            bytes: kept.encode(),
+            bytes: kept.encode().into(),
             lsn: kept.book.last,
             missing: state.missing,
             form: if state.identities.overflow().len() == 0 { Form::Row } else { Form::WithOverflow },
@@ -68,7 +68,7 @@ impl HandedOver {
         match self.form {
             Form::Row => {
                 let HandedOver { version, lsn, missing, .. } = *self;
-                let row = StoredRow { version, lsn, missing, state: self.bytes.clone() };
+                let row = StoredRow { version, lsn, missing, state: self.bytes.to_vec() };
                 EntityWrite { entity: key, row, identities: Vec::new() }
             }
             Form::WithOverflow => self.kept(&key).write(key),

@@ -42,19 +42,20 @@ pub fn encode_into<T: Encode>(bytes: &mut Vec<u8>, value: &T) {
 
 /// Decodes what [`encode`] made.
 pub fn decode<T: Decode<()>>(format: u8, bytes: &[u8]) -> Result<T, CodecError> {
-    match bytes.split_first() {
-        None => Err(CodecError::Empty),
-        Some((found, _)) if *found != format => Err(CodecError::Format { found: *found, expected: format }),
-        Some((_, rest)) => decode_bare(rest),
-    }
+    decode_bare(behind_format(format, bytes)?)
 }
 
 /// Decodes what [`encode`] made of a structure that begins with a `T`, and that part only.
 pub fn decode_first<'b, T: BorrowDecode<'b, ()>>(format: u8, bytes: &'b [u8]) -> Result<T, CodecError> {
+    decode_front(&mut behind_format(format, bytes)?)
+}
+
+/// What follows the format byte, which must be `format`.
+fn behind_format(format: u8, bytes: &[u8]) -> Result<&[u8], CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Empty),
         Some((found, _)) if *found != format => Err(CodecError::Format { found: *found, expected: format }),
-        Some((_, mut rest)) => decode_front(&mut rest),
+        Some((_, rest)) => Ok(rest),
     }
 }
 
