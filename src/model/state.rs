@@ -1,6 +1,8 @@
 //! What is known of one entity: merged fields, the ledger of decisions, and the identities that counted.
 //! Compact, because a live entity keeps it in memory; changed by `rules::evolve` alone.
 
+use bincode::de::Decoder;
+use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
 use super::codec::{self, CodecError};
@@ -39,7 +41,7 @@ pub struct State {
 }
 
 /// A merged value.
-#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Encode)]
 pub enum FieldState {
     /// `first`, `latest`: the value with the winning stamp. A null under `latest` is remembered as such.
     Register {
@@ -57,8 +59,49 @@ pub enum FieldState {
     Set(Vec<(SortKey, Packed)>),
     /// Sorted by stamp.
     List(Vec<(SortKey, Packed)>),
-    /// `by`: entries sorted by name.
+    /// `by`: entries sorted by name, which are no `by` themselves.
     By(Vec<(Box<str>, FieldState)>),
+}
+
+/// The number of [`FieldState::By`], as it is encoded.
+const BY: u32 = 6;
+
+/// One level of `by` and no more, or made-up bytes could nest as deep as they are long.
+impl<Context> Decode<Context> for FieldState {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        match u32::decode(decoder)? {
+            BY => {
+                let entries = Vec::<(Box<str>, Entry)>::decode(decoder)?;
+                Ok(FieldState::By(entries.into_iter().map(|(name, Entry(entry))| (name, entry)).collect()))
+            }
+            variant => Entry::of(variant, decoder).map(|Entry(single)| single),
+        }
+    }
+}
+
+bincode::impl_borrow_decode!(FieldState);
+
+/// A field without `by`, or one entry of a field with it.
+struct Entry(FieldState);
+
+impl Entry {
+    fn of<D: Decoder>(variant: u32, decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Entry(match variant {
+            0 => FieldState::Register { stamp: Decode::decode(decoder)?, value: Decode::decode(decoder)? },
+            1 => FieldState::Extreme { key: Decode::decode(decoder)?, value: Decode::decode(decoder)? },
+            2 => FieldState::Sum(Decode::decode(decoder)?),
+            3 => FieldState::Count(Decode::decode(decoder)?),
+            4 => FieldState::Set(Decode::decode(decoder)?),
+            5 => FieldState::List(Decode::decode(decoder)?),
+            _ => return Err(DecodeError::Other("no such field state, or `by` within `by`")),
+        }))
+    }
+}
+
+impl<Context> Decode<Context> for Entry {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Entry::of(u32::decode(decoder)?, decoder)
+    }
 }
 
 impl FieldState {
@@ -279,6 +322,15 @@ mod tests {
     fn what_the_system_has_takes_one_word() {
         assert_eq!(size_of::<Option<Box<SystemState>>>(), size_of::<usize>());
         assert!(size_of::<State>() <= 160, "{}", size_of::<State>());
+    }
+
+    /// If this failed, bytes that nobody vouches for could end the process: each level takes its part of the stack.
+    #[test]
+    fn entries_of_by_hold_no_others() {
+        let one = codec::encode(STATE_FORMAT, &FieldState::By(vec![("b".into(), FieldState::Count(7))]));
+        assert!(codec::decode::<FieldState>(STATE_FORMAT, &one).is_ok());
+        let nested = [&[STATE_FORMAT][..], &[6, 1, 1, b'b'].repeat(100_000), &[3, 7]].concat();
+        assert!(codec::decode::<FieldState>(STATE_FORMAT, &nested).is_err());
     }
 
     /// If this failed, a damaged row could be taken for another state.
