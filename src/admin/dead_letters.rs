@@ -66,20 +66,30 @@ enum WithBody {
 
 fn document(id: &str, snapshot: &Snapshot, with_body: WithBody) -> Option<Value> {
     let Some(SystemState::DeadLetter(letter)) = snapshot.state.system.as_deref() else { return None };
-    let Origin::Sink { name, lsn, .. } = &letter.origin;
     let mut document = json!({
         "id": id,
-        "sink": name,
-        "lsn": lsn.0,
         "time": snapshot.state.now.to_string(),
         "reason": letter.reason,
         "detail": letter.detail,
         "attempts": letter.attempts,
-        "type": letter.entity.kind(),
-        "key": letter.entity.key(),
-        "decision": letter.id,
         "bytes": letter.body.len(),
     });
+    match &letter.origin {
+        Origin::Sink { name, lsn, .. } => {
+            document["sink"] = name.as_ref().into();
+            document["lsn"] = lsn.0.into();
+            document["decision"] = letter.id.as_ref().into();
+        }
+        Origin::Source { name, position } => {
+            document["source"] = name.as_ref().into();
+            document["position"] = position.as_ref().into();
+            document["event"] = letter.id.as_ref().into();
+        }
+    }
+    if let Some(entity) = &letter.entity {
+        document["type"] = entity.kind().into();
+        document["key"] = entity.key().into();
+    }
     if with_body == WithBody::Yes {
         match std::str::from_utf8(&letter.body) {
             Ok(text) => document["body"] = text.into(),

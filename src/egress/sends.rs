@@ -221,7 +221,7 @@ impl Sends {
             reason: reason.into(),
             detail: why.into(),
             attempts: sending.failures + 1,
-            entity: delivery.entity.clone(),
+            entity: Some(delivery.entity.clone()),
             id: delivery.id().into(),
             body,
         });

@@ -6,7 +6,7 @@ use super::codec::{self, CodecError};
 use super::event::PackedEvent;
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
 use super::packed::Packed;
-use super::system::{DeadLetter, SinkProgress, SinkWindow};
+use super::system::{DeadLetter, SinkProgress, SinkWindow, SourceCursor};
 use super::time::Timestamp;
 use super::value::Value;
 
@@ -63,6 +63,7 @@ pub enum Input {
     Progress(SinkProgress),
     Window(SinkWindow),
     DeadLetter(Box<DeadLetter>),
+    Cursor(SourceCursor),
 }
 
 /// An event, and what the entity type's `id` and `time` made of it.
@@ -260,7 +261,7 @@ mod tests {
             reason: "exhausted".into(),
             detail: "HTTP 500".into(),
             attempts: 3,
-            entity: EntityKey::new("order", "o"),
+            entity: Some(EntityKey::new("order", "o")),
             id: "order/o/Made/1".into(),
             body: b"{}".to_vec(),
         };
@@ -270,8 +271,9 @@ mod tests {
             (Input::Window(SinkWindow { read: Lsn(300), open }), "02fb2c01010702"),
             (
                 Input::DeadLetter(Box::new(letter)),
-                "030004686f6f6b09010965786861757374656408485454502035303003056f72646572016f0e6f726465722f6f2f4d6164652f31027b7d",
+                "030004686f6f6b0901096578686175737465640848545450203530300301056f72646572016f0e6f726465722f6f2f4d6164652f31027b7d",
             ),
+            (Input::Cursor(SourceCursor { position: Packed::new(&Value::Int(5)) }), "0402020a"),
         ] {
             let record = Record {
                 input,

@@ -302,12 +302,12 @@ mod tests {
             reason: "r".into(),
             detail: "d".into(),
             attempts: 3,
-            entity: EntityKey::new("t", "k"),
+            entity: Some(EntityKey::new("t", "k")),
             id: "i".into(),
             body: b"{}".to_vec(),
         };
         let letter = of(SystemState::DeadLetter(letter));
-        assert_eq!(hex(&letter.encode()), "01000000000000000000000102000168090101720164030174016b0169027b7d");
+        assert_eq!(hex(&letter.encode()), "0100000000000000000000010200016809010172016403010174016b0169027b7d");
         assert_eq!(State::decode(&letter.encode()).unwrap(), letter);
         let mut book = LsnBook::default();
         book.note(Version(9), Lsn(1000), Some(&[Version(9)]));

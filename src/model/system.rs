@@ -4,9 +4,12 @@
 use bincode::{Decode, Encode};
 
 use super::ids::{EntityKey, Lsn};
+use super::packed::Packed;
 
 /// The entity type of sinks' progress.
 pub const SINK_KIND: &str = "$sink";
+/// The entity type of sources' cursors.
+pub const SOURCE_KIND: &str = "$source";
 /// The entity type of dead letters.
 pub const DEAD_LETTER_KIND: &str = "$dead_letter";
 
@@ -16,6 +19,14 @@ pub enum SystemState {
     Progress(SinkProgress),
     Window(SinkWindow),
     DeadLetter(DeadLetter),
+    Cursor(SourceCursor),
+}
+
+/// How far a source has come that asks for its events.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct SourceCursor {
+    /// What it needs to go on from there; only the source knows what it means.
+    pub position: Packed,
 }
 
 /// How far a sink has come that delivers in order.
@@ -71,8 +82,8 @@ pub struct DeadLetter {
     pub detail: Box<str>,
     /// How often it was tried.
     pub attempts: u32,
-    /// What it is about.
-    pub entity: EntityKey,
+    /// What it is about, if that is known.
+    pub entity: Option<EntityKey>,
     /// Its id: a decision's, an event's.
     pub id: Box<str>,
     /// The bytes that were to be delivered.
@@ -84,14 +95,18 @@ pub struct DeadLetter {
 pub enum Origin {
     /// The decision of a record, by its place among the record's decisions.
     Sink { name: Box<str>, lsn: Lsn, place: u32 },
+    /// Something that a source was given, by what the source calls its place.
+    Source { name: Box<str>, position: Box<str> },
 }
 
 impl Origin {
     /// What names the dead letter. The same origin always gives the same key, so that nothing is recorded twice; keys of
     /// one sink are in the order of the journal.
     pub fn key(&self) -> String {
-        let Origin::Sink { name, lsn, place } = self;
-        format!("sink.{name}.{:020}.{place:04}", lsn.0)
+        match self {
+            Origin::Sink { name, lsn, place } => format!("sink.{name}.{:020}.{place:04}", lsn.0),
+            Origin::Source { name, position } => format!("source.{name}.{position}"),
+        }
     }
 }
 

@@ -39,6 +39,7 @@ pub fn evolve(state: &mut State, record: &Record) {
         Input::Progress(progress) => state.system = Some(Box::new(SystemState::Progress(progress.clone()))),
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
+        Input::Cursor(cursor) => state.system = Some(Box::new(SystemState::Cursor(cursor.clone()))),
     }
     for decision in &record.decisions {
         note(state, decision);
