@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::diagnostics::{Diagnostics, Expr, Located, Location};
 use super::document::{Entry, Node, Value};
 use super::entities::{
-    COMPLETE_FIELDS_MAX, DUPLICATES, Data, Decision, Duplicates, EntityType, Field, KeyRule, POLICIES, Policy,
+    COMPLETE_FIELDS_MAX, DUPLICATES, Data, Decision, Duplicates, EntityType, Feedback, Field, KeyRule, POLICIES, Policy,
 };
 use super::fingerprint::by_specificity;
 use super::names::{NameOf, check_glob, check_name, glob_matches, suggest};
@@ -76,6 +76,9 @@ impl EntityType {
             fields,
             derived,
             complete,
+            references: Vec::new(),
+            deadlines: Vec::new(),
+            effects: Vec::new(),
             decisions,
         })
     }
@@ -175,7 +178,7 @@ fn read_decisions(section: Section, sinks: &[String]) -> Vec<Decision> {
         let to = read_to(&mut section, sinks);
         section.unsupported(&["by", "settle"]);
         section.finish();
-        decisions.push(Decision { name, when, data, policy, to });
+        decisions.push(Decision { name, when, data, policy, by: None, settle: None, to, feedback: Feedback::None });
     }
     decisions
 }

@@ -33,8 +33,9 @@ mod tests;
 pub use address::Address;
 pub use diagnostics::{Diagnostic, Diagnostics, Expr, FileId, Files, Located, Location, Severity};
 pub use entities::{
-    COMPLETE_FIELDS_MAX, Data, Decision, Duplicates, EntityType, Field, KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy,
-    Take, VALUE_DEFAULT, WHEN_DEFAULT,
+    COMPLETE_FIELDS_MAX, Data, Deadline, Decision, Duplicates, Effect, EntityType, Feedback, Field, Guarantee, Json,
+    KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy, Reference, Request, Retry, Take, Template, TemplatePart,
+    VALUE_DEFAULT, WHEN_DEFAULT,
 };
 pub use interpolate::Env;
 pub use load::{FILE_BYTES_MAX, load, load_str, load_with, read_text};
