@@ -9,7 +9,7 @@ use crate::model::state::{LsnBook, State};
 use crate::store::{EntityWrite, Store, StoreError, StoredIdentity, StoredRow};
 
 /// Format of a kept entity: its state, then its book.
-pub const KEPT_FORMAT: u8 = 1;
+pub const KEPT_FORMAT: u8 = 2;
 
 /// An entity and its book. The default is one nothing was heard of yet.
 #[derive(Default)]

@@ -83,7 +83,7 @@ impl Node {
         let loaded = config::load_str(RULES, &|_| None);
         let mut diagnostics = Diagnostics::default();
         let config = loaded.config.expect("the rules are right");
-        let types = config.entities.iter().filter_map(|t| rules::compile(t, &loaded.files, &mut diagnostics)).collect();
+        let types = rules::compile(&config.entities, &loaded.files, &mut diagnostics).unwrap_or_default();
         let limits = config.tuning.limits;
         let ruleset = Arc::new(Ruleset::new(types, &config.server.ignore, limits.key_bytes_max as usize));
         let metrics = Arc::new(Metrics::new());
