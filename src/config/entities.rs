@@ -1,6 +1,7 @@
 //! `[entity.*]`: the declaration of entity types, which gives stored data its meaning. What is changed here changes what
 //! the stored states would have become; [`EntityType::fingerprint_text`] is how that is noticed.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::diagnostics::{Expr, Located, Location};
@@ -9,7 +10,7 @@ use super::diagnostics::{Expr, Located, Location};
 pub const VALUE_DEFAULT: &str = "event.data";
 /// What orders the values of `first`, `latest` and `list` when the field does not say.
 pub const ORDER_BY_DEFAULT: &str = "event.time";
-/// When a decision that does not say is made.
+/// When a decision or a call that does not say is made.
 pub const WHEN_DEFAULT: &str = "true";
 /// Most names in `complete.fields`; presence is kept as one bit each.
 pub const COMPLETE_FIELDS_MAX: usize = 64;
@@ -21,6 +22,8 @@ pub const GRACE_DEFAULT: Duration = Duration::from_secs(5);
 pub const EFFECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// How many calls of an effect are under way when it does not say.
 pub const EFFECT_CONCURRENCY_DEFAULT: u32 = 8;
+/// Most lists and tables inside each other in the `json` of a request.
+pub const REQUEST_JSON_DEPTH_MAX: usize = 32;
 /// How calls are tried again when the effect does not say.
 pub const RETRY_DEFAULT: Retry =
     Retry { attempts: 10, backoff_min: Duration::from_secs(1), backoff_max: Duration::from_mins(5) };
@@ -175,10 +178,20 @@ pub struct Template {
     pub parts: Vec<TemplatePart>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum TemplatePart {
     Text(String),
     Expr(Expr),
+}
+
+impl fmt::Debug for TemplatePart {
+    /// Without the text: it may be a password or token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TemplatePart::Text(_) => f.write_str("Text(***)"),
+            TemplatePart::Expr(expr) => f.debug_tuple("Expr").field(expr).finish(),
+        }
+    }
 }
 
 impl Template {
@@ -212,7 +225,7 @@ pub enum Guarantee {
 /// How a call that failed is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// In all; at least 1.
+    /// In all; at least 1, and 1 for [`Guarantee::AtMostOnce`].
     pub attempts: u32,
     pub backoff_min: Duration,
     pub backoff_max: Duration,
@@ -277,6 +290,13 @@ impl Field {
     pub fn order_by_text(&self) -> Option<&str> {
         let default = self.take.is_ordered().then_some(ORDER_BY_DEFAULT);
         self.order_by.as_ref().map(|expr| expr.as_str()).or(default)
+    }
+}
+
+impl Effect {
+    /// The expression of the condition: what is written, else `true`.
+    pub fn when_text(&self) -> &str {
+        self.when.as_ref().map_or(WHEN_DEFAULT, |expr| expr.as_str())
     }
 }
 

@@ -5,8 +5,11 @@
 //! files, and the environment is passed in.
 
 mod address;
+mod deadline_reader;
+mod decision_reader;
 mod diagnostics;
 mod document;
+mod effect_reader;
 mod entities;
 mod entity_reader;
 mod field_reader;
@@ -15,18 +18,25 @@ mod interpolate;
 mod load;
 mod names;
 mod print;
+mod print_entity;
 mod reader;
+mod reference_reader;
 mod render;
+mod request_reader;
+mod retry;
 mod secret;
 mod server;
 mod sink_nats;
 mod sink_webhook;
 mod sinks;
 mod sources;
+mod template;
 mod test_blocks;
 mod tuning;
 mod units;
 
+#[cfg(test)]
+mod reaction_tests;
 #[cfg(test)]
 mod tests;
 
