@@ -3,12 +3,14 @@
 //! Nothing in this folder decides anything: it reads what the journal has committed.
 
 mod addresses;
+mod client;
 mod cloud_event;
 mod dispatcher;
 mod file;
 mod lines;
 mod nats;
 mod notes;
+mod pauses;
 mod routing;
 mod sends;
 mod signature;
