@@ -6,6 +6,7 @@ mod addresses;
 mod client;
 mod cloud_event;
 mod dispatcher;
+mod effects;
 mod file;
 mod lines;
 mod nats;
@@ -22,6 +23,7 @@ mod window;
 
 pub use cloud_event::write_cloud_event;
 pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Outlet, SinkPhase, dispatch};
+pub use effects::{Call, Effects, EffectsSetup, NoteStep};
 pub use file::{FileSink, StdoutSink};
 pub use lines::{LineSink, Lines};
 pub use nats::Nats;
