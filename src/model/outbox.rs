@@ -1,6 +1,8 @@
 //! What an entity has to tell others, itself among them, until it is known to have arrived. Beside the state, not in it: that
 //! something arrived is no record. What is sent again for that reason says nothing new to its receiver.
 
+use std::borrow::Cow;
+
 use bincode::{Decode, Encode};
 
 use super::event::PackedEvent;
@@ -78,6 +80,9 @@ pub struct Outbox {
 }
 
 impl Outbox {
+    /// One without letters.
+    pub const EMPTY: Outbox = Outbox { letters: Vec::new() };
+
     /// Whether nothing is outstanding.
     pub fn is_empty(&self) -> bool {
         self.letters.is_empty()
@@ -93,6 +98,16 @@ impl Outbox {
             }
             self.letters.push(letter);
         }
+    }
+
+    /// Those of records up to a version.
+    #[must_use]
+    pub fn through(&self, version: Version) -> Cow<'_, Outbox> {
+        if self.letters.iter().all(|letter| letter.version <= version) {
+            return Cow::Borrowed(self);
+        }
+        let letters = self.letters.iter().filter(|letter| letter.version <= version).cloned().collect();
+        Cow::Owned(Outbox { letters })
     }
 
     /// Those that may be sent now, since their records are committed, beyond the first `under_way`, which were sent.
