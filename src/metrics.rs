@@ -238,7 +238,7 @@ impl Metrics {
             ),
             connections: gauges("turnstile_connections", "Open connections.", &["source"]),
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
-            store_bytes: gauges("turnstile_store_bytes", "Bytes on disk.", &["file"]),
+            store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
             events_without_time: counters(
                 "turnstile_events_without_time_total",
                 "Events that took their receipt time because the sender gave none; their order is not proof.",
