@@ -22,22 +22,8 @@ use tokio::sync::oneshot;
 pub use runner::{Effects, EffectsSetup};
 
 use crate::model::ids::EntityKey;
-use crate::model::packed::Packed;
 use crate::model::record::Input;
 use crate::model::settle::Noted;
-
-/// A request that is open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    pub entity: EntityKey,
-    /// The effect's name.
-    pub effect: Box<str>,
-    pub run: u32,
-    /// A map of method, URL, headers that depend on the entity, and body, as it is recorded.
-    pub request: Packed,
-    /// Attempts begun before, by this process or an earlier one.
-    pub attempts: u32,
-}
 
 /// Has an entity take note of a step; tells what became of that once it is durable, or nothing if the process ends.
 pub type NoteStep = Arc<dyn Fn(EntityKey, Input) -> oneshot::Receiver<Noted> + Send + Sync>;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use tokio::time::Instant;
 
-use super::Call;
+use crate::model::dealings::Call;
 use crate::model::ids::EntityKey;
 
 /// The requests of one effect that are not over.

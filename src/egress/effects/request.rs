@@ -3,7 +3,7 @@
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 
-use super::Call;
+use crate::model::dealings::Call;
 use crate::model::json;
 use crate::model::outgoing::effect_id;
 use crate::model::value::{Map, Value};

@@ -14,16 +14,17 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+use super::NoteStep;
 use super::http::{Http, MakeCalls};
 use super::judge::{Answer, Judged, judge, unanswered};
 use super::queue::Queue;
 use super::request::request;
 use super::response::BodyLimits;
-use super::{Call, NoteStep};
 use crate::config::{Guarantee, Limits};
 use crate::egress::pauses::{PAUSE_MAX, backoff};
 use crate::egress::tls::Tls;
 use crate::metrics::Metrics;
+use crate::model::dealings::Call;
 use crate::model::dealings::{EffectOutcome, EffectStage};
 use crate::model::ids::EntityKey;
 use crate::model::outgoing::effect_id;

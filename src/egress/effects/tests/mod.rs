@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{Call, NoteStep};
+use super::NoteStep;
 use crate::config::{self, Limits};
+use crate::model::dealings::Call;
 use crate::model::dealings::{Dealings, EffectOutcome};
 use crate::model::ids::EntityKey;
 use crate::model::json;

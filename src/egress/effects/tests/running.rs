@@ -15,8 +15,9 @@ use crate::egress::effects::http::{Calling, MakeCalls};
 use crate::egress::effects::judge::Answer;
 use crate::egress::effects::request::IDEMPOTENCY_KEY;
 use crate::egress::effects::response::Body;
-use crate::egress::effects::{Call, Effects, EffectsSetup};
+use crate::egress::effects::{Effects, EffectsSetup};
 use crate::metrics::Metrics;
+use crate::model::dealings::Call;
 
 const URL: &str = "http://bureau/score";
 const LEAST: &str = "retry = { attempts = 3, backoff = \"1s..10s\" }";
