@@ -121,11 +121,11 @@ impl Page {
             let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
             let [expression, value] = cells.as_slice() else { return Err(format!("not two cells: {row}")) };
             let code = |cell: &str| cell.trim_matches('`').replace("\\|", "|");
-            derived += &format!("row{n} = '''{}'''\n", code(expression));
-            that += &match *value {
-                "unknown" => format!("    '''!has({kind}.row{n})''',\n"),
-                value => format!("    '''{kind}.row{n} == {}''',\n", code(value)),
-            };
+            let row = format!("{kind}.row{n}");
+            derived.extend([&format!("row{n} = '''"), &*code(expression), "'''\n"]);
+            let expected =
+                if *value == "unknown" { format!("!has({row})") } else { format!("{row} == {}", code(value)) };
+            that.extend(["    '''", &expected, "''',\n"]);
             self.rows += 1;
         }
         let expect = format!("[[test.expect]]\nentity = \"{entity}\"\nthat = [\n{that}]\n");
