@@ -13,9 +13,11 @@ mod entity_bindings;
 mod entity_rules;
 mod evolve;
 mod expr;
+mod kinds;
 mod machine;
 mod merge;
 mod messages;
+mod negations;
 mod reads;
 mod request;
 #[cfg(test)]
