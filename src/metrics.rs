@@ -41,6 +41,8 @@ pub struct Metrics {
     incomplete: IntGaugeVec,
     completeness: HistogramVec,
     pub dead_letters: IntGaugeVec,
+    pub source_up: IntGaugeVec,
+    pub source_caught_up: IntGaugeVec,
     pub sink_lag: IntGaugeVec,
     pub sink_deliveries: IntCounterVec,
     pub connections: IntGaugeVec,
@@ -112,11 +114,7 @@ impl Metrics {
     /// A registry of its own with every metric, and those of the process.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let build =
-            IntGaugeVec::new(Opts::new("turnstile_build_info", "Always 1; the version is a label."), &["version"]);
-        register(&registry, build).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        // The registry is new and the process collector's names are its own.
-        let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+        register_process(&registry);
         let counters = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
@@ -185,6 +183,16 @@ impl Metrics {
                 &["entity"],
             ),
             dead_letters: gauges("turnstile_dead_letters", "Dead letters, by reason.", &["reason"]),
+            source_up: gauges(
+                "turnstile_source_up",
+                "1 while the source can read, for those that ask for events.",
+                &["source"],
+            ),
+            source_caught_up: gauges(
+                "turnstile_source_caught_up_timestamp_seconds",
+                "When the source last had read all that was there, since 1970; 0 if never since the start.",
+                &["source"],
+            ),
             sink_lag: gauges("turnstile_sink_lag_records", "Committed records a sink has not passed yet.", &["sink"]),
             sink_deliveries: counters(
                 "turnstile_sink_deliveries_total",
@@ -241,6 +249,13 @@ impl Metrics {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
     }
+}
+
+fn register_process(registry: &Registry) {
+    let build = IntGaugeVec::new(Opts::new("turnstile_build_info", "Always 1; the version is a label."), &["version"]);
+    register(registry, build).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    // The registry is new and the process collector's names are its own.
+    let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
