@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use futures_util::future::BoxFuture;
+use sqlx::mysql::types::MySqlTime;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlValueRef};
 use sqlx::{
-    AssertSqlSafe, Column, ConnectOptions, Connection as _, Decode, Executor, MySql, Row as _, TypeInfo, ValueRef,
+    AssertSqlSafe, Column, ConnectOptions, Connection as _, Decode, Executor, MySql, Row as _, Type, TypeInfo, ValueRef,
 };
 
 use super::database::{Connection, within};
@@ -75,6 +76,10 @@ fn convert(value: MySqlValueRef<'_>, shape: &Shape) -> Result<Value, Unfit> {
         return Ok(Value::Null);
     }
     let kind = value.type_info().into_owned();
+    // By its name alone, text that is compared byte by byte (`_bin`) cannot be told from bytes.
+    if kind.name() != "JSON" && <str as Type<MySql>>::compatible(&kind) {
+        return Ok(Value::string(get::<&str>(value)?));
+    }
     Ok(match kind.name() {
         // What is called so is a number of one byte.
         "BOOLEAN" => match get::<i64>(value)? {
@@ -91,13 +96,11 @@ fn convert(value: MySqlValueRef<'_>, shape: &Shape) -> Result<Value, Unfit> {
         "FLOAT" => float(get(value)?),
         "DOUBLE" => Value::Double(get(value)?),
         "DECIMAL" => decimal(get(value)?)?,
-        "CHAR" | "VARCHAR" | "TEXT" | "TINYTEXT" | "MEDIUMTEXT" | "LONGTEXT" | "ENUM" | "SET" => {
-            Value::string(get::<&str>(value)?)
-        }
+        "SET" => Value::string(get::<&str>(value)?),
         "TIMESTAMP" => timestamp(get::<DateTime<Utc>>(value)?),
         "DATETIME" => timestamp(get::<NaiveDateTime>(value)?.and_utc()),
         "DATE" => Value::string(get::<NaiveDate>(value)?.to_string()),
-        "TIME" => Value::string(get::<sqlx::mysql::types::MySqlTime>(value)?.to_string()),
+        "TIME" => time(&get(value)?),
         "JSON" => shape.json(get::<&str>(value)?.as_bytes())?,
         "BINARY" | "VARBINARY" | "BLOB" | "TINYBLOB" | "MEDIUMBLOB" | "LONGBLOB" => bytes(get(value)?),
         name => return Err(Unfit::Type(name.to_owned())),
@@ -106,6 +109,16 @@ fn convert(value: MySqlValueRef<'_>, shape: &Shape) -> Result<Value, Unfit> {
 
 fn get<'r, T: Decode<'r, MySql>>(value: MySqlValueRef<'r>) -> Result<T, Unfit> {
     T::decode(value).map_err(|error| Unfit::Value(error.to_string()))
+}
+
+/// The hours may be more than a day has, or less than none.
+fn time(time: &MySqlTime) -> Value {
+    let sign = if time.sign().is_negative() { "-" } else { "" };
+    let mut text = format!("{sign}{:02}:{:02}:{:02}", time.hours(), time.minutes(), time.seconds());
+    if time.microseconds() > 0 {
+        text += &format!(".{:06}", time.microseconds());
+    }
+    Value::string(text)
 }
 
 fn timestamp(time: DateTime<Utc>) -> Value {

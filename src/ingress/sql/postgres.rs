@@ -50,7 +50,8 @@ pub async fn connect(
 
 impl Connection for PostgresSource {
     fn page(&mut self, ask: Ask) -> BoxFuture<'_, Result<Page, Trouble>> {
-        let query = sqlx::query::<Postgres>(AssertSqlSafe(self.query.clone())).persistent(false);
+        // Prepared under a name: looking up types that are the database's own takes other statements in between.
+        let query = sqlx::query::<Postgres>(AssertSqlSafe(self.query.clone()));
         let query = match ask.from {
             Position::Number(number) => query.bind(number),
             Position::Time { at, .. } => query.bind(at.to_chrono()),

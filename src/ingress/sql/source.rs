@@ -106,10 +106,18 @@ struct Link {
 impl Link {
     /// Asks the query. The connection is kept only if all went well: it is of no use after an error, nor if this is given up.
     async fn page(&mut self, ask: Ask) -> Result<Page, Trouble> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connect(&self.source, &self.shape).await?,
-        };
+        if let Some(mut kept) = self.connection.take() {
+            match kept.page(ask).await {
+                Ok(page) => {
+                    self.connection = Some(kept);
+                    return Ok(page);
+                }
+                Err(slow @ Trouble::Slow(_)) => return Err(slow),
+                // It may be the connection that is bad, or what was prepared on it before the table was changed.
+                Err(_) => {}
+            }
+        }
+        let mut connection = connect(&self.source, &self.shape).await?;
         let page = connection.page(ask).await?;
         self.connection = Some(connection);
         Ok(page)

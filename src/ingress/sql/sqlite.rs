@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
@@ -15,11 +17,25 @@ use super::trouble::Trouble;
 use crate::config::{Place, SqlSource};
 use crate::model::value::Value;
 
+/// SQLite looks so often whether it is to go on, in steps of its machine.
+const STEPS_BETWEEN_LOOKS: i32 = 10_000;
+
 struct SqliteSource {
+    /// First, so that it is dropped before the connection, which waits for what runs.
+    late: Late,
     connection: SqliteConnection,
     query: String,
     shape: Arc<Shape>,
-    timeout: std::time::Duration,
+    timeout: Duration,
+}
+
+/// Ends the query that runs when nobody waits for it any more.
+struct Late(Arc<AtomicBool>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Opens the file.
@@ -34,12 +50,18 @@ pub async fn connect(
         .create_if_missing(false)
         .busy_timeout(source.timeout)
         .disable_statement_logging();
-    let connection = SqliteConnection::connect_with(&options).await?;
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    // Nobody else could end a query that hangs: its thread is within SQLite.
+    let late = Arc::new(AtomicBool::new(false));
+    let is_late = late.clone();
+    let mut handle = connection.lock_handle().await?;
+    handle.set_progress_handler(STEPS_BETWEEN_LOOKS, move || !is_late.load(Ordering::Relaxed));
+    drop(handle);
     let query = source.query.spelled(|place| match place {
         Place::Cursor => "?1",
         Place::Limit => "?2",
     });
-    Ok(SqliteSource { connection, query, shape, timeout: source.timeout })
+    Ok(SqliteSource { connection, query, shape, timeout: source.timeout, late: Late(late) })
 }
 
 impl Connection for SqliteSource {
