@@ -155,7 +155,7 @@ fn times_are_cursors_too(database: &Database) {
     assert_eq!(wait_for_seen(&server, "t", 32)["seen"], 32);
 }
 
-/// If this failed, a query that hangs would hold the source up for ever, or pile up in the database.
+/// If this failed, a query that hangs would hold the source up for ever, without a word.
 fn a_query_that_hangs_is_given_up_and_told(database: &Database) {
     let hang = match database.kind {
         // A long count: SQLite cannot sleep.

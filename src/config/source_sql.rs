@@ -74,7 +74,7 @@ impl SqlSource {
         let limit = section.integer("limit", 1..=PAGE_ROWS_MAX).unwrap_or(PAGE_ROWS_DEFAULT);
         let longest = Duration::from_hours(1);
         let timeout = section.duration("timeout", Duration::from_millis(10)..=longest).unwrap_or(QUERY_TIMEOUT_DEFAULT);
-        let mapping = "map the row: event = { id = \"string(row.id)\", type = \"'ClockedIn'\", data = \"row\" }";
+        let mapping = "map the row: event = { id = \"row.id\", type = \"'ClockedIn'\", data = \"row\" }";
         section.require("event", mapping);
         Some(SqlSource { database: database?, query: query?, cursor: cursor?.value, growth, every, limit, timeout })
     }

@@ -114,11 +114,9 @@ fn get<'r, T: Decode<'r, MySql>>(value: MySqlValueRef<'r>) -> Result<T, Unfit> {
 /// The hours may be more than a day has, or less than none.
 fn time(time: &MySqlTime) -> Value {
     let sign = if time.sign().is_negative() { "-" } else { "" };
-    let mut text = format!("{sign}{:02}:{:02}:{:02}", time.hours(), time.minutes(), time.seconds());
-    if time.microseconds() > 0 {
-        text += &format!(".{:06}", time.microseconds());
-    }
-    Value::string(text)
+    let (hours, minutes, seconds, micros) = (time.hours(), time.minutes(), time.seconds(), time.microseconds());
+    let fraction = if micros > 0 { format!(".{micros:06}") } else { String::new() };
+    Value::string(format!("{sign}{hours:02}:{minutes:02}:{seconds:02}{fraction}"))
 }
 
 fn timestamp(time: DateTime<Utc>) -> Value {

@@ -22,7 +22,7 @@ const STEPS_BETWEEN_LOOKS: i32 = 10_000;
 
 struct SqliteSource {
     /// First, so that it is dropped before the connection, which waits for what runs.
-    late: Late,
+    _late: Late,
     connection: SqliteConnection,
     query: String,
     shape: Arc<Shape>,
@@ -61,7 +61,7 @@ pub async fn connect(
         Place::Cursor => "?1",
         Place::Limit => "?2",
     });
-    Ok(SqliteSource { connection, query, shape, timeout: source.timeout, late: Late(late) })
+    Ok(SqliteSource { connection, query, shape, timeout: source.timeout, _late: Late(late) })
 }
 
 impl Connection for SqliteSource {
