@@ -206,13 +206,17 @@ fn a_refused_row_becomes_one_dead_letter(database: &Database) {
     let mut server = setup(database, "").start();
     expect_bookings(&server, 1);
     wait_for_cursor(&server, 2);
-    let letters = |server: &Server| server.get("/v1/dead-letters").expect(200).json()["items"].clone();
+    let letters = |server: &Server| server.get("/v1/dead-letters?source=bank").expect(200).json()["items"].clone();
     let first = letters(&server);
     assert_eq!(first.as_array().map(Vec::len), Some(1), "{first}");
     for (member, value) in [("source", "bank"), ("reason", "missing_key"), ("event", "1")] {
         assert_eq!(first[0][member], value, "{first}");
     }
+    let others = server.get("/v1/dead-letters?source=other").expect(200).json();
+    assert_eq!(others["items"], json!([]));
     let id = first[0]["id"].as_str().expect("an id");
+    let listed = server.cli(&["dead-letters", "ls", "--source", "bank"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains(id), "{listed:?}");
     let shown = server.cli(&["dead-letters", "show", id, "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).expect("a document");
     assert_eq!(shown["body"], r#"{"account":null,"amount":7,"id":1}"#);

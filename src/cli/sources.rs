@@ -109,7 +109,7 @@ mod tests {
         let (exit, out, _) = told(|screen| list(&LsArgs { json: false }, &server.args(None), screen));
         assert_eq!(exit, Exit::Ok);
         let rows: Vec<Vec<&str>> =
-            out.lines().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
+            out.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect()).collect();
         assert_eq!(rows[1][..4], ["tcp", "tcp", "up", "127.0.0.1:7400"]);
         assert!(rows[2][..4] == ["clock", "sql", "down", "42"] && !out.contains('\u{1b}'), "{out}");
         assert_eq!(rows[3][..4], ["erp", "sql", "catching up", "7"]);

@@ -38,7 +38,7 @@ impl Database {
             Kind::MariaDb => program("mariadbd").is_some() && program("mariadb-install-db").is_some(),
         };
         if !installed {
-            println!("skipped: {kind:?} is not installed");
+            eprintln!("SKIPPED: {kind:?} is not installed (Debian: postgresql, mariadb-server)");
             return None;
         }
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());

@@ -15,6 +15,9 @@ use crate::config::{Database, SqlSource};
 /// How long it may take until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// So much longer than we wait does the database work on a query, so that it is we who say that it is slow.
+pub const TIMEOUT_SPARE: Duration = Duration::from_secs(1);
+
 /// A connection to a database. After an error, or a page that was not waited for, it is of no more use.
 pub trait Connection: Send {
     /// Asks the query.

@@ -11,7 +11,7 @@ use sqlx::{
     AssertSqlSafe, Column, ConnectOptions, Connection as _, Decode, Executor, MySql, Row as _, Type, TypeInfo, ValueRef,
 };
 
-use super::database::{Connection, within};
+use super::database::{Connection, TIMEOUT_SPARE, within};
 use super::position::Position;
 use super::reading::Ask;
 use super::rows::{Page, Row, Shape, Unfit, bytes, decimal, float};
@@ -38,8 +38,9 @@ pub async fn connect(
     let mut connection = MySqlConnection::connect_with(&options).await?;
     // A query that nobody waits for any more does not go on over there. The two call it differently, and each refuses the
     // other's name.
-    let seconds = format!("SET SESSION max_statement_time = {}", source.timeout.as_secs_f64());
-    let millis = format!("SET SESSION max_execution_time = {}", source.timeout.as_millis());
+    let timeout = source.timeout + TIMEOUT_SPARE;
+    let seconds = format!("SET SESSION max_statement_time = {}", timeout.as_secs_f64());
+    let millis = format!("SET SESSION max_execution_time = {}", timeout.as_millis());
     if connection.execute(AssertSqlSafe(seconds)).await.is_err() {
         let _ = connection.execute(AssertSqlSafe(millis)).await;
     }

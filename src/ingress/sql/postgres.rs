@@ -11,7 +11,7 @@ use sqlx::{
     AssertSqlSafe, Column, ConnectOptions, Connection as _, Decode, Executor, Postgres, Row as _, TypeInfo, ValueRef,
 };
 
-use super::database::{Connection, within};
+use super::database::{Connection, TIMEOUT_SPARE, within};
 use super::position::Position;
 use super::reading::Ask;
 use super::rows::{Page, Row, Shape, Unfit, bytes, decimal, float};
@@ -39,7 +39,7 @@ pub async fn connect(
     let options = PgConnectOptions::from_str(url.expose())?.application_name("turnstile").disable_statement_logging();
     let mut connection = PgConnection::connect_with(&options).await?;
     // A query that nobody waits for any more does not go on over there.
-    let timeout = format!("SET statement_timeout = {}", source.timeout.as_millis());
+    let timeout = format!("SET statement_timeout = {}", (source.timeout + TIMEOUT_SPARE).as_millis());
     connection.execute(AssertSqlSafe(timeout)).await?;
     let query = source.query.spelled(|place| match place {
         Place::Cursor => "$1",

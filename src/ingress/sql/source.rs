@@ -177,12 +177,14 @@ impl Polling {
     async fn take(&mut self, page: Result<Page, Trouble>) -> Result<Option<Duration>, Ending> {
         let next = match page {
             Ok(page) => {
-                self.is_well();
                 // The rows of two pages may be the same; those of the first must be known by then.
                 self.settled().await?;
                 let before = self.reading.cursor();
                 let next = self.reading.read(page.answer, Instant::now());
                 self.begin_settling(page, before);
+                if next != Next::Stuck {
+                    self.is_well();
+                }
                 next
             }
             Err(trouble) => return Ok(Some(self.is_unwell(&trouble))),
