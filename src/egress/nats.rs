@@ -12,11 +12,12 @@ use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 
-use super::cloud_event::{CONTENT_TYPE, encode};
+use super::cloud_event::CONTENT_TYPE;
 use super::routing::Delivery;
 use super::sends::{Outcome, Sent, Transport};
 use super::tls::Tls;
 use crate::config::{NatsAuth, NatsDelivery, NatsSink, SubjectPart};
+use crate::model::outgoing::encode;
 
 /// How long a message or its acknowledgement may be under way.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
