@@ -3,7 +3,7 @@
 mod common;
 
 use common::database::{Database, Kind, PASSWORD};
-use common::{Server, Setup, wait_for};
+use common::{Server, Setup, from_env, wait_for};
 use serde_json::{Value, json};
 
 /// Bookings of accounts: how many, and what they come to.
@@ -15,6 +15,9 @@ bookings = { on = "Booked", take = "count" }
 total = { on = "Booked", take = "sum", value = "event.data.amount" }
 last = { on = "Booked", take = "latest", value = "event.data" }
 "#;
+
+/// Databases have limits on the length of a statement.
+const INSERTED_AT_ONCE: usize = 10_000;
 
 const QUERY: &str = "SELECT * FROM bookings WHERE id > :cursor ORDER BY id LIMIT :limit";
 
@@ -41,8 +44,11 @@ fn make_table(database: &Database) {
 
 /// `count` rows of account `a`, each of amount 1.
 fn insert(database: &Database, count: usize) {
-    let rows = vec!["('a', 1)"; count].join(", ");
-    database.run_sql(&format!("INSERT INTO bookings (account, amount) VALUES {rows}"));
+    let mut session = database.session();
+    for begin in (0..count).step_by(INSERTED_AT_ONCE) {
+        let rows = vec!["('a', 1)"; INSERTED_AT_ONCE.min(count - begin)].join(", ");
+        session.run(&format!("INSERT INTO bookings (account, amount) VALUES {rows}"));
+    }
 }
 
 fn source(server: &Server) -> Value {
@@ -103,7 +109,7 @@ fn rows_that_commit_late_are_found(database: &Database) {
 /// If this failed, a crash between a page's events and its cursor would lose rows, or count them twice.
 fn a_kill_amid_a_page_loses_and_doubles_nothing(database: &Database) {
     make_table(database);
-    let count = 4_000;
+    let count = from_env("SQL_ROWS", 4_000_usize);
     insert(database, count);
     let mut server = setup(database, "limit = 100\noverlap = 20").write();
     for part in 1..4 {

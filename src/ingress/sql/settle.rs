@@ -137,7 +137,7 @@ impl Settling {
         if count > 0 {
             tracing::error!(
                 source = %self.name, dead_letter = %key, %reason,
-                "{count} rows were refused and are dead letters now, the first of them: {detail}"
+                "rows were refused and are dead letters now: {count}, the first of them because {detail}"
             );
         }
         Ok(())
