@@ -183,7 +183,7 @@ impl Polling {
                 let next = self.reading.read(page.answer, Instant::now());
                 self.begin_settling(page, before);
                 if next != Next::Stuck {
-                    self.is_well();
+                    self.is_well(before);
                 }
                 next
             }
@@ -252,11 +252,11 @@ impl Polling {
         Ok(())
     }
 
-    fn is_well(&mut self) {
+    fn is_well(&mut self, after: Position) {
         self.retry = RETRY_FIRST;
         self.up.set(1);
         if self.shown.borrow().trouble.is_some() {
-            tracing::info!(source = %self.settling.name, "rows are read, after {}", self.reading.cursor());
+            tracing::info!(source = %self.settling.name, "rows are read, after {after}");
             self.shown.send_modify(|shown| shown.trouble = None);
         }
     }
