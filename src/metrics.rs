@@ -44,10 +44,39 @@ pub struct Metrics {
     pub sink_lag: IntGaugeVec,
     pub sink_deliveries: IntCounterVec,
     pub connections: IntGaugeVec,
+    pub asking: AskingMetrics,
     pub http_requests: IntCounterVec,
     pub store_bytes: IntGaugeVec,
     pub events_without_time: IntCounterVec,
     pub admission_open: Gauge,
+}
+
+/// The metrics of sources that ask others for their events.
+pub struct AskingMetrics {
+    pub connected: IntGaugeVec,
+    pub lag: IntGaugeVec,
+    pub dropped: IntCounterVec,
+}
+
+impl AskingMetrics {
+    fn new(registry: &Registry) -> Self {
+        let gauges = |name, help| register(registry, IntGaugeVec::new(Opts::new(name, help), &["source"]));
+        let dropped = Opts::new(
+            "turnstile_source_dropped_total",
+            "Messages that came faster than they could be taken, and that nobody keeps.",
+        );
+        AskingMetrics {
+            connected: gauges(
+                "turnstile_source_connected",
+                "1 while a source receives from where it asks for events, 0 while it cannot.",
+            ),
+            lag: gauges(
+                "turnstile_source_lag_messages",
+                "Messages of a stream that its consumer has not delivered yet.",
+            ),
+            dropped: register(registry, IntCounterVec::new(dropped, &["source"])),
+        }
+    }
 }
 
 /// The metrics of one entity type, resolved.
@@ -192,6 +221,7 @@ impl Metrics {
                 &["sink", "result"],
             ),
             connections: gauges("turnstile_connections", "Open connections.", &["source"]),
+            asking: AskingMetrics::new(&registry),
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes on disk.", &["file"]),
             events_without_time: counters(

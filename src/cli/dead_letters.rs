@@ -1,4 +1,4 @@
-//! `turnstile dead-letters ls|show`: what sinks gave up on.
+//! `turnstile dead-letters ls|show`: what sinks gave up on, and what sources could not take.
 
 use std::io::Write;
 
@@ -20,9 +20,9 @@ pub struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List dead letters in the order of the journal
+    /// List dead letters
     Ls(LsArgs),
-    /// Show one with what was to be delivered
+    /// Show one with its bytes
     Show(ShowArgs),
 }
 
@@ -31,6 +31,9 @@ struct LsArgs {
     /// Only those of this sink
     #[arg(long)]
     sink: Option<String>,
+    /// Only those of this source
+    #[arg(long, conflicts_with = "sink")]
+    source: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -66,11 +69,16 @@ pub fn dead_letters(args: &DeadLettersArgs, server: &ServerArgs, screen: &mut Sc
 }
 
 fn list(args: &LsArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
-    let columns = ["id", "time", "reason", "attempts", "decision", "detail"];
+    let columns = ["id", "time", "reason", "attempts", "about", "detail"];
     let align = |name| (name, if name == "attempts" { Align::Right } else { Align::Left });
     let mut table = Table::new(columns.map(align));
-    let cells = |item: &Map| columns.map(|name| item.get(name).map(text).unwrap_or_default()).to_vec();
-    let filters: Vec<_> = args.sink.iter().map(|sink| ("sink", sink.clone())).collect();
+    let value = |item: &Map, name: &str| match name {
+        "about" => item.get("decision").or(item.get("event")).map(text).unwrap_or_default(),
+        _ => item.get(name).map(text).unwrap_or_default(),
+    };
+    let cells = |item: &Map| columns.map(|name| value(item, name)).to_vec();
+    let named = [("sink", &args.sink), ("source", &args.source)];
+    let filters: Vec<_> = named.iter().filter_map(|(key, name)| Some((*key, (*name).clone()?))).collect();
     let pages = Pages { path: &["dead-letters"], filters: &filters, after: args.after.clone(), json: args.json };
     pages.print(&Client::new(server)?, (!args.all).then_some(args.limit), &mut table, cells, screen)
 }
@@ -105,16 +113,20 @@ mod tests {
         "reason":"exhausted","detail":"HTTP 500","attempts":30,"type":"order","key":"o","decision":"order/o/Made/1",
         "bytes":2"#;
 
+    const OF_SOURCE: &str = r#"{"id":"source.bus.ORDERS:7","source":"bus","position":"ORDERS:7","event":"e-7",
+        "time":"2026-11-20T10:00:00Z","reason":"invalid_json","detail":"no","attempts":1,"bytes":1"#;
+
     /// If this failed, nobody could see what was given up, or a terminal would obey what stands in it.
     #[test]
     fn dead_letters_are_listed_and_shown() {
         let server = HttpServer::answering(vec![(200, format!(r#"{{"items":[{LETTER}}}],"next":null}}"#))]);
-        let args = LsArgs { sink: Some("hook".to_owned()), limit: 5, after: None, all: false, json: false };
+        let args =
+            LsArgs { sink: Some("hook".to_owned()), source: None, limit: 5, after: None, all: false, json: false };
         let (exit, out, err) = told(|screen| list(&args, &server.args(None), screen));
         assert_eq!((exit, &*err), (Exit::Ok, ""));
         assert_eq!(
             out,
-            "id                 time                  reason     attempts  decision        detail\n\
+            "id                 time                  reason     attempts  about           detail\n\
              sink.hook.07.0000  2026-11-20T10:00:00Z  exhausted        30  order/o/Made/1  HTTP 500\n"
         );
         assert!(server.requests()[0].starts_with("GET /v1/dead-letters?limit=5&sink=hook "));
@@ -125,5 +137,13 @@ mod tests {
         assert_eq!(exit, Exit::Ok);
         assert!(out.contains("detail    HTTP 500\n") && !out.contains('\u{1b}'), "{out}");
         assert!(server.requests()[0].starts_with("GET /v1/dead-letters/sink.hook.07.0000 "));
+
+        let server = HttpServer::answering(vec![(200, format!(r#"{{"items":[{OF_SOURCE}}}],"next":null}}"#))]);
+        let args =
+            LsArgs { sink: None, source: Some("bus".to_owned()), limit: 5, after: None, all: false, json: false };
+        let (exit, out, _) = told(|screen| list(&args, &server.args(None), screen));
+        assert_eq!(exit, Exit::Ok);
+        assert!(out.contains("source.bus.ORDERS:7  2026-11-20T10:00:00Z  invalid_json         1  e-7"), "{out}");
+        assert!(server.requests()[0].starts_with("GET /v1/dead-letters?limit=5&source=bus "));
     }
 }

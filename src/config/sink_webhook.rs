@@ -8,9 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::address::Address;
 use super::diagnostics::{Located, Location};
+use super::nats::read_path;
 use super::reader::Section;
 use super::server::read_file;
-use super::sink_nats::read_path;
 use super::units::{DURATION_HELP, parse_duration};
 
 /// How many requests for different keys may be under way, unless said otherwise.

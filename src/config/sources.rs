@@ -7,6 +7,7 @@ use super::names::{NameOf, check_name};
 use super::reader::{Context, Section};
 use super::secret::Secret;
 use super::server::{Server, read_token};
+use super::source_nats::NatsSource;
 
 /// The name of the source that `[server] http` is.
 pub const HTTP_SOURCE: &str = "http";
@@ -28,9 +29,11 @@ pub enum SourceKind {
         /// What the first line of a connection must show, if anything.
         token: Option<Secret>,
     },
+    Nats(Box<NatsSource>),
 }
 
-/// How an event's attributes are computed from other JSON (`body`). What is absent here is taken as in CloudEvents.
+/// How an event's attributes are computed from other JSON (`body`), of messages also from what is known of them (`meta`).
+/// What is absent here is taken as in CloudEvents.
 #[derive(Clone, Debug, Default)]
 pub struct EventMapping {
     pub id: Option<Expr>,
@@ -45,11 +48,12 @@ pub struct EventMapping {
 enum Kind {
     Http,
     Tcp,
+    Nats,
     NotYet,
 }
 
 const KINDS: [(&str, Kind); 4] =
-    [("tcp", Kind::Tcp), ("http", Kind::Http), ("nats", Kind::NotYet), ("sql", Kind::NotYet)];
+    [("tcp", Kind::Tcp), ("http", Kind::Http), ("nats", Kind::Nats), ("sql", Kind::NotYet)];
 
 impl Source {
     /// Reads all sources and adds the one that `[server] http` is.
@@ -87,6 +91,10 @@ impl Source {
                 Some(SourceKind::Http)
             }
             Kind::Tcp => read_tcp(&mut section, &name, &title),
+            Kind::Nats => {
+                check_is_not_http(&mut section, &name);
+                NatsSource::read(&mut section).map(|nats| SourceKind::Nats(Box::new(nats)))
+            }
         };
         let event = EventMapping::read(&mut section);
         section.finish();
@@ -109,11 +117,15 @@ fn read_http(section: &mut Section, name: &Located<String>, server: &Server) {
     section.unsupported(&["path", "format", "each", "respond", "listen", "token", "tls", "tls_cert", "tls_key"]);
 }
 
-fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Option<SourceKind> {
+fn check_is_not_http(section: &mut Section, name: &Located<String>) {
     if name.value == HTTP_SOURCE {
         let message = format!("the name `{HTTP_SOURCE}` belongs to the source that [server] http is");
         section.cx.out.error(name.at, message).help("choose another name, such as [source.tcp]");
     }
+}
+
+fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Option<SourceKind> {
+    check_is_not_http(section, name);
     let listen = section.required_string("listen", "add listen = \"127.0.0.1:7400\"");
     let token = read_token(section);
     section.unsupported(&["tls", "tls_cert", "tls_key"]);

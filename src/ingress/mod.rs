@@ -8,14 +8,16 @@ mod decode;
 mod gate;
 mod http;
 mod listener;
+mod nats;
 mod receiving;
 mod tcp;
 mod window;
 
 pub use admission::{Admission, Deliver, Delivery, SourceMetrics};
 pub use credits::{Credits, Need};
-pub use decode::{Decoder, Mapping, SOURCE_DEFAULT};
+pub use decode::{Decoder, Given, Mapping, SOURCE_DEFAULT};
 pub use gate::Gate;
 pub use http::{BUSY_PATIENCE, Head, Posted, Request, post, read};
 pub use listener::{Phase, TcpSource};
+pub use nats::{Answer, Bury, Link, NatsSetup, NatsSource};
 pub use receiving::{Receiving, Room};

@@ -49,6 +49,7 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Bound<'_>>, NodeError> {
                 Some(address) => (Kind::Http, address),
                 None => continue,
             },
+            SourceKind::Nats(_) => continue,
         };
         let (listener, address) = bind(address)?;
         bound.push(Bound { source, kind, listener, address });

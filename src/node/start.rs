@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use actix::Arbiter;
 use tokio::runtime::Runtime;
@@ -15,12 +14,14 @@ use super::commits::Commits;
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
+use super::nats_sources::NatsSources;
 use super::open_files;
 use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
 use super::replay::{Recovered, replay};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
+use super::told::Told;
 use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::admin::{self, Api, NodeState};
 use crate::config::{Config, Limits};
@@ -47,6 +48,8 @@ pub enum NodeError {
     Listen { address: String, source: std::io::Error },
     #[error(transparent)]
     Sink(#[from] SinkError),
+    #[error("source `{name}` cannot start")]
+    Source { name: String, source: std::io::Error },
     #[error("cannot start {what}")]
     Start { what: &'static str, source: std::io::Error },
 }
@@ -132,23 +135,27 @@ impl Starting<'_> {
         let (shards, arbiters) = self.shards(&shared, &writing.writer, &slice_sender, recovered.entities);
         let _ = writing.shards.set(shards.clone());
         let admission = self.admission(&shared, &shards);
+        let phase = watch::Sender::new(Phase::Running);
+        let messages =
+            NatsSources::connect(self.config, &mut self.prepared.decoders, &admission, &shards, &phase, self.runtime)
+                .await?;
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
             self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
         self.guard(&shared, &admission);
 
-        let (phase, state) = (watch::Sender::new(Phase::Running), watch::Sender::new(NodeState::Ready));
+        let state = watch::Sender::new(NodeState::Ready);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let status = status(&shared, &shards, &sinks, &bound);
+        let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, &bound, &messages);
         let (mut tasks, mut http) = (Vec::new(), None);
         for bound in bound {
             match bound.kind {
                 Kind::Http => {
                     let _ = writeln!(out, "http listening on http://{}", bound.address);
                     let state = state.subscribe();
-                    http = Some(self.http(bound, &shared, &shards, &admission, state, status.clone())?);
+                    http = Some(self.http(bound, &shared, &shards, &admission, state, told.clone())?);
                 }
                 Kind::Tcp(token) => {
                     let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
@@ -164,6 +171,7 @@ impl Starting<'_> {
                 }
             }
         }
+        tasks.extend(messages.start(&mut out, self.runtime));
         let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
         let _ = out.flush();
         Ok(Node {
@@ -350,7 +358,7 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+        told: Told,
     ) -> Result<actix_web::dev::ServerHandle, NodeError> {
         let server_name = self.config.server.name.clone();
         let api = Api {
@@ -376,7 +384,8 @@ impl Starting<'_> {
                 };
                 record.decisions.iter().map(render).collect()
             }),
-            status,
+            status: told.status,
+            not_connected: told.not_connected,
         };
         let server = admin::serve(Arc::new(api), bound.listener)
             .map_err(|source| NodeError::Listen { address: bound.address.to_string(), source })?;
@@ -384,31 +393,6 @@ impl Starting<'_> {
         actix_rt::spawn(server);
         Ok(handle)
     }
-}
-
-/// The node's own members of the status document.
-fn status(
-    shared: &Shared,
-    shards: &Shards,
-    sinks: &Sinks,
-    bound: &[Bound<'_>],
-) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
-    let started = Instant::now();
-    let sources: serde_json::Value = bound.iter().map(Bound::status).collect();
-    let sinks = sinks.status();
-    let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
-    let shards = shards.count();
-    Arc::new(move || {
-        let committed = *committed.borrow();
-        serde_json::json!({
-            "uptime_seconds": started.elapsed().as_secs(),
-            "lsn": committed.0,
-            "watermark": watermark.borrow().0,
-            "shards": shards,
-            "sources": sources,
-            "sinks": sinks(),
-        })
-    })
 }
 
 fn gauge(lsn: Lsn) -> i64 {

@@ -160,6 +160,7 @@ impl Node {
                 let names = record.decisions.iter().map(|decision| &decision.name);
                 names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
             }),
+            not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };
         Rc::new(Node { api: web::Data::new(api), journal, state, committed, slices, _dir: dir })

@@ -25,6 +25,8 @@ pub enum Roots<'a> {
     Entity { kind: &'a str, members: &'a [&'a str] },
     /// `body`, what a source received.
     Body,
+    /// `body`, and `meta`, what is known of it beside.
+    Message,
 }
 
 /// Why an expression does not compile, and where in its text (byte offsets).
@@ -157,7 +159,8 @@ impl Compiler<'_> {
         }
         let root = match (self.roots, name) {
             (Roots::Event, "event") => Root::Event,
-            (Roots::Body, "body") => Root::Body,
+            (Roots::Body | Roots::Message, "body") => Root::Body,
+            (Roots::Message, "meta") => Root::Meta,
             (Roots::Entity { .. }, "key") => Root::Key,
             (Roots::Entity { kind, .. }, name) if name == *kind => Root::Entity,
             _ => return Err(self.unknown_name(ast, name)),
@@ -169,6 +172,7 @@ impl Compiler<'_> {
         let (known, help): (Vec<&str>, _) = match self.roots {
             Roots::Event => (vec!["event"], "this expression reads `event` only".to_owned()),
             Roots::Body => (vec!["body"], "this expression reads `body` only".to_owned()),
+            Roots::Message => (vec!["body", "meta"], "this expression reads `body` and `meta`".to_owned()),
             Roots::Entity { kind, members } if members.contains(&name) => (vec![], format!("write `{kind}.{name}`")),
             Roots::Entity { kind, .. } if name == "event" => (
                 vec![],
