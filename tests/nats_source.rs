@@ -3,9 +3,13 @@
 
 mod common;
 
+use std::path::Path;
+use std::process::Command;
+
 use async_nats::HeaderMap;
 use common::bus::{Bus, STREAM, check_orders, letters, setup, shown, source};
 use common::nats::Nats;
+use common::tools::tools;
 use common::totals::{RULES, priced};
 use common::{Server, Setup, wait_for};
 use serde_json::{Value, json};
@@ -272,4 +276,42 @@ fn secrets_stay_secret() {
     assert!(ended.contains("source `bus` cannot start") && !ended.contains("panicked"), "{ended}");
     told.push_str(&ended);
     assert!(!told.contains("-word-7"), "{told}");
+}
+
+/// If this failed, the first thing that people try would not work.
+#[test]
+fn the_example_runs_with_its_three_commands() {
+    const COMMANDS: &str = "\n```sh\nnats-server --jetstream --store_dir data/nats\n\
+        target/release/turnstile -c examples/orders/nats.toml\npython3 examples/orders/publish.py\n```\n";
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/orders");
+    let page = std::fs::read_to_string(example.join("README.md")).expect("its page");
+    assert!(page.contains(COMMANDS), "the commands that are run here stand there");
+    let Some(nats) = Nats::start("") else { return };
+    let config = std::fs::read_to_string(example.join("nats.toml")).expect("its configuration");
+    let config = config
+        .replace("\"rules.toml\"", &format!("{:?}", example.join("rules.toml")))
+        .replace("\"../../data/orders-nats\"", "\"data\"")
+        .replace("127.0.0.1:4222", &nats.address())
+        .replace("127.0.0.1:7480", "127.0.0.1:0");
+    // That of other tests listens for lines as well, by which they know that it runs.
+    let listener = "[source.tcp]\nkind = \"tcp\"\nlisten = \"127.0.0.1:0\"\n";
+    let mut server = Setup::new("").write();
+    server.rewrite(&format!("{config}{listener}"));
+    server.start();
+    let publish = || {
+        let mut command = Command::new(tools().expect("there is a server").join("python"));
+        let output = command.arg(example.join("publish.py")).arg(nats.url()).output().expect("python runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let shown = page.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("what it prints");
+    let mut shown: Vec<String> = shown.lines().map(str::to_owned).collect();
+    shown.sort_unstable();
+    assert_eq!(publish(), shown);
+    letters(&server, 2);
+    assert_eq!(publish(), shown, "the decisions are those of before");
+    letters(&server, 4);
+    assert_eq!(server.metric("turnstile_sink_deliveries_total{result=\"ok\",sink=\"bus\"}"), Some(5.0));
 }
