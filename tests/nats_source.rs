@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use async_nats::HeaderMap;
-use common::bus::{Bus, STREAM, check_orders, letters, setup, shown, source};
+use common::bus::{Bus, STREAM, check_orders, letters, orders, setup, shown, source};
 use common::nats::Nats;
 use common::tools::tools;
 use common::totals::{RULES, priced};
@@ -213,6 +213,30 @@ fn nothing_is_pulled_behind_a_closed_gate() {
     check_orders(&server, &["o-0".to_owned()], 1);
 }
 
+/// If this failed, messages would be refused for being too many at a time, or those that are no events would fill the
+/// memory.
+#[test]
+fn what_is_too_much_waits() {
+    let Some(nats) = Nats::start("") else { return };
+    let bus = Bus::new(&nats);
+    bus.make_stream();
+    let orders = orders(200);
+    let events: Vec<Value> = (1..=5).flat_map(|n| orders.iter().map(move |order| priced(order, n))).collect();
+    let bad = |n: usize| ("orders.x".to_owned(), HeaderMap::new(), format!("{n}, {}", " ".repeat(1000)).into_bytes());
+    bus.publish_events(&events);
+    bus.publish(&(0..500).map(bad).collect::<Vec<_>>());
+    bus.publish_events(&events);
+    let limits = "[limits]\nin_flight_records_max = 64\n";
+    let server = setup(&nats, STREAM).tables(limits).start();
+    bus.drained();
+    assert_eq!(bus.consumer().delivered.consumer_sequence, 2500, "each came once");
+    check_orders(&server, &orders, 5);
+    let codes = server.get("/metrics").expect(200).text();
+    let codes: Vec<&str> = codes.lines().filter(|line| line.starts_with("turnstile_events_refused_total")).collect();
+    assert_eq!(codes, ["turnstile_events_refused_total{code=\"invalid_json\",source=\"bus\"} 500"]);
+    assert_eq!(server.metric("turnstile_dead_letters{reason=\"invalid_json\"}"), Some(500.0));
+}
+
 /// If this failed, one who asks over NATS would be told something else than over HTTP, or nobody would be warned that
 /// messages may be lost.
 #[test]
@@ -251,6 +275,22 @@ fn a_request_is_answered_as_over_http() {
     wait_for("the last has come", || (server.entity("order", "o-0")["events"] == 2).then_some(()));
     let items = letters(&server, 2);
     assert!(items.iter().all(|item| item["reason"] == "invalid_json"), "{items:?}");
+    // A burst that there is room for is taken whole.
+    let orders = orders(1000);
+    bus.runtime.block_on(async {
+        for order in &orders {
+            client
+                .publish("other", priced(&format!("b-{order}"), 1).to_string().into())
+                .await
+                .expect("it is published");
+        }
+        client.flush().await.expect("it has left");
+    });
+    wait_for("all have come", || {
+        (server.metric("turnstile_events_applied_total{entity=\"order\",outcome=\"merged\"}") == Some(1002.0))
+            .then_some(())
+    });
+    assert_eq!(server.metric("turnstile_source_dropped_total{source=\"bus\"}"), Some(0.0));
 }
 
 /// If this failed, a secret would stand where everybody looks, or what is wrong with one source would look like a crash.

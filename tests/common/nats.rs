@@ -22,7 +22,7 @@ impl Nats {
     /// `NATS_SERVER` names, else that of the tools.
     pub fn prepare(more: &str) -> Option<Nats> {
         let binary = std::env::var_os("NATS_SERVER").map(PathBuf::from);
-        Nats::prepare_with(binary.map_or_else(|| Some(tools()?.join("nats-server")), Some)?, more)
+        Some(Nats::with(binary.map_or_else(|| Some(tools()?.join("nats-server")), Some)?, more))
     }
 
     /// Debian's server, which is of another age.
@@ -32,16 +32,16 @@ impl Nats {
             eprintln!("SKIPPED: Debian's nats-server is not installed");
             return None;
         }
-        let mut nats = Nats::prepare_with(binary, "")?;
+        let mut nats = Nats::with(binary, "");
         nats.run();
         Some(nats)
     }
 
-    fn prepare_with(binary: PathBuf, more: &str) -> Option<Nats> {
+    fn with(binary: PathBuf, more: &str) -> Nats {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a port").port();
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Some(Nats { dir, binary, port, more: more.to_owned(), child: None })
+        Nats { dir, binary, port, more: more.to_owned(), child: None }
     }
 
     pub fn start(more: &str) -> Option<Nats> {

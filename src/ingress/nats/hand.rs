@@ -249,3 +249,111 @@ impl Acknowledge for Hand {
         self.news.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_nats::Message;
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::ingress::{Credits, Gate, Receiving};
+    use crate::metrics::Metrics;
+    use crate::model::refusal::Code;
+    use crate::rules::Ruleset;
+
+    /// Dead letters, each with whom to tell that it is durable.
+    type Buried = Arc<Mutex<Vec<(DeadLetter, oneshot::Sender<Lsn>)>>>;
+
+    fn hand(buried: &Buried) -> Hand {
+        let metrics = Arc::new(Metrics::new());
+        let admission = Admission {
+            ruleset: Arc::new(Ruleset::new(Vec::new(), &[], 512)),
+            credits: Credits::new(100, 1 << 20),
+            receiving: Receiving::new(1 << 20, Duration::ZERO),
+            gate: Gate::default(),
+            metrics: metrics.clone(),
+            deliver: Arc::new(drop),
+        };
+        let buried = buried.clone();
+        let bury: Bury = Arc::new(move |letter| {
+            let (done, durable) = oneshot::channel();
+            buried.lock().unwrap().push((letter, done));
+            durable
+        });
+        let answer: Answer = Arc::new(|outcome, _| format!("{outcome:?}").into_bytes());
+        Hand::new("bus".into(), Arc::new(admission), SourceMetrics::new(&metrics, "bus"), bury, answer)
+    }
+
+    fn open(hand: &Hand, reply: Option<&str>) -> Open {
+        let message = Message {
+            subject: "orders.a".into(),
+            reply: reply.map(Subject::from),
+            payload: "no".into(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        };
+        let message = match reply {
+            Some(reply) if reply.starts_with("$JS") => Received::of_stream(message).unwrap().0,
+            _ => Received::live(message),
+        };
+        let need = hand.admission.credits.need(1, 2);
+        assert!(hand.admission.credits.try_take(need));
+        Open { message, need, read_at: Instant::now() }
+    }
+
+    fn told(hand: &Hand) -> Vec<String> {
+        let tell = |tell| match tell {
+            Tell::Acknowledge(reply) => format!("ack {reply}"),
+            Tell::Answer(reply, answer) => format!("{reply}: {}", String::from_utf8(answer).unwrap()),
+            Tell::Terminate { reply, .. } => format!("term {} when it is durable", reply.unwrap_or("nobody".into())),
+        };
+        hand.to_tell().into_iter().map(tell).collect()
+    }
+
+    /// If this failed, NATS would be told of a message before it is settled, or told something else than what became of it,
+    /// or what is in hand would be miscounted until nothing is pulled any more.
+    #[test]
+    fn each_message_is_told_what_became_of_it() {
+        let buried = Buried::default();
+        let hand = hand(&buried);
+        let reply = |sequence| format!("$JS.ACK.S.c.1.{sequence}.1.1.0");
+        let replies = [Some(reply(1)), Some(reply(2)), Some(reply(3)), Some("inbox".to_owned()), None, None];
+        let first = hand.take(replies.iter().map(|reply| open(&hand, reply.as_deref())));
+        assert_eq!((first, hand.free(), hand.admission.credits.in_flight()), (0, MESSAGES_MAX - 6, 6));
+        assert_eq!(told(&hand), Vec::<String>::new());
+        let refused = || EventOutcome::Refused(Refusal::new(Code::InvalidJson, "why"));
+        hand.settled(vec![(1, EventOutcome::Duplicate(Lsn(4))), (2, refused())]);
+        hand.settled(vec![(5, refused()), (3, refused()), (0, EventOutcome::Accepted(Lsn(5)))]);
+        // Told twice, or of a line that never was: nothing comes of it.
+        hand.settled(vec![(1, refused()), (77, refused()), (4, EventOutcome::Accepted(Lsn(6)))]);
+        let why = "Refused(Refusal { code: InvalidJson, message: \"why\" })";
+        assert_eq!(
+            told(&hand),
+            [
+                format!("ack {}", reply(2)),
+                format!("term {} when it is durable", reply(3)),
+                "term nobody when it is durable".to_owned(),
+                format!("inbox: {why}"),
+                format!("ack {}", reply(1)),
+            ]
+        );
+        let letters: Vec<_> = buried.lock().unwrap().iter().map(|(letter, _)| letter.clone()).collect();
+        assert_eq!(letters[0].origin.key(), "source.bus.S:3");
+        assert!(letters[1].origin.key().starts_with("source.bus.core:"), "{:?}", letters[1]);
+        assert_eq!(
+            (&*letters[0].detail, &*letters[0].id, &letters[0].body[..]),
+            ("why (subject orders.a)", "S:3", &b"no"[..])
+        );
+        // The two dead letters keep their credits until they are durable; the one that nobody hears of is gone.
+        assert_eq!((hand.admission.credits.in_flight(), hand.free()), (2, MESSAGES_MAX - 5));
+        let numbers: Vec<u64> = (0..3).map(|_| hand.telling()).collect();
+        hand.confirmed([numbers[1], numbers[1], 99]);
+        assert_eq!(hand.free(), MESSAGES_MAX - 4);
+        hand.confirmed([numbers[0], numbers[2]]);
+        assert!(hand.emptied().now_or_never().is_none());
+        hand.finished(2);
+        assert!(hand.emptied().now_or_never().is_some());
+    }
+}

@@ -54,11 +54,10 @@ async fn subscribe(source: &NatsSource, queue: Option<&str>) -> Result<SelectAll
 /// Takes a message and those that have come with it.
 async fn take(source: &NatsSource, first: Message, messages: &mut SelectAll<Subscriber>) {
     let mut batch = Batch::new(source);
-    let mut next = Some(first);
-    for _ in 0..BATCH_MESSAGES_MAX {
-        let Some(message) = next else { break };
+    batch.add(Received::live(first)).await;
+    for _ in 1..BATCH_MESSAGES_MAX {
+        let Some(Some(message)) = messages.next().now_or_never() else { break };
         batch.add(Received::live(message)).await;
-        next = messages.next().now_or_never().flatten();
     }
     batch.finish();
 }

@@ -154,3 +154,85 @@ fn parse_reply(reply: &str) -> Option<(&str, u64, u64)> {
     };
     Some((of_stream[0], of_stream[3].parse().ok()?, of_stream[6].parse().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::refusal::Code;
+
+    fn message(reply: Option<&str>, headers: &[(&str, &str)], payload: &[u8]) -> Message {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, *value);
+        }
+        Message {
+            subject: "orders.Priced.north".into(),
+            reply: reply.map(Subject::from),
+            payload: Bytes::copy_from_slice(payload),
+            headers: Some(map),
+            status: None,
+            description: None,
+            length: 0,
+        }
+    }
+
+    const ACK: &str = "$JS.ACK.ORDERS.turnstile.1.7.3.1700000000.42";
+
+    /// If this failed, messages of some servers would be passed over, or be mixed up with others.
+    #[test]
+    fn a_message_of_a_stream_is_known_by_its_reply_subject() {
+        for (reply, expected) in [
+            (ACK, Some(("ORDERS:7", 42))),
+            ("$JS.ACK.hub.ACCOUNT.ORDERS.turnstile.1.7.3.1700000000.42", Some(("ORDERS:7", 42))),
+            (
+                "$JS.ACK._.ACCOUNT.ORDERS.turnstile.1.18446744073709551615.3.17.0.token",
+                Some(("ORDERS:18446744073709551615", 0)),
+            ),
+            ("$JS.ACK.ORDERS.turnstile.1.7.3.1700000000", None),
+            ("$JS.ACK.ORDERS.turnstile.1.seven.3.1700000000.42", None),
+            ("_INBOX.a.b", None),
+        ] {
+            let received = Received::of_stream(message(Some(reply), &[], b""));
+            let found = received.map(|(message, behind)| (message.position(), behind));
+            assert_eq!(found, expected.map(|(position, behind)| (position.to_owned(), behind)), "{reply}");
+        }
+        assert!(Received::of_stream(message(None, &[], b"")).is_none());
+    }
+
+    /// If this failed, a message would be read as something that its sender did not say.
+    #[test]
+    fn the_event_is_where_the_headers_say() {
+        let structured = br#"{"id":"own","type":"S","data":1}"#;
+        let typed = ("Content-Type", "Application/CloudEvents+JSON; charset=utf-8");
+        for (headers, payload, expected) in [
+            (&[][..], &structured[..], Ok(("own", "S"))),
+            (&[], br#"{"type":"S","id":null}"#, Ok(("ORDERS:7", "S"))),
+            (&[("Nats-Msg-Id", "m")], br#"{"type":"S","id":""}"#, Ok(("m", "S"))),
+            (&[("Nats-Msg-Id", "m"), typed], structured, Ok(("own", "S"))),
+            (&[("CE-Type", "B"), ("Nats-Msg-Id", "m"), ("Content-Type", "text/plain")], b"not JSON", Ok(("m", "B"))),
+            (&[("ce-type", "B"), ("ce-id", "b")], b"", Ok(("b", "B"))),
+            (&[("ce-type", "B"), ("content-type", "application/json")], b"not JSON", Err(Code::InvalidJson)),
+            (&[("ce-id", "b")], structured, Err(Code::MissingType)),
+            (&[typed], b"[]", Err(Code::MissingId)),
+            (&[], b"", Err(Code::InvalidJson)),
+        ] {
+            let (received, _) = Received::of_stream(message(Some(ACK), headers, payload)).unwrap();
+            let event = received.event(&Decoder::new(None, 1000, 8), Timestamp::default());
+            let found = event.as_ref().map(|event| (&*event.id, &*event.kind)).map_err(|refusal| refusal.code);
+            assert_eq!(found, expected, "{headers:?}");
+        }
+    }
+
+    /// If this failed, dead letters would not hold what came, or those that nobody numbers would be taken for one.
+    #[test]
+    fn bytes_and_places_are_those_of_the_message() {
+        let live = |headers: &[(&str, &str)], payload| Received::live(message(None, headers, payload));
+        assert_eq!(live(&[], b"{}").raw(), b"{}");
+        let with_headers = live(&[("B", "2"), ("A", "1")], b"{}");
+        assert_eq!(with_headers.raw(), b"NATS/1.0\r\nA: 1\r\nB: 2\r\n\r\n{}");
+        let places = [with_headers.position(), live(&[], b"{}").position(), live(&[], b"{} ").position()];
+        assert!(places[0] != places[1] && places[1] != places[2], "{places:?}");
+        assert_eq!(places[1], live(&[], b"{}").position());
+        assert!(live(&[], b"{}").id().is_none(), "what is published twice may be meant twice");
+    }
+}

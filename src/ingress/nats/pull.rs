@@ -167,30 +167,33 @@ impl Pulling<'_> {
     /// Takes a message and those that have come with it.
     async fn take(&mut self, first: Message) -> Result<(), String> {
         let mut batch = Batch::new(self.source);
-        let mut next = Some(first);
-        let mut taken = Ok(());
-        for _ in 0..BATCH_MESSAGES_MAX {
-            let Some(message) = next else { break };
-            match message.status.map(|status| status.as_u16()) {
-                None | Some(200) => {
-                    self.asked = self.asked.saturating_sub(1);
-                    // One that is not from a stream is nothing we asked for.
-                    if let Some((message, behind)) = Received::of_stream(message) {
-                        self.source.link.lag.set(i64::try_from(behind).unwrap_or(i64::MAX));
-                        batch.add(message).await;
-                    }
-                }
-                Some(status) => taken = self.told(status, &message),
-            }
+        let mut taken = self.add(first, &mut batch).await;
+        for _ in 1..BATCH_MESSAGES_MAX {
             if taken.is_err() {
                 break;
             }
-            next = self.messages.next().now_or_never().flatten();
+            let Some(Some(message)) = self.messages.next().now_or_never() else { break };
+            taken = self.add(message, &mut batch).await;
         }
         batch.finish();
         // It may have taken its time behind the credits; that was not the server's.
         self.heard = Instant::now();
         taken
+    }
+
+    async fn add(&mut self, message: Message, batch: &mut Batch<'_>) -> Result<(), String> {
+        match message.status.map(|status| status.as_u16()) {
+            None | Some(200) => {
+                self.asked = self.asked.saturating_sub(1);
+                // One that is not from a stream is nothing we asked for.
+                if let Some((message, behind)) = Received::of_stream(message) {
+                    self.source.link.lag.set(i64::try_from(behind).unwrap_or(i64::MAX));
+                    batch.add(message).await;
+                }
+                Ok(())
+            }
+            Some(status) => self.told(status, &message),
+        }
     }
 
     /// What the server says instead of a message.
