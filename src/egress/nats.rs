@@ -11,11 +11,12 @@ use async_nats::jetstream::context::{Context, ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use bytes::Bytes;
 
-use super::cloud_event::{CONTENT_TYPE, encode};
+use super::cloud_event::CONTENT_TYPE;
 use super::routing::Delivery;
 use super::sends::{Outcome, Sent, Transport};
 use crate::config::{NatsDelivery, NatsSink, SubjectPart};
 use crate::connect::nats_options;
+use crate::model::outgoing::encode;
 
 /// How long a message or its acknowledgement may be under way.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);

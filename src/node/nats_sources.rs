@@ -50,7 +50,7 @@ impl NatsSources {
         for source in &config.sources {
             let SourceKind::Nats(declared) = &source.kind else { continue };
             let name = source.name.value.clone();
-            let metrics = &admission.metrics.asking;
+            let metrics = &admission.metrics.sources;
             let link = Arc::new(Link::new(
                 metrics.connected.with_label_values(&[&name]),
                 metrics.dropped.with_label_values(&[&name]),

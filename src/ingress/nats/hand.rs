@@ -45,8 +45,8 @@ struct Inside {
     first: u64,
     open: VecDeque<Option<Open>>,
     tell: Vec<Tell>,
-    /// What was told and not confirmed, by number, and when.
-    unconfirmed: BTreeMap<u64, Instant>,
+    /// What was told and not confirmed, by number: when, and of how many messages.
+    unconfirmed: BTreeMap<u64, (Instant, usize)>,
     told: u64,
     /// Who waits for room needs so much.
     wanted: usize,
@@ -124,19 +124,20 @@ impl Hand {
         std::mem::take(&mut self.inside().tell)
     }
 
-    /// A number for what is told and has to be confirmed.
-    pub(super) fn telling(&self) -> u64 {
+    /// A number for what is told of so many messages and has to be confirmed.
+    pub(super) fn telling(&self, messages: usize) -> u64 {
         let mut inside = self.inside();
         inside.told += 1;
         let number = inside.told;
-        inside.unconfirmed.insert(number, Instant::now());
+        inside.unconfirmed.insert(number, (Instant::now(), messages));
         number
     }
 
     /// What was told under this number is confirmed.
     pub(super) fn confirmed(&self, numbers: impl IntoIterator<Item = u64>) {
         let mut inside = self.inside();
-        let gone = numbers.into_iter().filter(|number| inside.unconfirmed.remove(number).is_some()).count();
+        let gone = numbers.into_iter().filter_map(|number| inside.unconfirmed.remove(&number)).map(|(_, count)| count);
+        let gone = gone.sum();
         self.let_go(inside, gone);
     }
 
@@ -144,9 +145,10 @@ impl Hand {
     pub(super) fn forget_overdue(&self) {
         let mut inside = self.inside();
         let mut gone = 0;
-        while inside.unconfirmed.first_entry().is_some_and(|first| first.get().elapsed() > CONFIRM_PATIENCE) {
-            inside.unconfirmed.pop_first();
-            gone += 1;
+        while let Some(first) = inside.unconfirmed.first_entry()
+            && first.get().0.elapsed() > CONFIRM_PATIENCE
+        {
+            gone += first.remove().1;
         }
         if gone > 0 {
             tracing::debug!(source = %self.name, "{gone} acknowledgements were not confirmed; the messages come again");
@@ -348,10 +350,10 @@ mod tests {
         );
         // The two dead letters keep their credits until they are durable; the one that nobody hears of is gone.
         assert_eq!((hand.admission.credits.in_flight(), hand.free()), (2, MESSAGES_MAX - 5));
-        let numbers: Vec<u64> = (0..3).map(|_| hand.telling()).collect();
+        let numbers = [hand.telling(2), hand.telling(1)];
         hand.confirmed([numbers[1], numbers[1], 99]);
         assert_eq!(hand.free(), MESSAGES_MAX - 4);
-        hand.confirmed([numbers[0], numbers[2]]);
+        hand.confirmed([numbers[0]]);
         assert!(hand.emptied().now_or_never().is_none());
         hand.finished(2);
         assert!(hand.emptied().now_or_never().is_some());
