@@ -77,9 +77,9 @@ pub fn nats(figures: &mut Figures) {
     let Some(server) = Nats::start() else { return };
     let runtime = Runtime::new().expect("a runtime");
     runtime.block_on(fill(&server));
-    let bare = runtime.block_on(bare(&server, Acks::Sent, MESSAGES));
+    let bare = runtime.block_on(drain(&server, Acks::Sent, MESSAGES));
     figures.add("NATS: bare client, acknowledges each", Unit::PerSecond, Wanted::Nothing, bare);
-    let confirmed = runtime.block_on(self::bare(&server, Acks::Confirmed, CONFIRMED));
+    let confirmed = runtime.block_on(drain(&server, Acks::Confirmed, CONFIRMED));
     figures.add("NATS: bare client, waits for each to be confirmed", Unit::PerSecond, Wanted::Nothing, confirmed);
     let source = format!(
         "[source.bus]\nkind = \"nats\"\nservers = \"{}\"\nstream = \"{STREAM}\"\nconsumer = \"turnstile\"",
@@ -92,6 +92,7 @@ pub fn nats(figures: &mut Figures) {
     let accepted = turnstile.counters().sum("turnstile_events_accepted_total");
     assert_eq!(accepted as usize, MESSAGES, "it took all of them");
     figures.add("NATS: Turnstile / bare client", Unit::Times, Wanted::AtLeast(1.0), rate / bare);
+    figures.add("NATS: Turnstile / bare client that waits", Unit::Times, Wanted::Nothing, rate / confirmed);
 }
 
 /// Puts the orders into a new stream.
@@ -115,7 +116,7 @@ async fn fill(server: &Nats) {
 }
 
 /// Messages a second of a client that only acknowledges them, one by one, in the way its documentation shows.
-async fn bare(server: &Nats, acks: Acks, count: usize) -> f64 {
+async fn drain(server: &Nats, acks: Acks, count: usize) -> f64 {
     let jetstream = server.jetstream().await;
     let config = pull::Config { durable_name: Some("bare".to_owned()), ..pull::Config::default() };
     let consumer: PullConsumer = jetstream.create_consumer_on_stream(config, STREAM).await.expect("it is made");
