@@ -13,6 +13,7 @@ use super::checkpointer::Request;
 use super::sinks::Sinks;
 use crate::actors::{Horizon, Shards};
 use crate::admin::NodeState;
+use crate::egress::Effects;
 use crate::ingress::{Admission, Phase};
 use crate::journal::Journal;
 
@@ -27,6 +28,7 @@ const SETTLED_EVERY: Duration = Duration::from_millis(5);
 pub(super) struct Node {
     pub drain: Duration,
     pub horizon: Horizon,
+    pub effects: Arc<Effects>,
     pub shards: Shards,
     pub arbiters: Vec<Arbiter>,
     pub admission: Arc<Admission>,
@@ -64,6 +66,8 @@ impl Node {
         self.state.send_replace(NodeState::Draining);
         self.phase.send_replace(Phase::Draining);
         self.horizon.stop();
+        let effects = self.effects;
+        let calls = tokio::spawn(async move { effects.drain(share).await });
         let settled = async {
             for source in self.sources {
                 let _ = source.await;
@@ -73,6 +77,8 @@ impl Node {
             }
         };
         let _ = tokio::time::timeout(share, settled).await;
+        // Their outcomes are recorded like all that was settled.
+        let _ = calls.await;
         if let Some(http) = self.http {
             let _ = tokio::time::timeout(share, http.stop(true)).await;
         }
