@@ -266,17 +266,10 @@ impl Metrics {
             ),
             sources: OfSources::new(&registry),
             effects_in_flight: gauges("turnstile_effects_in_flight", "Calls under way.", &["effect"]),
-            effects: counters(
-                "turnstile_effects_total",
-                "What became of effects' requests; `retried` counts the calls that are made again.",
-                &["effect", "state"],
-            ),
+            effects: effects(&registry),
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
-            admission_open: register(
-                &registry,
-                Gauge::new("turnstile_admission_open", "1 while events are admitted, 0 while a limit holds them back."),
-            ),
+            admission_open: admission_open(&registry),
             registry,
         }
     }
@@ -322,6 +315,16 @@ impl Metrics {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
     }
+}
+
+fn admission_open(registry: &Registry) -> Gauge {
+    let help = "1 while events are admitted, 0 while a limit holds them back.";
+    register(registry, Gauge::new("turnstile_admission_open", help))
+}
+
+fn effects(registry: &Registry) -> IntCounterVec {
+    let help = "What became of effects' requests; `retried` counts the calls that are made again.";
+    register(registry, IntCounterVec::new(Opts::new("turnstile_effects_total", help), &["effect", "state"]))
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
