@@ -15,7 +15,7 @@ use source::{code_only, names_after, unit_imports};
 /// what `model` defines, such as the codes of refusals.
 const LAYERS: &[&[&str]] = &[
     &["model"],
-    &["metrics", "telemetry", "vital", "disk", "pages"],
+    &["metrics", "telemetry", "vital", "disk", "pages", "trust"],
     &["config"],
     &["rules", "journal", "store"],
     &["ingress", "actors", "egress"],

@@ -92,7 +92,8 @@ fn a_slow_reader_of_acks() {
 #[test]
 fn two_thousand_idle_connections() {
     let Some(()) = more_open_files(2_500) else { return };
-    let server = Setup::new(RULES).tables("[limits]\nconnections_max = 3000").start();
+    let server =
+        Setup::new(RULES).tables("[limits]\nconnections_max = 3000\nconnections_per_address_max = 3000").start();
     let idle: Vec<Client> = (0..2_000).map(|_| server.client()).collect();
     check_connections(&server, 2_000);
     check_served(&server, "beside 2,000 idle connections");

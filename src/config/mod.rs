@@ -7,6 +7,7 @@
 mod address;
 mod diagnostics;
 mod document;
+mod door;
 mod entities;
 mod entity_reader;
 mod field_reader;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use address::Address;
 pub use diagnostics::{Diagnostic, Diagnostics, Expr, FileId, Files, Located, Location, Severity};
+pub use door::{Door, Token};
 pub use entities::{
     COMPLETE_FIELDS_MAX, Data, Decision, Duplicates, EntityType, Field, KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy,
     Take, VALUE_DEFAULT, WHEN_DEFAULT,

@@ -43,6 +43,7 @@ pub(super) enum NameOf {
     Decision,
     Source,
     Sink,
+    Token,
 }
 
 impl NameOf {
@@ -52,6 +53,7 @@ impl NameOf {
             NameOf::Field => "a field",
             NameOf::Derived => "a derived value",
             NameOf::Decision => "a decision",
+            NameOf::Token => "a token",
             NameOf::Source => "a source",
             NameOf::Sink => "a sink",
         }

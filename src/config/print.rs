@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::diagnostics::{Expr, Located};
+use super::door::{CLIENTS, Door, Token};
 use super::entities::{DUPLICATES, Data, Decision, EntityType, Field, KeyRule, POLICIES, word};
 use super::secret::Secret;
 use super::server::HTTP_OFF;
@@ -26,7 +27,10 @@ pub fn print(config: &Config) -> String {
     out.path("data_dir", &server.data_dir);
     let http = server.http.as_ref().map_or(HTTP_OFF.into(), ToString::to_string);
     out.text("http", &http);
-    out.secret(server.token.as_ref());
+    if let Some(admin) = &server.admin {
+        out.text("admin", &admin.to_string());
+    }
+    out.door(&server.door);
     out.value("ignore", &list(server.ignore.iter()));
     config.sources.iter().for_each(|source| out.source(source));
     config.sinks.iter().for_each(|sink| out.sink(sink));
@@ -68,6 +72,26 @@ impl Printer {
         }
     }
 
+    fn door(&mut self, door: &Door) {
+        self.secret(door.token.as_ref());
+        if !door.tokens.is_empty() {
+            let token = |token: &Token| {
+                let scopes = token.scopes.names().map(quote).collect::<Vec<_>>().join(", ");
+                format!("{} = {{ token = \"{}\", scopes = [{scopes}] }}", quote_plain(&token.name), token.token)
+            };
+            self.value("tokens", &inline(door.tokens.iter().map(token)));
+        }
+        if let Some(tls) = &door.tls {
+            self.path("tls_cert", &tls.certificate);
+            self.path("tls_key", &tls.key);
+            if let Some((authority, wanted)) = &tls.clients {
+                self.path("tls_client_ca", authority);
+                self.text("tls_client", word(&CLIENTS, wanted));
+            }
+        }
+        self.value("insecure", &door.insecure.to_string());
+    }
+
     fn size(&mut self, key: &str, bytes: u64) {
         self.text(key, &format_size(bytes));
     }
@@ -80,10 +104,10 @@ impl Printer {
         self.table(&format!("source.{}", source.name.value));
         match &source.kind {
             SourceKind::Http => self.text("kind", "http"),
-            SourceKind::Tcp { listen, token } => {
+            SourceKind::Tcp { listen, door } => {
                 self.text("kind", "tcp");
                 self.text("listen", &listen.to_string());
-                self.secret(token.as_ref());
+                self.door(door);
             }
         }
         if let Some(mapping) = &source.event {
@@ -223,6 +247,9 @@ impl Printer {
         self.size("entity_bytes_max", limits.entity_bytes_max);
         self.value("json_depth_max", &limits.json_depth_max.to_string());
         self.value("connections_max", &limits.connections_max.to_string());
+        self.value("connections_per_address_max", &limits.connections_per_address_max.to_string());
+        self.duration("handshake_timeout", limits.handshake_timeout);
+        self.duration("hello_timeout", limits.hello_timeout);
         self.duration("keepalive", limits.keepalive);
         self.value("connection_lines_max", &limits.connection_lines_max.to_string());
         self.size("refusal_bytes_max", limits.refusal_bytes_max);

@@ -171,11 +171,15 @@ pub(super) fn read_path(section: &mut Section, key: &'static str) -> Option<Path
     Some(section.cx.files.resolve(written.at.file, &written))
 }
 
-fn read_identity(section: &mut Section) -> Option<(PathBuf, PathBuf)> {
-    let at = section.peek("tls_cert").or(section.peek("tls_key"))?;
-    if let (Some(certificate), Some(key)) = (read_path(section, "tls_cert"), read_path(section, "tls_key")) {
-        return Some((certificate, key));
+pub(super) fn read_identity(section: &mut Section) -> Option<(PathBuf, PathBuf)> {
+    let at = section.peek("tls_cert").or(section.peek("tls_key"));
+    match (read_path(section, "tls_cert"), read_path(section, "tls_key")) {
+        (Some(certificate), Some(key)) => return Some((certificate, key)),
+        (None, None) => {}
+        _ => {
+            let at = at.unwrap_or(section.at);
+            section.cx.out.error(at, "`tls_cert` and `tls_key` go together").help("give both, or neither");
+        }
     }
-    section.cx.out.error(at, "`tls_cert` and `tls_key` go together").help("give both, or neither");
     None
 }

@@ -1,12 +1,13 @@
 //! `[source.*]`: where events come from, and how JSON that is no CloudEvent becomes an event.
 
-use super::address::{Address, warn_if_open};
+use super::address::Address;
 use super::diagnostics::{Expr, Located, Location};
 use super::document::Entry;
+use super::door::Door;
 use super::names::{NameOf, check_name};
 use super::reader::{Context, Section};
-use super::secret::Secret;
-use super::server::{Server, read_token};
+use super::server::Server;
+use crate::trust::Scope;
 
 /// The name of the source that `[server] http` is.
 pub const HTTP_SOURCE: &str = "http";
@@ -25,8 +26,7 @@ pub enum SourceKind {
     Http,
     Tcp {
         listen: Located<Address>,
-        /// What the first line of a connection must show, if anything.
-        token: Option<Secret>,
+        door: Door,
     },
 }
 
@@ -115,12 +115,11 @@ fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Optio
         section.cx.out.error(name.at, message).help("choose another name, such as [source.tcp]");
     }
     let listen = section.required_string("listen", "add listen = \"127.0.0.1:7400\"");
-    let token = read_token(section);
-    section.unsupported(&["tls", "tls_cert", "tls_key"]);
+    let door = Door::read(section, title, Some(Scope::Send));
     let listen = listen?;
     let listen = Located::new(Address::read(section.cx, &listen, "listen"), listen.at);
-    warn_if_open(section.cx, &listen, token.as_ref(), &format!("[{title}]"));
-    Some(SourceKind::Tcp { listen, token })
+    door.check(section.cx, &listen, &format!("[{title}]"));
+    Some(SourceKind::Tcp { listen, door })
 }
 
 impl EventMapping {
@@ -158,13 +157,15 @@ impl EventMapping {
 /// Reports listeners that cannot all start.
 fn check_collisions(cx: &mut Context, sources: &[Source], server: &Server) {
     let http = server.http.value.clone().map(|address| Located::new(address, server.http.at));
-    let mut seen: Vec<Located<Address>> = http.into_iter().collect();
+    let mut seen: Vec<Located<Address>> = http.into_iter().chain(server.admin.clone()).collect();
     for source in sources {
         let SourceKind::Tcp { listen, .. } = &source.kind else { continue };
         if let Some(other) = seen.iter().find(|other| other.collides_with(listen)) {
             let message = format!("{} is listened on twice", listen.value);
             let help = if other.at == server.http.at {
                 "choose another port; [server] http has this one"
+            } else if server.admin.as_ref().is_some_and(|admin| admin.at == other.at) {
+                "choose another port; [server] admin has this one"
             } else {
                 "choose another port"
             };

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use super::cloud_event::{CONTENT_TYPE, encode};
 use super::routing::Delivery;
 use super::sends::{Outcome, Sent, Transport};
-use super::tls::Tls;
 use crate::config::{NatsAuth, NatsDelivery, NatsSink, SubjectPart};
+use crate::trust::Tls;
 
 /// How long a message or its acknowledgement may be under way.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);

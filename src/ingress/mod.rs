@@ -5,6 +5,7 @@
 mod admission;
 mod credits;
 mod decode;
+mod door;
 mod gate;
 mod http;
 mod listener;
@@ -15,6 +16,7 @@ mod window;
 pub use admission::{Admission, Deliver, Delivery, SourceMetrics};
 pub use credits::{Credits, Need};
 pub use decode::{Decoder, Mapping, SOURCE_DEFAULT};
+pub use door::{Crowded, Door, Entered, Place};
 pub use gate::Gate;
 pub use http::{BUSY_PATIENCE, Head, Posted, Request, post, read};
 pub use listener::{Phase, TcpSource};

@@ -1,7 +1,7 @@
 //! Starting a node: the data folder, recovery, the writer, the shards, sinks, checkpoints, and at last the sources.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::Write;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -15,14 +15,16 @@ use super::commits::Commits;
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
+use super::http::{self, Http};
 use super::open_files;
 use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
+use super::reload;
 use super::replay::{Recovered, replay};
 use super::sinks::{Setup, SinkError, Sinks};
-use super::sources::{self, Bound, Kind};
+use super::sources::{self, Bound};
 use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
-use crate::admin::{self, Api, NodeState};
+use crate::admin::{Api, NodeState, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::write_cloud_event;
 use crate::ingress::{Admission, Credits, Deliver, Gate, Phase, Receiving, SourceMetrics};
@@ -63,7 +65,8 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
         .build()
         .map_err(|source| NodeError::Start { what: "the I/O threads", source })?;
     let mut limits = config.tuning.limits.clone();
-    limits.connections_max = open_files::connections_max(limits.connections_max, config.sources.len());
+    let listeners = config.sources.len() + usize::from(config.server.admin.is_some());
+    limits.connections_max = open_files::connections_max(limits.connections_max, listeners);
     let outcome = actix::System::new().block_on(async {
         let node = Starting { config, limits, prepared, runtime: &runtime }.run().await?;
         terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
@@ -106,10 +109,15 @@ struct Writing {
 
 impl Starting<'_> {
     async fn run(mut self) -> Result<Node, NodeError> {
+        let http = Http::bind(self.config)?;
         let bound = sources::bind_all(self.config)?;
+        let secured = http.iter().map(|http| (sources::HTTP.to_owned(), &http.certificates));
+        let secured = secured.chain(bound.iter().map(|bound| (bound.source.name.value.clone(), &bound.certificates)));
+        let secured = secured.filter_map(|(name, certificates)| Some((name, certificates.clone()?)));
+        reload::on_hangup(secured.collect(), self.runtime)?;
         let metrics = Arc::new(Metrics::new());
         let types = type_metrics(&metrics, &self.prepared.ruleset);
-        let (opened, recovered) = self.recover(&metrics, &types, &bound).await?;
+        let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
@@ -141,28 +149,22 @@ impl Starting<'_> {
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let status = status(&shared, &shards, &sinks, &bound);
-        let (mut tasks, mut http) = (Vec::new(), None);
+        let status = status(&shared, &shards, &sinks, http.as_ref(), &bound);
+        let http = match http {
+            Some(http) => http.serve(self.api(&shared, &shards, &admission, state.subscribe(), status)?, &mut out)?,
+            None => Vec::new(),
+        };
+        let mut tasks = Vec::new();
         for bound in bound {
-            match bound.kind {
-                Kind::Http => {
-                    let _ = writeln!(out, "http listening on http://{}", bound.address);
-                    let state = state.subscribe();
-                    http = Some(self.http(bound, &shared, &shards, &admission, state, status.clone())?);
-                }
-                Kind::Tcp(token) => {
-                    let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
-                    tasks.push(sources::serve_tcp(
-                        bound,
-                        token.clone(),
-                        &mut self.prepared.decoders,
-                        &admission,
-                        &self.limits,
-                        phase.subscribe(),
-                        self.runtime,
-                    )?);
-                }
-            }
+            let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
+            tasks.push(sources::serve_tcp(
+                bound,
+                &mut self.prepared.decoders,
+                &admission,
+                &self.limits,
+                phase.subscribe(),
+                self.runtime,
+            )?);
         }
         let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
         let _ = out.flush();
@@ -187,16 +189,9 @@ impl Starting<'_> {
         &self,
         metrics: &Arc<Metrics>,
         types: &HashMap<Arc<str>, Arc<TypeMetrics>>,
-        bound: &[Bound<'_>],
+        http: Option<&Http>,
     ) -> Result<(Opened, Recovered), NodeError> {
-        let mut waiting = None;
-        if let Some(bound) = bound.iter().find(|bound| matches!(bound.kind, Kind::Http)) {
-            let listening = |source| NodeError::Listen { address: bound.address.to_string(), source };
-            let listener = bound.listener.try_clone().map_err(listening)?;
-            let server = admin::serve_recovering(metrics.clone(), listener).map_err(listening)?;
-            waiting = Some(server.handle());
-            actix_rt::spawn(server);
-        }
+        let waiting = http.map(|http| http.serve_recovering(metrics, &self.limits)).transpose()?;
         let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
         let recovery = actix_rt::task::spawn_blocking(move || {
             let opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
@@ -205,7 +200,7 @@ impl Starting<'_> {
         });
         let recovered = recovery.await;
         if let Some(waiting) = waiting {
-            waiting.stop(false).await;
+            http::stop(waiting, Stop::AtOnce).await;
         }
         let failed = |error| NodeError::Start { what: "recovery", source: std::io::Error::other(error) };
         Ok(recovered.map_err(failed)??)
@@ -343,17 +338,16 @@ impl Starting<'_> {
         self.runtime.spawn(guard.run());
     }
 
-    fn http(
+    fn api(
         &mut self,
-        bound: Bound<'_>,
         shared: &Shared,
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
         status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
-    ) -> Result<actix_web::dev::ServerHandle, NodeError> {
+    ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
-        let api = Api {
+        Ok(Api {
             server_name: server_name.clone(),
             admission: admission.clone(),
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
@@ -363,7 +357,7 @@ impl Starting<'_> {
             journal: shared.journal.clone(),
             ruleset: self.prepared.ruleset.clone(),
             metrics: shared.metrics.clone(),
-            token: self.config.server.token.clone(),
+            tokens: self.config.server.door.all_tokens(),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
             state,
@@ -377,12 +371,7 @@ impl Starting<'_> {
                 record.decisions.iter().map(render).collect()
             }),
             status,
-        };
-        let server = admin::serve(Arc::new(api), bound.listener)
-            .map_err(|source| NodeError::Listen { address: bound.address.to_string(), source })?;
-        let handle = server.handle();
-        actix_rt::spawn(server);
-        Ok(handle)
+        })
     }
 }
 
@@ -391,10 +380,12 @@ fn status(
     shared: &Shared,
     shards: &Shards,
     sinks: &Sinks,
+    http: Option<&Http>,
     bound: &[Bound<'_>],
 ) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
     let started = Instant::now();
-    let sources: serde_json::Value = bound.iter().map(Bound::status).collect();
+    let sources: serde_json::Value =
+        http.and_then(Http::status).into_iter().chain(bound.iter().map(Bound::status)).collect();
     let sinks = sinks.status();
     let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
     let shards = shards.count();
