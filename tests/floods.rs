@@ -170,7 +170,8 @@ fn half_open_connections() {
 
 const NARROW: &str = "[limits]\nevent_bytes_max = \"1MiB\"\nentity_bytes_max = \"2MiB\"\nhttp_body_bytes_max = \"2MiB\"\n\
                       receiving_bytes_max = \"8MiB\"\nreceiving_timeout = \"3s\"\nin_flight_bytes_max = \"8MiB\"\n\
-                      http_events_max = 1000\nconnection_lines_max = 1000";
+                      http_events_max = 1000\nconnection_lines_max = 1000\n\
+                      connections_per_address_max = 1000";
 
 /// Lines that are begun and not ended fill no more than their room; they end after their time, and others get the room.
 #[test]
