@@ -143,7 +143,7 @@ fn tcp_is_secured_for_real_clients() {
 #[test]
 fn clients_show_certificates() {
     let Some(certificates) = Certificates::make() else { return };
-    let authority = format!("tls_client_ca = {:?}\n", certificates.file("ca.pem"));
+    let authority = format!("tls_client_ca = {:?}\n", certificates.file("ca.pem").display().to_string());
     let optional = format!("{authority}tls_client = \"optional\"");
     let ca = certificates.file("ca.pem").display().to_string();
     for (more, cases) in [

@@ -52,7 +52,8 @@ impl Certificates {
 
     /// Lines of a table that listens: with the certificate `server`, and what else is to be said.
     pub fn listener(&self, more: &str) -> String {
-        format!("tls_cert = {:?}\ntls_key = {:?}\n{more}", self.file("server.pem"), self.file("server.key"))
+        let [certificate, key] = ["server.pem", "server.key"].map(|name| self.file(name).display().to_string());
+        format!("tls_cert = {certificate:?}\ntls_key = {key:?}\n{more}")
     }
 }
 
