@@ -51,6 +51,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ),
     ("cel::", &["src/rules/expr/"], "only rules::expr knows which parser reads expressions"),
     ("jiter::", &["src/model/json.rs", "src/cli/"], "only model::json reads JSON; the command line cuts it up unread"),
+    ("quick_xml::", &["src/model/xml.rs"], "only model::xml reads XML"),
     ("bigdecimal::", &["src/model/number.rs"], "only model::number knows how exact numbers are kept"),
     ("toml::", &["src/config/"], "only config reads TOML"),
     ("clap::", &["src/cli/", "src/main.rs"], "only the command line knows the command line"),

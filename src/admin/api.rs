@@ -9,6 +9,7 @@ use actix_web::{FromRequest, Resource, Responder, web};
 use tokio::sync::watch;
 
 use super::guard::{EVENTS_ROUTE, guard};
+use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::{dead_letters, decisions, entities, entity, events, status};
 use crate::actors::Shards;
@@ -58,6 +59,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// What requests must show, if anything.
     pub tokens: Tokens,
+    /// Sources that are paths of their own.
+    pub paths: Vec<Arc<Path>>,
     pub limits: Limits,
     /// Position of the last committed record, told after the shards were told of it.
     pub committed: watch::Receiver<Lsn>,
@@ -98,6 +101,9 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(readable("/v1/entities/{type}/{key}", entity::show))
                 .service(readable("/v1/entities/{type}/{key}/events/{id}", entity::event_status))
                 .service(readable("/v1/decisions", decisions::since));
+            for path in &api.paths {
+                scope = scope.service(receiving(path));
+            }
         }
         if routes != Routes::Public {
             scope = scope
@@ -108,6 +114,15 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
         }
         config.app_data(api).service(scope.default_service(web::to(not_found)));
     }
+}
+
+/// The resource of a source.
+fn receiving(path: &Arc<Path>) -> Resource {
+    let own = path.clone();
+    let post = move |api, request, payload| inboxes::post(api, own.clone(), request, payload);
+    web::resource(path.inbox.path.as_str())
+        .route(web::post().to(post))
+        .default_service(web::to(|| method_not_allowed("POST")))
 }
 
 /// A resource that is read and nothing else.

@@ -41,7 +41,10 @@ fn check(api: &Api, route: &str, request: &ServiceRequest) -> Result<(), Problem
     if OPEN_ROUTES.contains(&route) {
         return Ok(());
     }
+    let path = api.paths.iter().find(|path| path.inbox.path == route);
     let scope = match *request.method() {
+        Method::POST if path.is_some_and(|path| !path.inbox.asks_token) => return Ok(()),
+        Method::POST if path.is_some() => Scope::Send,
         Method::GET | Method::HEAD => Scope::Read,
         Method::POST if route == EVENTS_ROUTE => Scope::Send,
         _ => Scope::Admin,

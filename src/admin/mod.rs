@@ -16,6 +16,7 @@ mod entities;
 mod entity;
 mod events;
 mod guard;
+mod inboxes;
 mod path;
 mod problem;
 mod query;
@@ -27,6 +28,7 @@ mod tests;
 mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
+pub use inboxes::Path;
 pub use path::entity_link;
 pub use recovering::configure_recovering;
 pub use server::{HttpServer, Stop, serve};

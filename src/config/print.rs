@@ -2,7 +2,7 @@
 //! force. What is printed can be loaded again, once secrets are put back.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Config;
@@ -14,6 +14,7 @@ use super::server::HTTP_OFF;
 use super::sink_nats::{DELIVERIES, NatsAuth, NatsSink, SubjectPart};
 use super::sink_webhook::WebhookSink;
 use super::sinks::{FROM, Sink, SinkKind};
+use super::source_http::{FORMATS, Inbox};
 use super::sources::{Source, SourceKind};
 use super::tuning::{LOG_FORMATS, LOG_LEVELS, Tuning};
 use super::units::{format_duration, format_size};
@@ -104,6 +105,7 @@ impl Printer {
         self.table(&format!("source.{}", source.name.value));
         match &source.kind {
             SourceKind::Http => self.text("kind", "http"),
+            SourceKind::Inbox(inbox) => self.inbox(inbox),
             SourceKind::Tcp { listen, door } => {
                 self.text("kind", "tcp");
                 self.text("listen", &listen.to_string());
@@ -114,6 +116,30 @@ impl Printer {
             let parts = mapping.attributes().map(|(name, expr)| format!("{name} = {}", quote(expr)));
             self.value("event", &inline(parts));
         }
+    }
+
+    fn inbox(&mut self, inbox: &Inbox) {
+        self.text("kind", "http");
+        self.text("path", &inbox.path);
+        self.text("format", word(&FORMATS, &inbox.format));
+        self.expr("each", inbox.each.as_ref());
+        if let Some(respond) = &inbox.respond {
+            let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone());
+            let content_type = respond.content_type.iter().map(|text| format!("content_type = {}", quote(text)));
+            let file = respond
+                .body_file
+                .iter()
+                .map(|path| format!("body_file = {}", quote(&absolute(path).to_string_lossy())));
+            self.value(
+                "respond",
+                &inline([format!("status = {}", respond.status)].into_iter().chain(content_type).chain(file)),
+            );
+        }
+        if let Some(signature) = &inbox.signature {
+            let parts = [format!("scheme = {}", quote(signature.name())), "secret = \"***\"".to_owned()];
+            self.value("signature", &inline(parts));
+        }
+        self.value("insecure", &inbox.insecure.to_string());
     }
 
     fn sink(&mut self, sink: &Sink) {

@@ -7,6 +7,7 @@ use super::door::Door;
 use super::names::{NameOf, check_name};
 use super::reader::{Context, Section};
 use super::server::Server;
+use super::source_http::Inbox;
 use crate::trust::Scope;
 
 /// The name of the source that `[server] http` is.
@@ -22,8 +23,10 @@ pub struct Source {
 
 #[derive(Clone, Debug)]
 pub enum SourceKind {
-    /// Listens where `[server] http` says, with the server's token.
+    /// Listens where `[server] http` says, with the server's door.
     Http,
+    /// A path of its own there.
+    Inbox(Box<Inbox>),
     Tcp {
         listen: Located<Address>,
         door: Door,
@@ -82,10 +85,11 @@ impl Source {
                 section.cx.not_yet(kind.at, "a source of this kind");
                 return None;
             }
-            Kind::Http => {
+            Kind::Http if name.value == HTTP_SOURCE => {
                 read_http(&mut section, &name, server);
                 Some(SourceKind::Http)
             }
+            Kind::Http => Inbox::read(&mut section, server).map(|inbox| SourceKind::Inbox(Box::new(inbox))),
             Kind::Tcp => read_tcp(&mut section, &name, &title),
         };
         let event = EventMapping::read(&mut section);
@@ -95,10 +99,14 @@ impl Source {
 }
 
 fn read_http(section: &mut Section, name: &Located<String>, server: &Server) {
-    if name.value != HTTP_SOURCE {
-        let message = format!("the source of kind \"http\" must be named `{HTTP_SOURCE}`, not `{}`", name.value);
-        section.cx.out.error(name.at, message).help("write [source.http]; where it listens is set by [server] http");
-    } else if server.http.is_none() {
+    if let Some(at) = section.peek("path") {
+        let message = format!("the source `{HTTP_SOURCE}` is all of [server] http and has no path of its own");
+        section.cx.out.error(at, message).help("give the source another name, such as [source.crm]");
+        for key in ["path", "format", "each", "respond", "signature"] {
+            section.entry(key);
+        }
+    }
+    if server.http.is_none() {
         section
             .cx
             .out
@@ -106,7 +114,6 @@ fn read_http(section: &mut Section, name: &Located<String>, server: &Server) {
             .help("remove one of the two")
             .also(server.http.at);
     }
-    section.unsupported(&["path", "format", "each", "respond", "listen", "token", "tls", "tls_cert", "tls_key"]);
 }
 
 fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Option<SourceKind> {
@@ -157,6 +164,19 @@ impl EventMapping {
 /// Reports listeners that cannot all start.
 fn check_collisions(cx: &mut Context, sources: &[Source], server: &Server) {
     let http = server.http.value.clone().map(|address| Located::new(address, server.http.at));
+    let inboxes: Vec<&Inbox> = sources
+        .iter()
+        .filter_map(|source| match &source.kind {
+            SourceKind::Inbox(inbox) => Some(&**inbox),
+            _ => None,
+        })
+        .collect();
+    for (n, inbox) in inboxes.iter().enumerate() {
+        if let Some(other) = inboxes[..n].iter().find(|other| other.path.value == inbox.path.value) {
+            let message = format!("`{}` is the path of two sources", inbox.path.value);
+            cx.out.error(inbox.path.at, message).help("choose another path").also(other.path.at);
+        }
+    }
     let mut seen: Vec<Located<Address>> = http.into_iter().chain(server.admin.clone()).collect();
     for source in sources {
         let SourceKind::Tcp { listen, .. } = &source.kind else { continue };

@@ -33,10 +33,10 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Compiles a mapping; what is wrong is added to `diagnostics`.
-    pub fn compile(declared: &EventMapping, files: &Files, diagnostics: &mut Diagnostics) -> Self {
+    /// Compiles a mapping that reads `roots`; what is wrong is added to `diagnostics`.
+    pub fn compile(declared: &EventMapping, roots: &Roots<'_>, files: &Files, diagnostics: &mut Diagnostics) -> Self {
         let mut expr = |text: &Option<crate::config::Expr>| {
-            text.as_ref().and_then(|text| compile_text(text, &Roots::Body, files, diagnostics))
+            text.as_ref().and_then(|text| compile_text(text, roots, files, diagnostics))
         };
         Mapping {
             id: expr(&declared.id),
@@ -83,16 +83,49 @@ impl Decoder {
 
     /// The event in a parsed document.
     pub fn event(&self, body: Value, now: Timestamp) -> Result<Event, Refusal> {
-        match &self.mapping {
-            Some(mapping) => mapped(mapping, body, now),
-            None => match body {
-                Value::Map(members) => cloud_event(members, now),
-                other => Err(Refusal::new(
-                    Code::MissingId,
-                    format!("an event is a JSON object with `id` and `type`, this is {}", other.described()),
-                )),
-            },
-        }
+        let members = match &self.mapping {
+            None => attributes(body)?,
+            Some(mapping) => {
+                let mut members = mapped(mapping, &BodyBindings { body: &body, item: None, meta: None })?;
+                if mapping.data.is_none() {
+                    members.insert("data", body);
+                }
+                members
+            }
+        };
+        cloud_event(members, now)
+    }
+
+    /// The event in a part of a document, or in all of it if no part is bound.
+    pub fn event_of(&self, bindings: &BodyBindings<'_>, now: Timestamp) -> Result<Event, Refusal> {
+        let whole = || bindings.item.unwrap_or(bindings.body).clone();
+        let members = match &self.mapping {
+            None => attributes(whole())?,
+            Some(mapping) => {
+                let mut members = mapped(mapping, bindings)?;
+                if mapping.data.is_none() {
+                    members.insert("data", whole());
+                }
+                members
+            }
+        };
+        cloud_event(members, now)
+    }
+
+    /// How deep lists and objects may nest.
+    pub fn depth_max(&self) -> usize {
+        self.depth_max
+    }
+}
+
+/// The attributes of a CloudEvent in structured mode.
+fn attributes(body: Value) -> Result<Map, Refusal> {
+    match body {
+        Value::Map(members) => Ok(members),
+        other => Err(Refusal::new(
+            Code::MissingId,
+            format!("an event is a JSON object with `id` and `type`, this is {}", other.described()),
+        )),
     }
 }
 
@@ -158,9 +191,9 @@ fn time(value: Option<Value>, now: Timestamp) -> Result<(Timestamp, TimeGiven), 
     }
 }
 
-fn mapped(mapping: &Mapping, body: Value, now: Timestamp) -> Result<Event, Refusal> {
-    let bindings = BodyBindings(&body);
-    let value = |name: &str, expr: &Option<Expr>| match expr.as_ref().map(|expr| expr.evaluate(&bindings)) {
+/// The attributes that a mapping makes of a document.
+fn mapped(mapping: &Mapping, bindings: &BodyBindings<'_>) -> Result<Map, Refusal> {
+    let value = |name: &str, expr: &Option<Expr>| match expr.as_ref().map(|expr| expr.evaluate(bindings)) {
         None | Some(Err(Fault::Missing(_))) => Ok(None),
         Some(Ok(value)) => Ok(Some(value.into_owned())),
         Some(Err(Fault::Wrong(why))) => {
@@ -181,10 +214,7 @@ fn mapped(mapping: &Mapping, body: Value, now: Timestamp) -> Result<Event, Refus
             members.insert(name, value);
         }
     }
-    if mapping.data.is_none() {
-        members.insert("data", body);
-    }
-    cloud_event(members, now)
+    Ok(members)
 }
 
 #[cfg(test)]

@@ -17,3 +17,4 @@ pub mod state;
 pub mod system;
 pub mod time;
 pub mod value;
+pub mod xml;

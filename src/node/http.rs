@@ -8,9 +8,9 @@ use actix_web::web;
 
 use super::sources::{HTTP, bind};
 use super::start::NodeError;
-use crate::admin::{self, Api, HttpServer, Routes, Stop, configure, configure_recovering};
-use crate::config::{Config, Limits};
-use crate::ingress::Door;
+use crate::admin::{self, Api, HttpServer, Path, Routes, Stop, configure, configure_recovering};
+use crate::config::{Config, Limits, SourceKind};
+use crate::ingress::{Door, Inbox, SourceMetrics};
 use crate::metrics::Metrics;
 use crate::trust::{Certificates, Tokens};
 
@@ -43,10 +43,18 @@ impl Http {
         Ok(Some(Http { listeners, certificates, tokens: server.door.all_tokens() }))
     }
 
-    /// The source `http` as the status document shows it.
-    pub fn status(&self) -> Option<serde_json::Value> {
-        let public = self.listeners.first()?;
-        Some(serde_json::json!({ "name": HTTP, "kind": "http", "listen": public.address.to_string() }))
+    /// The source `http`, and those that are paths of it, as the status document shows them.
+    pub fn status(&self, config: &Config) -> Vec<serde_json::Value> {
+        let Some(public) = self.listeners.first() else { return Vec::new() };
+        let listen = public.address.to_string();
+        let paths = config.sources.iter().filter_map(|source| match &source.kind {
+            SourceKind::Inbox(inbox) => Some((&source.name.value, &inbox.path.value)),
+            _ => None,
+        });
+        let paths = paths
+            .map(|(name, path)| serde_json::json!({ "name": name, "kind": "http", "listen": listen, "path": path }));
+        let http = serde_json::json!({ "name": HTTP, "kind": "http", "listen": listen });
+        [http].into_iter().chain(paths).collect()
     }
 
     /// Says that the node is alive and not ready, until the servers are stopped.
@@ -85,6 +93,12 @@ impl Listener {
     fn failed(&self, source: std::io::Error) -> NodeError {
         NodeError::Listen { address: self.address.to_string(), source }
     }
+}
+
+/// The sources that are paths, each with what it counts.
+pub(super) fn paths(inboxes: Vec<Inbox>, metrics: &Metrics) -> Vec<Arc<Path>> {
+    let path = |inbox: Inbox| Path { metrics: SourceMetrics::new(metrics, &inbox.name), inbox };
+    inboxes.into_iter().map(|inbox| Arc::new(path(inbox))).collect()
 }
 
 /// Ends servers; their listeners are closed at once, all of them.

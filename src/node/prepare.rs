@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{self, Config, Diagnostics, Files};
-use crate::ingress::{Decoder, Mapping};
+use crate::config::{self, Config, Diagnostics, Files, SourceKind};
+use crate::ingress::{Decoder, Inbox, Mapping};
 use crate::rules::{Expr, Roots, Ruleset, compile, compile_text};
 
 /// A configuration's rules and decoders.
@@ -12,6 +12,8 @@ pub struct Prepared {
     pub ruleset: Arc<Ruleset>,
     /// By source.
     pub decoders: HashMap<String, Decoder>,
+    /// The sources that are paths of HTTP.
+    pub inboxes: Vec<Inbox>,
     /// What decisions must be to go to a sink, by sink.
     pub conditions: HashMap<String, Expr>,
 }
@@ -21,15 +23,23 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
     let limits = &config.tuning.limits;
     let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let types: Vec<_> = config.entities.iter().filter_map(|declared| compile(declared, files, diagnostics)).collect();
-    let decoders = config
-        .sources
-        .iter()
-        .map(|source| {
-            let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, files, diagnostics));
-            let decoder = Decoder::new(mapping, limit(limits.event_bytes_max), limit(limits.json_depth_max));
-            (source.name.value.clone(), decoder)
-        })
-        .collect();
+    let (mut decoders, mut inboxes) = (HashMap::new(), Vec::new());
+    for source in &config.sources {
+        let roots = match &source.kind {
+            SourceKind::Http | SourceKind::Tcp { .. } => Roots::Body,
+            SourceKind::Inbox(inbox) if inbox.each.is_none() => Roots::Message,
+            SourceKind::Inbox(_) => Roots::Item,
+        };
+        let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, &roots, files, diagnostics));
+        let decoder = Decoder::new(mapping, limit(limits.event_bytes_max), limit(limits.json_depth_max));
+        let name = &source.name.value;
+        if let SourceKind::Inbox(inbox) = &source.kind {
+            let each = inbox.each.as_ref().and_then(|text| compile_text(text, &Roots::Message, files, diagnostics));
+            inboxes.push(Inbox::new(name, inbox, each, decoder, limits));
+        } else {
+            decoders.insert(name.clone(), decoder);
+        }
+    }
     let conditions = config.sinks.iter().filter_map(|sink| {
         let condition = compile_condition(sink.condition.as_ref()?, files, diagnostics)?;
         Some((sink.name.value.clone(), condition))
@@ -41,6 +51,7 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
     Some(Prepared {
         ruleset: Arc::new(Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max))),
         decoders,
+        inboxes,
         conditions,
     })
 }

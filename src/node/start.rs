@@ -149,7 +149,8 @@ impl Starting<'_> {
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let status = status(&shared, &shards, &sinks, http.as_ref(), &bound);
+        let sources = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
+        let status = status(&shared, &shards, &sinks, sources.collect());
         let http = match http {
             Some(http) => http.serve(self.api(&shared, &shards, &admission, state.subscribe(), status)?, &mut out)?,
             None => Vec::new(),
@@ -358,6 +359,7 @@ impl Starting<'_> {
             ruleset: self.prepared.ruleset.clone(),
             metrics: shared.metrics.clone(),
             tokens: self.config.server.door.all_tokens(),
+            paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
             state,
@@ -380,12 +382,9 @@ fn status(
     shared: &Shared,
     shards: &Shards,
     sinks: &Sinks,
-    http: Option<&Http>,
-    bound: &[Bound<'_>],
+    sources: serde_json::Value,
 ) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
     let started = Instant::now();
-    let sources: serde_json::Value =
-        http.and_then(Http::status).into_iter().chain(bound.iter().map(Bound::status)).collect();
     let sinks = sinks.status();
     let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
     let shards = shards.count();

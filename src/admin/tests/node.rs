@@ -161,6 +161,7 @@ impl Node {
             ruleset,
             metrics,
             tokens: Tokens::new(tokens.iter().map(|(token, scopes)| (*token, scopes.iter().copied().collect()))),
+            paths: Vec::new(),
             limits,
             committed: committed_told,
             state: state_told,

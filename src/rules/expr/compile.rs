@@ -25,6 +25,10 @@ pub enum Roots<'a> {
     Entity { kind: &'a str, members: &'a [&'a str] },
     /// `body`, what a source received.
     Body,
+    /// `body`, and `meta`, what is known of it beside.
+    Message,
+    /// `item`, a part of `body`, with both and `meta`.
+    Item,
 }
 
 /// Why an expression does not compile, and where in its text (byte offsets).
@@ -157,7 +161,9 @@ impl Compiler<'_> {
         }
         let root = match (self.roots, name) {
             (Roots::Event, "event") => Root::Event,
-            (Roots::Body, "body") => Root::Body,
+            (Roots::Body | Roots::Message | Roots::Item, "body") => Root::Body,
+            (Roots::Message | Roots::Item, "meta") => Root::Meta,
+            (Roots::Item, "item") => Root::Item,
             (Roots::Entity { .. }, "key") => Root::Key,
             (Roots::Entity { kind, .. }, name) if name == *kind => Root::Entity,
             _ => return Err(self.unknown_name(ast, name)),
@@ -169,6 +175,8 @@ impl Compiler<'_> {
         let (known, help): (Vec<&str>, _) = match self.roots {
             Roots::Event => (vec!["event"], "this expression reads `event` only".to_owned()),
             Roots::Body => (vec!["body"], "this expression reads `body` only".to_owned()),
+            Roots::Message => (vec!["body", "meta"], "this expression reads `body` and `meta`".to_owned()),
+            Roots::Item => (vec!["item", "body", "meta"], "this expression reads `item`, `body` and `meta`".to_owned()),
             Roots::Entity { kind, members } if members.contains(&name) => (vec![], format!("write `{kind}.{name}`")),
             Roots::Entity { kind, .. } if name == "event" => (
                 vec![],

@@ -48,6 +48,10 @@ pub enum Root {
     Key,
     /// The `body` that a source maps to an event.
     Body,
+    /// What a source knows of what it received.
+    Meta,
+    /// A part of the body that is an event of its own.
+    Item,
 }
 
 /// Why an expression has no value.
