@@ -35,7 +35,8 @@ fn render(case: &Path) -> String {
     let mut loaded = load_with(case, &|name| (name == "PORT").then(|| "7400".to_owned()));
     // Expressions are looked at once everything around them in their entity type is right, tests once all of it is.
     let declared = loaded.config.iter().flat_map(|config| &config.entities).chain(&loaded.sound_entities);
-    let types: Vec<_> = declared.filter_map(|it| compile(it, &loaded.files, &mut loaded.diagnostics)).collect();
+    let declared: Vec<_> = declared.cloned().collect();
+    let types = compile(&declared, &loaded.files, &mut loaded.diagnostics).unwrap_or_default();
     if let Some(config) = loaded.config.as_ref().filter(|_| !loaded.diagnostics.has_errors()) {
         compile_cases(config, &Ruleset::new(types, &[], 512), &loaded.files, &mut loaded.diagnostics);
     }

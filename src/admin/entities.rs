@@ -31,7 +31,7 @@ pub(super) fn types(api: web::Data<Api>) -> Ready<HttpResponse> {
 /// The counts of every type, as documents.
 pub(super) fn type_counts(api: &Api) -> Vec<Value> {
     let count = |rules: &Arc<EntityRules>| {
-        let metrics = api.metrics.entity_type(&rules.name, &[], &[]);
+        let metrics = api.metrics.entity_type(&rules.name, &[], &[], &[]);
         json!({ "type": *rules.name, "entities": metrics.entities.get(), "live": metrics.live.get() })
     };
     api.ruleset.types().iter().map(count).collect()

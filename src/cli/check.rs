@@ -109,8 +109,6 @@ fn load(path: &Path) -> (Loaded, Option<Prepared>) {
     let mut loaded = config::load(path);
     let prepared =
         loaded.config.as_ref().and_then(|config| node::prepare(config, &loaded.files, &mut loaded.diagnostics));
-    for declared in &loaded.sound_entities {
-        compile(declared, &loaded.files, &mut loaded.diagnostics);
-    }
+    compile(&loaded.sound_entities, &loaded.files, &mut loaded.diagnostics);
     (loaded, prepared)
 }

@@ -119,8 +119,9 @@ impl Location {
     /// The start of the main file: where what nobody wrote down is said to be.
     pub const START: Location = Location { file: FileId(0), start: 0, end: 0 };
 
-    /// The part `start..end` (in bytes) of the string value at this location, for errors inside expressions. Exact for
-    /// strings without escapes and `$` interpolation, else the whole value.
+    /// The part `start..end` (in bytes) of the string value at this location, for errors inside expressions; also of the
+    /// expression of a template, whose braces are its quotes. Exact for strings without escapes and `$` interpolation,
+    /// else the whole value.
     #[must_use]
     pub fn within(&self, files: &Files, start: usize, end: usize) -> Location {
         let written = files.slice(*self);
@@ -238,6 +239,7 @@ mod tests {
             (r#"x = "a${V} + d""#, 4, 5, r#""a${V} + d""#),
             (r#"x = "abc""#, 2, 9, r#""abc""#),
             (r#"x = "äbc""#, 2, 3, "b"),
+            (r"x = {'abc' + d}", 6, 7, "+"),
         ];
         for (text, start, end, expected) in cases {
             let mut files = Files::default();

@@ -1,20 +1,32 @@
 //! `[entity.*]`: the declaration of entity types, which gives stored data its meaning. What is changed here changes what
 //! the stored states would have become; [`EntityType::fingerprint_text`] is how that is noticed.
 
+use std::fmt;
 use std::time::Duration;
 
-use super::diagnostics::{Expr, Located};
+use super::diagnostics::{Expr, Located, Location};
 
 /// What a field takes from an event when it does not say.
 pub const VALUE_DEFAULT: &str = "event.data";
 /// What orders the values of `first`, `latest` and `list` when the field does not say.
 pub const ORDER_BY_DEFAULT: &str = "event.time";
-/// When a decision that does not say is made.
+/// When a decision or a call that does not say is made.
 pub const WHEN_DEFAULT: &str = "true";
 /// Most names in `complete.fields`; presence is kept as one bit each.
 pub const COMPLETE_FIELDS_MAX: usize = 64;
 /// Most values that a `list` may be told to keep.
 pub const KEEP_MAX: u64 = 1_000_000;
+/// How much later an `at` that has passed already is noticed, when the deadline does not say.
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(5);
+/// How long a call may take when the effect does not say.
+pub const EFFECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// How many calls of an effect are under way when it does not say.
+pub const EFFECT_CONCURRENCY_DEFAULT: u32 = 8;
+/// Most lists and tables inside each other in the `json` of a request.
+pub const REQUEST_JSON_DEPTH_MAX: usize = 32;
+/// How calls are tried again when the effect does not say.
+pub const RETRY_DEFAULT: Retry =
+    Retry { attempts: 10, backoff_min: Duration::from_secs(1), backoff_max: Duration::from_mins(5) };
 
 /// One entity type.
 #[derive(Clone, Debug)]
@@ -36,6 +48,9 @@ pub struct EntityType {
     pub derived: Vec<(Located<String>, Expr)>,
     /// Names of fields and derived values whose presence makes up the completeness.
     pub complete: Vec<Located<String>>,
+    pub references: Vec<Reference>,
+    pub deadlines: Vec<Deadline>,
+    pub effects: Vec<Effect>,
     pub decisions: Vec<Decision>,
 }
 
@@ -93,8 +108,127 @@ pub struct Decision {
     pub when: Option<Expr>,
     pub data: Data,
     pub policy: Policy,
+    /// One decision for each element of this list (or name in this map).
+    pub by: Option<Expr>,
+    /// It is made when nothing has come for the key for so long.
+    pub settle: Option<Duration>,
     /// Names of sinks; none: all.
     pub to: Option<Vec<String>>,
+    /// Whether it comes back to the entity as an event.
+    pub feedback: Feedback,
+}
+
+/// Whether a decision comes back to its entity as an event (`to = ["self"]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feedback {
+    None,
+    ToSelf,
+}
+
+/// A view of another entity.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    pub name: Located<String>,
+    /// The entity type it shows.
+    pub entity: Located<String>,
+    /// Which entity of that type.
+    pub key: Expr,
+}
+
+/// A time at which something missing is noticed.
+#[derive(Clone, Debug)]
+pub struct Deadline {
+    pub name: Located<String>,
+    pub at: Expr,
+    pub unless: Option<Expr>,
+    /// An `at` that has passed when it is computed is noticed so much later.
+    pub grace: Duration,
+}
+
+/// A call to the outside.
+#[derive(Clone, Debug)]
+pub struct Effect {
+    pub name: Located<String>,
+    pub when: Option<Expr>,
+    pub request: Request,
+    /// How long one attempt may take.
+    pub timeout: Duration,
+    pub guarantee: Guarantee,
+    pub retry: Retry,
+    /// So many calls of it are under way at a time.
+    pub concurrency: u32,
+    pub policy: Policy,
+}
+
+/// An HTTP request whose parts depend on the entity.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// In capitals.
+    pub method: String,
+    pub url: Template,
+    /// In the order they are given; names in lower case.
+    pub headers: Vec<(Located<String>, Template)>,
+    pub json: Option<Json>,
+}
+
+/// Text with expressions in braces: `https://bureau/{application.id}`. Braces that are meant are doubled.
+#[derive(Clone, Debug)]
+pub struct Template {
+    pub at: Location,
+    pub parts: Vec<TemplatePart>,
+}
+
+#[derive(Clone)]
+pub enum TemplatePart {
+    Text(String),
+    Expr(Expr),
+}
+
+impl fmt::Debug for TemplatePart {
+    /// Without the text: it may be a password or token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TemplatePart::Text(_) => f.write_str("Text(***)"),
+            TemplatePart::Expr(expr) => f.debug_tuple("Expr").field(expr).finish(),
+        }
+    }
+}
+
+impl Template {
+    /// The text, if it does not depend on the entity.
+    pub fn constant(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [TemplatePart::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// A JSON document whose strings are expressions.
+#[derive(Clone, Debug)]
+pub enum Json {
+    Expr(Expr),
+    /// A number or bool, as JSON text.
+    Literal(String),
+    List(Vec<Json>),
+    Table(Vec<(Located<String>, Json)>),
+}
+
+/// How often a call is made, whatever happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    AtMostOnce,
+    AtLeastOnce,
+}
+
+/// How a call that failed is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// In all; at least 1, and 1 for [`Guarantee::AtMostOnce`].
+    pub attempts: u32,
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
 }
 
 /// What a decision says.
@@ -124,6 +258,8 @@ pub(super) const TAKES: [(&str, Take); 8] = [
 ];
 pub(super) const DUPLICATES: [(&str, Duplicates); 2] =
     [("strict", Duplicates::Strict), ("lenient", Duplicates::Lenient)];
+pub(super) const GUARANTEES: [(&str, Guarantee); 2] =
+    [("at_most_once", Guarantee::AtMostOnce), ("at_least_once", Guarantee::AtLeastOnce)];
 pub(super) const POLICIES: [(&str, Policy); 2] = [("revise", Policy::Revise), ("once", Policy::Once)];
 
 /// The word that stands for a value in the configuration.
@@ -154,6 +290,13 @@ impl Field {
     pub fn order_by_text(&self) -> Option<&str> {
         let default = self.take.is_ordered().then_some(ORDER_BY_DEFAULT);
         self.order_by.as_ref().map(|expr| expr.as_str()).or(default)
+    }
+}
+
+impl Effect {
+    /// The expression of the condition: what is written, else `true`.
+    pub fn when_text(&self) -> &str {
+        self.when.as_ref().map_or(WHEN_DEFAULT, |expr| expr.as_str())
     }
 }
 

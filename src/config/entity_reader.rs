@@ -1,4 +1,4 @@
-//! Reads `[entity.*]` tables, all but their fields.
+//! Reads `[entity.*]` tables; for what is in their larger parts there are readers of their own.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -6,18 +6,15 @@ use std::time::Duration;
 use super::diagnostics::{Diagnostics, Expr, Located, Location};
 use super::document::{Entry, Node, Value};
 use super::entities::{
-    COMPLETE_FIELDS_MAX, DUPLICATES, Data, Decision, Duplicates, EntityType, Field, KeyRule, POLICIES, Policy,
+    COMPLETE_FIELDS_MAX, DUPLICATES, Deadline, Decision, Duplicates, Effect, EntityType, Field, KeyRule, Reference,
 };
 use super::fingerprint::by_specificity;
-use super::names::{NameOf, check_glob, check_name, glob_matches, suggest};
+use super::names::{NameOf, Namespace, check_glob, check_name, glob_matches, suggest};
 use super::reader::{Context, Section};
 use super::tuning::DURATION_MAX;
 
 const KEY_HELP: &str = "add key = \"event.data.…\": which entity an event is about";
 const DEDUPE_MIN: Duration = Duration::from_secs(1);
-
-/// Names of fields and derived values, which share one namespace, and where each is given.
-type Namespace = HashMap<String, Location>;
 
 impl EntityType {
     /// Reads all entity types and returns those that are right; `sinks` are the names that decisions may be sent to.
@@ -31,14 +28,15 @@ impl EntityType {
             let help = "add an [entity.NAME] with a `key` and [entity.NAME.fields]";
             cx.out.error(at, "no entity type is configured").help(help);
         }
+        let types: Vec<String> = entries.iter().map(|entry| entry.name.value.clone()).collect();
         let sound = |entry| {
             let errors = cx.out.errors();
-            EntityType::read(cx, entry, sinks).filter(|_| cx.out.errors() == errors)
+            EntityType::read(cx, entry, &types, sinks).filter(|_| cx.out.errors() == errors)
         };
         entries.into_iter().filter_map(sound).collect()
     }
 
-    fn read(cx: &mut Context, entry: Entry, sinks: &[String]) -> Option<EntityType> {
+    fn read(cx: &mut Context, entry: Entry, types: &[String], sinks: &[String]) -> Option<EntityType> {
         let name = entry.name.clone();
         check_name(&name, NameOf::EntityType, &mut cx.out);
         let title = format!("entity.{}", name.value);
@@ -52,15 +50,18 @@ impl EntityType {
         let duplicates = section.choice("duplicates", &DUPLICATES).map_or(Duplicates::Strict, |choice| choice.value);
         let require_time = section.boolean("require_time", false);
         section.require("fields", "without fields it takes no events: add [entity.NAME.fields]");
-        let mut namespace = Namespace::new();
+        let mut namespace = Namespace::default();
         let fields = Field::read_all(section.section("fields"));
         for field in &fields {
-            add_name(&mut namespace, &field.name, &mut section.cx.out);
+            namespace.add(&field.name, NameOf::Field, &mut section.cx.out);
         }
         let derived = read_derived(section.section("derived"), &mut namespace);
         let complete = read_complete(section.section("complete"), &namespace);
-        let decisions = read_decisions(section.section("decision"), sinks);
-        section.unsupported(&["ref", "deadline", "effect", "expire", "sequence"]);
+        let references = Reference::read_all(section.section("ref"), &name, types);
+        let deadlines = Deadline::read_all(section.section("deadline"), &mut namespace);
+        let effects = Effect::read_all(section.section("effect"), &mut namespace);
+        let decisions = Decision::read_all(section.section("decision"), sinks);
+        section.unsupported(&["expire", "sequence"]);
         section.finish();
         let key = key?;
         check_key_covers(&key, &fields, &mut cx.out);
@@ -76,6 +77,9 @@ impl EntityType {
             fields,
             derived,
             complete,
+            references,
+            deadlines,
+            effects,
             decisions,
         })
     }
@@ -112,25 +116,12 @@ fn check_key_covers(key: &KeyRule, fields: &[Field], out: &mut Diagnostics) {
     }
 }
 
-fn add_name(namespace: &mut Namespace, name: &Located<String>, out: &mut Diagnostics) {
-    match namespace.get(&name.value) {
-        Some(first) => {
-            out.error(name.at, format!("`{}` is both a field and a derived value", name.value))
-                .help("fields, derived values, deadlines and effects share one namespace; rename one")
-                .also(*first);
-        }
-        None => {
-            namespace.insert(name.value.clone(), name.at);
-        }
-    }
-}
-
 fn read_derived(section: Section, namespace: &mut Namespace) -> Vec<(Located<String>, Expr)> {
     let (cx, _, entries) = section.into_parts();
     let mut derived = Vec::new();
     for Entry { name, node } in entries {
         check_name(&name, NameOf::Derived, &mut cx.out);
-        add_name(namespace, &name, &mut cx.out);
+        namespace.add(&name, NameOf::Derived, &mut cx.out);
         derived.extend(cx.expr(node, &name).map(|expr| (name, expr)));
     }
     derived
@@ -141,8 +132,8 @@ fn read_complete(mut section: Section, namespace: &Namespace) -> Vec<Located<Str
     let names = section.some_strings("fields", "leave `complete` out if nothing is awaited").unwrap_or_default();
     let mut seen: HashMap<String, Location> = HashMap::new();
     for name in &names {
-        if !namespace.contains_key(&name.value) {
-            let help = suggest(name, namespace.keys().map(String::as_str));
+        if !namespace.values().any(|value| value == name.value) {
+            let help = suggest(name, namespace.values());
             let message = format!("`{}` is neither a field nor a derived value", name.value);
             section.cx.out.error(name.at, message).help = help;
         } else if let Some(first) = seen.insert(name.value.clone(), name.at) {
@@ -160,52 +151,4 @@ fn read_complete(mut section: Section, namespace: &Namespace) -> Vec<Located<Str
     }
     section.finish();
     names
-}
-
-fn read_decisions(section: Section, sinks: &[String]) -> Vec<Decision> {
-    let (cx, title, entries) = section.into_parts();
-    let mut decisions = Vec::new();
-    for entry in entries {
-        let name = entry.name.clone();
-        check_name(&name, NameOf::Decision, &mut cx.out);
-        let mut section = Section::open(cx, &format!("{title}.{}", name.value), Some(entry));
-        let when = section.expr("when");
-        let data = section.entry("data").and_then(|entry| read_data(section.cx, entry.node)).unwrap_or(Data::None);
-        let policy = section.choice("policy", &POLICIES).map_or(Policy::Revise, |policy| policy.value);
-        let to = read_to(&mut section, sinks);
-        section.unsupported(&["by", "settle"]);
-        section.finish();
-        decisions.push(Decision { name, when, data, policy, to });
-    }
-    decisions
-}
-
-fn read_data(cx: &mut Context, node: Node) -> Option<Data> {
-    let Node { value: Value::Table(entries), .. } = node else { return cx.expr(node, "data").map(Data::Value) };
-    let table = entries.into_iter().filter_map(|entry| {
-        let expr = cx.expr(entry.node, &entry.name)?;
-        Some((entry.name, expr))
-    });
-    Some(Data::Table(table.collect()))
-}
-
-fn read_to(section: &mut Section, sinks: &[String]) -> Option<Vec<String>> {
-    let names = section.some_strings("to", "leave `to` out for all sinks")?;
-    let Context { out, partial, .. } = &mut *section.cx;
-    for (index, name) in names.iter().enumerate() {
-        if name.value == "self" {
-            out.error(name.at, "`to` = \"self\" is not yet supported by this version").help("remove it for now");
-        } else if !sinks.contains(&name.value) {
-            if *partial {
-                continue;
-            }
-            let help = suggest(name, sinks.iter().map(String::as_str)).unwrap_or("no sink is configured".into());
-            out.error(name.at, format!("there is no sink `{}`", name.value)).help(help);
-        } else if let Some(first) = names[..index].iter().find(|first| first.value == name.value) {
-            out.error(name.at, format!("`{}` is listed twice", name.value))
-                .help("remove one of the two")
-                .also(first.at);
-        }
-    }
-    Some(names.into_iter().map(|name| name.value).collect())
 }

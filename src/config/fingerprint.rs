@@ -4,7 +4,10 @@
 use std::fmt::Write;
 
 use super::diagnostics::{Expr, Located};
-use super::entities::{DUPLICATES, Data, Decision, EntityType, Field, KeyRule, POLICIES, word};
+use super::entities::{
+    DUPLICATES, Data, Deadline, Decision, Effect, EntityType, Feedback, Field, GUARANTEES, Json, KeyRule, POLICIES,
+    Reference, Request, word,
+};
 
 /// Changes when this text would come out differently for the same declaration.
 const FORMAT: u32 = 1;
@@ -26,6 +29,9 @@ impl EntityType {
         lines.extend(self.fields.iter().map(field));
         lines.extend(self.derived.iter().map(|(name, expr)| format!("derived {} {:?}", **name, **expr)));
         lines.extend(self.complete.iter().map(|name| format!("complete {}", name.value)));
+        lines.extend(self.references.iter().map(reference));
+        lines.extend(self.deadlines.iter().map(deadline));
+        lines.extend(self.effects.iter().map(effect));
         lines.extend(self.decisions.iter().map(decision));
         lines.sort();
         format!("format {FORMAT}\nentity {}\n{}\n", self.name.value, lines.join("\n"))
@@ -48,6 +54,58 @@ fn field(field: &Field) -> String {
     text
 }
 
+fn reference(Reference { name, entity, key }: &Reference) -> String {
+    format!("ref {} entity {} key {:?}", **name, **entity, **key)
+}
+
+fn deadline(deadline: &Deadline) -> String {
+    let mut text = format!("deadline {} at {:?}", *deadline.name, *deadline.at);
+    if let Some(unless) = &deadline.unless {
+        let _ = write!(text, " unless {:?}", unless.value);
+    }
+    let _ = write!(text, " grace {}ms", deadline.grace.as_millis());
+    text
+}
+
+/// Without how and how often it is called, and without the texts of headers that are always the same: a token may be
+/// replaced.
+fn effect(effect: &Effect) -> String {
+    let guarantee = word(&GUARANTEES, &effect.guarantee);
+    let policy = word(&POLICIES, &effect.policy);
+    let request = request(&effect.request);
+    format!("effect {} policy {policy} guarantee {guarantee} when {:?} {request}", *effect.name, effect.when_text())
+}
+
+fn request(request: &Request) -> String {
+    let mut text = format!("request {} {:?}", request.method, request.url.text());
+    let mut headers: Vec<_> = request.headers.iter().collect();
+    headers.sort_by_key(|(name, _)| name.as_str());
+    for (name, value) in headers {
+        let _ = write!(text, " header {}", name.value);
+        if value.constant().is_none() {
+            let _ = write!(text, " {:?}", value.text());
+        }
+    }
+    if let Some(document) = &request.json {
+        let _ = write!(text, " json {}", json(document));
+    }
+    text
+}
+
+fn json(document: &Json) -> String {
+    match document {
+        Json::Expr(expr) => format!("{:?}", expr.value),
+        Json::Literal(text) => text.clone(),
+        Json::List(items) => format!("[{}]", items.iter().map(json).collect::<Vec<_>>().join(" ")),
+        Json::Table(entries) => {
+            let mut entries: Vec<String> =
+                entries.iter().map(|(name, value)| format!("{:?} {}", **name, json(value))).collect();
+            entries.sort();
+            format!("{{{}}}", entries.join(" "))
+        }
+    }
+}
+
 fn decision(decision: &Decision) -> String {
     let policy = word(&POLICIES, &decision.policy);
     let mut text = format!("decision {} policy {policy} when {:?}", *decision.name, decision.when_text());
@@ -67,6 +125,15 @@ fn decision(decision: &Decision) -> String {
         let mut to = to.clone();
         to.sort();
         let _ = write!(text, " to {to:?}");
+    }
+    if let Some(by) = &decision.by {
+        let _ = write!(text, " by {:?}", by.value);
+    }
+    if let Some(settle) = decision.settle {
+        let _ = write!(text, " settle {}ms", settle.as_millis());
+    }
+    if decision.feedback == Feedback::ToSelf {
+        text.push_str(" self");
     }
     text
 }

@@ -5,9 +5,12 @@
 //! files, and the environment is passed in.
 
 mod address;
+mod deadline_reader;
+mod decision_reader;
 mod diagnostics;
 mod document;
 mod door;
+mod effect_reader;
 mod entities;
 mod entity_reader;
 mod field_reader;
@@ -16,8 +19,12 @@ mod interpolate;
 mod load;
 mod names;
 mod print;
+mod print_entity;
 mod reader;
+mod reference_reader;
 mod render;
+mod request_reader;
+mod retry;
 mod secret;
 mod server;
 mod sink_nats;
@@ -25,10 +32,13 @@ mod sink_webhook;
 mod sinks;
 mod source_http;
 mod sources;
+mod template;
 mod test_blocks;
 mod tuning;
 mod units;
 
+#[cfg(test)]
+mod reaction_tests;
 #[cfg(test)]
 mod tests;
 
@@ -36,8 +46,9 @@ pub use address::Address;
 pub use diagnostics::{Diagnostic, Diagnostics, Expr, FileId, Files, Located, Location, Severity};
 pub use door::{Door, Token};
 pub use entities::{
-    COMPLETE_FIELDS_MAX, Data, Decision, Duplicates, EntityType, Field, KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy,
-    Take, VALUE_DEFAULT, WHEN_DEFAULT,
+    COMPLETE_FIELDS_MAX, Data, Deadline, Decision, Duplicates, Effect, EntityType, Feedback, Field, Guarantee, Json,
+    KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy, Reference, Request, Retry, Take, Template, TemplatePart,
+    VALUE_DEFAULT, WHEN_DEFAULT,
 };
 pub use interpolate::Env;
 pub use load::{FILE_BYTES_MAX, load, load_str, load_with, read_text};

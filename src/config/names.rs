@@ -1,8 +1,10 @@
 //! Which names may be given, and which known name an unknown one probably means.
 
-use super::diagnostics::{Diagnostics, Located};
+use std::collections::BTreeMap;
 
-/// Longest name of an entity type, field, derived value, decision, source or sink, in characters.
+use super::diagnostics::{Diagnostics, Located, Location};
+
+/// Longest name of anything that is configured, in characters.
 pub const NAME_CHARS_MAX: usize = 64;
 /// Longest event type or glob of event types, in bytes.
 pub const TYPE_BYTES_MAX: usize = 256;
@@ -32,7 +34,7 @@ const CEL_RESERVED: [&str; 21] = [
     "while",
 ];
 /// Names that are always bound in expressions.
-const BOUND: [&str; 6] = ["key", "event", "body", "meta", "row", "item"];
+const BOUND: [&str; 7] = ["key", "event", "element", "body", "meta", "row", "item"];
 
 /// What a name is for; decides which words are refused.
 #[derive(Clone, Copy, PartialEq)]
@@ -40,6 +42,9 @@ pub(super) enum NameOf {
     EntityType,
     Field,
     Derived,
+    Deadline,
+    Effect,
+    Reference,
     Decision,
     Source,
     Sink,
@@ -52,6 +57,9 @@ impl NameOf {
             NameOf::EntityType => "an entity type",
             NameOf::Field => "a field",
             NameOf::Derived => "a derived value",
+            NameOf::Deadline => "a deadline",
+            NameOf::Effect => "an effect",
+            NameOf::Reference => "a reference",
             NameOf::Decision => "a decision",
             NameOf::Token => "a token",
             NameOf::Source => "a source",
@@ -60,7 +68,12 @@ impl NameOf {
     }
 
     fn is_read_in_expressions(self) -> bool {
-        matches!(self, NameOf::EntityType | NameOf::Field | NameOf::Derived)
+        !matches!(self, NameOf::Decision | NameOf::Source | NameOf::Sink)
+    }
+
+    /// Whether expressions read it by its name alone, not as a member of the entity.
+    fn stands_alone(self) -> bool {
+        matches!(self, NameOf::EntityType | NameOf::Reference)
     }
 }
 
@@ -77,9 +90,32 @@ pub(super) fn check_name(name: &Located<String>, of: NameOf, out: &mut Diagnosti
     } else if of.is_read_in_expressions() && CEL_RESERVED.contains(&name.as_str()) {
         out.error(name.at, format!("`{}` cannot be the name of {what}", name.value))
             .help("the expression language (CEL) reserves this word; choose another name");
-    } else if of == NameOf::EntityType && BOUND.contains(&name.as_str()) {
+    } else if of.stands_alone() && BOUND.contains(&name.as_str()) {
         out.error(name.at, format!("`{}` cannot be the name of {what}", name.value))
             .help("expressions always have something else under this name; choose another name");
+    }
+}
+
+/// The names that expressions read as members of one entity, and where each is given.
+#[derive(Default)]
+pub(super) struct Namespace(BTreeMap<String, (NameOf, Location)>);
+
+impl Namespace {
+    /// Adds a name, or reports that it is taken.
+    pub fn add(&mut self, name: &Located<String>, of: NameOf, out: &mut Diagnostics) {
+        let Some((first, at)) = self.0.get(&name.value) else {
+            self.0.insert(name.value.clone(), (of, name.at));
+            return;
+        };
+        out.error(name.at, format!("`{}` is both {} and {}", name.value, first.describe(), of.describe()))
+            .help("fields, derived values, deadlines and effects share one namespace; rename one")
+            .also(*at);
+    }
+
+    /// The names of fields and derived values.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        let is_value = |of| matches!(of, NameOf::Field | NameOf::Derived);
+        self.0.iter().filter(move |(_, (of, _))| is_value(*of)).map(|(name, _)| name.as_str())
     }
 }
 

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Config;
-use super::diagnostics::{Expr, Located};
+use super::diagnostics::Expr;
 use super::door::{CLIENTS, Door, Token};
-use super::entities::{DUPLICATES, Data, Decision, EntityType, Field, KeyRule, POLICIES, word};
+use super::entities::word;
+use super::retry::format_retry;
 use super::secret::Secret;
 use super::server::HTTP_OFF;
 use super::sink_nats::{DELIVERIES, NatsAuth, NatsSink, SubjectPart};
@@ -40,23 +41,23 @@ pub fn print(config: &Config) -> String {
     out.0
 }
 
-struct Printer(String);
+pub(super) struct Printer(String);
 
 impl Printer {
-    fn table(&mut self, title: &str) {
+    pub fn table(&mut self, title: &str) {
         let newline = if self.0.is_empty() { "" } else { "\n" };
         let _ = writeln!(self.0, "{newline}[{title}]");
     }
 
-    fn value(&mut self, key: &str, value: &str) {
+    pub fn value(&mut self, key: &str, value: &str) {
         let _ = writeln!(self.0, "{key} = {value}");
     }
 
-    fn text(&mut self, key: &str, text: &str) {
+    pub fn text(&mut self, key: &str, text: &str) {
         self.value(key, &quote(text));
     }
 
-    fn expr(&mut self, key: &str, expr: Option<&Expr>) {
+    pub fn expr(&mut self, key: &str, expr: Option<&Expr>) {
         if let Some(expr) = expr {
             self.text(key, expr);
         }
@@ -97,7 +98,7 @@ impl Printer {
         self.text(key, &format_size(bytes));
     }
 
-    fn duration(&mut self, key: &str, duration: Duration) {
+    pub fn duration(&mut self, key: &str, duration: Duration) {
         self.text(key, &format_duration(duration));
     }
 
@@ -195,9 +196,7 @@ impl Printer {
             &list(webhook.secrets.iter().map(|secret| format!("{secret:?}")).collect::<Vec<_>>().iter()),
         );
         self.duration("timeout", webhook.timeout);
-        let (first, longest) = webhook.backoff;
-        let backoff = format!("{}..{}", format_duration(first), format_duration(longest));
-        self.value("retry", &format!("{{ attempts = {}, backoff = {} }}", webhook.attempts, quote(&backoff)));
+        self.value("retry", &format_retry(webhook.attempts, webhook.backoff));
         self.value("allow_private", &webhook.allow_private.to_string());
         self.size("body_bytes_max", webhook.body_bytes_max as u64);
         self.paths("tls_ca", webhook.tls_ca.as_deref());
@@ -207,50 +206,6 @@ impl Printer {
     fn paths(&mut self, key: &str, path: Option<&Path>) {
         if let Some(path) = path {
             self.path(key, path);
-        }
-    }
-
-    fn entity(&mut self, entity: &EntityType) {
-        let name = &entity.name.value;
-        self.table(&format!("entity.{name}"));
-        match &entity.key {
-            KeyRule::Expr(expr) => self.text("key", expr),
-            KeyRule::ByType(rules) => self.value("key", &inline(rules.iter().map(named))),
-        }
-        self.expr("id", entity.id.as_ref());
-        self.expr("time", entity.time.as_ref());
-        self.expr("if", entity.condition.as_ref());
-        if let Some(window) = entity.dedupe {
-            self.duration("dedupe", window);
-        }
-        self.text("duplicates", word(&DUPLICATES, &entity.duplicates));
-        self.value("require_time", &entity.require_time.to_string());
-        self.table(&format!("entity.{name}.fields"));
-        for item in &entity.fields {
-            self.value(&item.name, &field(item));
-        }
-        if !entity.derived.is_empty() {
-            self.table(&format!("entity.{name}.derived"));
-            entity.derived.iter().for_each(|(name, expr)| self.text(name, expr));
-        }
-        if !entity.complete.is_empty() {
-            self.table(&format!("entity.{name}.complete"));
-            self.value("fields", &list(entity.complete.iter().map(|name| &name.value)));
-        }
-        entity.decisions.iter().for_each(|decision| self.decision(name, decision));
-    }
-
-    fn decision(&mut self, entity: &str, decision: &Decision) {
-        self.table(&format!("entity.{entity}.decision.{}", decision.name.value));
-        self.text("when", decision.when_text());
-        match &decision.data {
-            Data::None => {}
-            Data::Value(expr) => self.text("data", expr),
-            Data::Table(entries) => self.value("data", &inline(entries.iter().map(named))),
-        }
-        self.text("policy", word(&POLICIES, &decision.policy));
-        if let Some(to) = &decision.to {
-            self.value("to", &list(to.iter()));
         }
     }
 
@@ -293,40 +248,23 @@ impl Printer {
     }
 }
 
-fn field(field: &Field) -> String {
-    let on = list(field.on.iter().map(|glob| &glob.value));
-    let mut parts = vec![format!("on = {on}"), format!("take = {}", quote(field.take.name()))];
-    let condition = field.condition.as_ref().map(|expr| expr.as_str());
-    let by = field.by.as_ref().map(|expr| expr.as_str());
-    let expressions =
-        [("value", field.value_text()), ("order_by", field.order_by_text()), ("if", condition), ("by", by)];
-    parts.extend(expressions.iter().filter_map(|(name, expr)| Some(format!("{name} = {}", quote((*expr)?)))));
-    parts.extend(field.keep.map(|keep| format!("keep = {keep}")));
-    inline(parts)
-}
-
-/// A quoted name and an expression, as an entry of an inline table.
-fn named((name, expr): &(Located<String>, Expr)) -> String {
-    format!("{} = {}", quote_plain(name), quote(expr))
-}
-
-fn inline(parts: impl IntoIterator<Item = String>) -> String {
+pub(super) fn inline(parts: impl IntoIterator<Item = String>) -> String {
     let parts: Vec<String> = parts.into_iter().collect();
     if parts.is_empty() { "{}".into() } else { format!("{{ {} }}", parts.join(", ")) }
 }
 
-fn list<'t>(texts: impl Iterator<Item = &'t String>) -> String {
+pub(super) fn list<'t>(texts: impl Iterator<Item = &'t String>) -> String {
     let texts: Vec<String> = texts.map(|text| quote(text)).collect();
     format!("[{}]", texts.join(", "))
 }
 
 /// A TOML string value; `$` is doubled, since loading it puts variables in.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     quote_plain(&text.replace('$', "$$"))
 }
 
 /// A TOML key in quotes; in keys, `$` means nothing.
-fn quote_plain(text: &str) -> String {
+pub(super) fn quote_plain(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

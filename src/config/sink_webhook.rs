@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use super::address::Address;
 use super::diagnostics::{Located, Location};
 use super::reader::Section;
+use super::retry::read_retry;
 use super::server::read_file;
 use super::sink_nats::read_path;
-use super::units::{DURATION_HELP, parse_duration};
 
 /// How many requests for different keys may be under way, unless said otherwise.
 pub const WEBHOOK_WINDOW_DEFAULT: u64 = 16;
@@ -20,9 +20,10 @@ pub const WEBHOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
 /// The longest body that is sent, unless said otherwise.
 pub const WEBHOOK_BODY_BYTES_DEFAULT: u64 = 1024 * 1024;
 /// How often a decision is tried, and the pauses in between, unless said otherwise: given up after about four hours.
-pub const RETRY_ATTEMPTS_DEFAULT: u64 = 30;
+pub const RETRY_ATTEMPTS_DEFAULT: u32 = 30;
 pub const RETRY_BACKOFF_DEFAULT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
 
+const ATTEMPTS_MAX: u32 = 1000;
 const PREFIX: &str = "whsec_";
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 const SECRETS_MAX: usize = 2;
@@ -68,7 +69,7 @@ impl WebhookSink {
         }
         let secrets = read_secrets(section);
         let timeout = section.duration("timeout", Duration::from_millis(100)..=Duration::from_mins(5));
-        let (attempts, backoff) = read_retry(section);
+        let (attempts, backoff) = read_retry(section, ATTEMPTS_MAX);
         let allow_private = section.boolean("allow_private", false);
         let body_bytes_max = section.size("body_bytes_max", 1024..=64 << 20).unwrap_or(WEBHOOK_BODY_BYTES_DEFAULT);
         let tls_ca = read_path(section, "tls_ca");
@@ -77,8 +78,8 @@ impl WebhookSink {
             url: url?.value,
             secrets,
             timeout: timeout.unwrap_or(WEBHOOK_TIMEOUT_DEFAULT),
-            attempts,
-            backoff,
+            attempts: attempts.unwrap_or(RETRY_ATTEMPTS_DEFAULT),
+            backoff: backoff.unwrap_or(RETRY_BACKOFF_DEFAULT),
             allow_private,
             body_bytes_max: body_bytes_max as usize,
             tls_ca,
@@ -152,25 +153,4 @@ impl WebhookSink {
     pub(super) fn shown_url(&self) -> String {
         self.url.split_once('?').map_or(self.url.clone(), |(url, _)| format!("{url}?***"))
     }
-}
-
-fn read_retry(section: &mut Section) -> (u32, (Duration, Duration)) {
-    let mut retry = section.section("retry");
-    let attempts = retry.integer("attempts", 1..=1000).unwrap_or(RETRY_ATTEMPTS_DEFAULT);
-    let written = retry.string("backoff");
-    let backoff = written.as_ref().map(|written| (parse_range(written), written.at));
-    if let Some((None, at)) = backoff {
-        let help = format!("write the first and the longest pause: \"1s..10m\"; {DURATION_HELP}");
-        retry.cx.out.error(at, "`backoff` is not a range of pauses").help(help);
-    }
-    retry.finish();
-    (attempts as u32, backoff.and_then(|(range, _)| range).unwrap_or(RETRY_BACKOFF_DEFAULT))
-}
-
-/// `1s..10m`: from 1 ms to a day.
-fn parse_range(text: &str) -> Option<(Duration, Duration)> {
-    let (first, longest) = text.split_once("..")?;
-    let (first, longest) = (parse_duration(first.trim())?, parse_duration(longest.trim())?);
-    let possible = Duration::from_millis(1) <= first && first <= longest && longest <= Duration::from_hours(24);
-    possible.then_some((first, longest))
 }

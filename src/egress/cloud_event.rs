@@ -1,42 +1,15 @@
 //! How a decision leaves: as a CloudEvent with a stable id.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
-use crate::model::event::{Event, TimeGiven};
-use crate::model::ids::EntityKey;
 use crate::model::json;
-use crate::model::record::{DecisionRevision, DecisionState, Input, Record};
-use crate::model::value::{Map, Value};
+use crate::model::outgoing::{cause_of, decision_id, source};
+use crate::model::record::{DecisionRevision, DecisionState, Record};
 
 /// The version of CloudEvents.
 const SPEC_VERSION: &str = "1.0";
 /// The attribute that says what `data` is; in JSON, `data` follows it.
 pub(super) const CONTENT_TYPE: &str = "datacontenttype";
-
-/// A decision's id: `type/key/name[/element]/revision`, every part percent-encoded outside `[A-Za-z0-9_~-]`.
-pub fn decision_id(entity: &EntityKey, decision: &DecisionRevision) -> String {
-    let mut id = String::new();
-    let parts = [entity.kind(), entity.key(), &*decision.name];
-    for part in parts.into_iter().chain(decision.element.as_deref()) {
-        encode(&mut id, part);
-        id.push('/');
-    }
-    let _ = write!(id, "{}", decision.revision.0);
-    id
-}
-
-/// Percent-encodes everything outside `[A-Za-z0-9_~-]`.
-pub(super) fn encode(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'~' | b'-' => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-    }
-}
 
 /// A decision as a CloudEvent: its attributes, in the order they are written, and its `data` as JSON.
 #[derive(Clone, Debug)]
@@ -75,8 +48,8 @@ impl CloudEvent {
         if let Some(element) = &decision.element {
             attributes.push(("element", text(element)));
         }
-        if let Input::Event(input) = &record.input {
-            attributes.push(("causationid", text(&input.event.id)));
+        if let Some(cause) = cause_of(record) {
+            attributes.push(("causationid", Attribute::Text(cause.into_owned())));
         }
         attributes.push(("correlationid", text(&decision.correlation)));
         CloudEvent { id: decision_id(&record.entity, decision), attributes, data }
@@ -124,44 +97,17 @@ impl CloudEvent {
     }
 }
 
-fn source(server: &str, entity: &EntityKey) -> String {
-    format!("/{server}/{}", entity.kind())
-}
-
 /// Appends one of a record's decisions as a CloudEvent in JSON, without a line end.
 pub fn write_cloud_event(out: &mut Vec<u8>, server: &str, record: &Record, decision: &DecisionRevision) {
     CloudEvent::of(server, record, decision).write(out);
 }
 
-/// The decision as expressions read it: `event`, with the same attributes.
-pub(super) fn as_event(server: &str, record: &Record, decision: &DecisionRevision) -> Event {
-    let mut extensions = Map::default();
-    extensions.insert("revision", Value::Int(i64::from(decision.revision.0)));
-    extensions.insert("decisionstate", Value::string(decision.state.as_str()));
-    if let Some(element) = &decision.element {
-        extensions.insert("element", Value::string(element.clone()));
-    }
-    if let Input::Event(input) = &record.input {
-        extensions.insert("causationid", Value::string(input.event.id.clone()));
-    }
-    extensions.insert("correlationid", Value::string(decision.correlation.clone()));
-    Event {
-        source: source(server, &record.entity).into(),
-        id: decision_id(&record.entity, decision).into(),
-        kind: decision.name.as_ref().into(),
-        time: decision.time,
-        time_given: TimeGiven::BySender,
-        subject: Some(record.entity.key().into()),
-        data: (decision.state != DecisionState::Withdrawn).then(|| decision.data.unpack()),
-        extensions,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ids::{Revision, Version};
+    use crate::model::ids::{EntityKey, Revision, Version};
     use crate::model::packed::Packed;
+    use crate::model::record::Input;
     use crate::model::system::SinkProgress;
     use crate::model::time::Timestamp;
     use crate::model::value::Value;
@@ -184,19 +130,9 @@ mod tests {
         let entity = EntityKey::new("order", "a/b.c é\0-_~");
         let made = decision(DecisionState::Made, Some("x/y"));
         assert_eq!(decision_id(&entity, &made), "order/a%2Fb%2Ec%20%C3%A9%00-_~/OrderConfirmed/x%2Fy/2");
-        let record = Record {
-            entity: EntityKey::new("order", "o1"),
-            version: Version(1),
-            now: Timestamp::parse("2026-11-20T10:00:00Z").unwrap(),
-            input: Input::Progress(SinkProgress::default()),
-            merges: vec![],
-            decisions: vec![],
-            messages: vec![],
-            effects: vec![],
-            deadlines: vec![],
-            missing: 0,
-            forget_before: None,
-        };
+        let now = Timestamp::parse("2026-11-20T10:00:00Z").unwrap();
+        let input = Input::Progress(SinkProgress::default());
+        let record = Record::of_input(EntityKey::new("order", "o1"), Version(1), now, input);
         let json = |decision: &DecisionRevision| {
             let mut out = Vec::new();
             write_cloud_event(&mut out, "turnstile", &record, decision);

@@ -16,7 +16,7 @@ mod tests;
 mod webhook;
 mod window;
 
-pub use cloud_event::{decision_id, write_cloud_event};
+pub use cloud_event::write_cloud_event;
 pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Outlet, SinkPhase, dispatch};
 pub use file::{FileSink, StdoutSink};
 pub use lines::{LineSink, Lines};

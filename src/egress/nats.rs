@@ -12,10 +12,11 @@ use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 
-use super::cloud_event::{CONTENT_TYPE, encode};
+use super::cloud_event::CONTENT_TYPE;
 use super::routing::Delivery;
 use super::sends::{Outcome, Sent, Transport};
 use crate::config::{NatsAuth, NatsDelivery, NatsSink, SubjectPart};
+use crate::model::outgoing::encode;
 use crate::trust::Tls;
 
 /// How long a message or its acknowledgement may be under way.

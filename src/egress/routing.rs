@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::cloud_event::{CloudEvent, as_event};
+use super::cloud_event::CloudEvent;
 use crate::config::glob_matches;
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
+use crate::model::outgoing::decision_event;
 use crate::model::record::{DecisionRevision, Record};
 use crate::rules::{EventBindings, Expr, Fault, Ruleset};
 
@@ -79,7 +80,7 @@ impl Routing {
     /// What is missing makes a condition not true. Where it cannot be computed the decision goes out: a receiver can tell
     /// one too many, but not one that never came.
     fn passes(&self, condition: &Expr, record: &Record, decision: &DecisionRevision) -> bool {
-        let event = as_event(&self.server, record, decision);
+        let event = decision_event(&self.server, record, decision);
         match condition.test(&EventBindings { event: &event, time: None }) {
             Ok(passes) => passes,
             Err(Fault::Missing(_)) => false,

@@ -3,11 +3,14 @@
 //! Nothing in this folder reads a file or a socket; nothing depends on a layer above.
 
 pub mod codec;
+pub mod dealings;
 pub mod event;
 pub mod identities;
 pub mod ids;
 pub mod json;
 pub mod number;
+pub mod outbox;
+pub mod outgoing;
 pub mod packed;
 pub mod record;
 pub mod refusal;

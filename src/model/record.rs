@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 
 use super::codec::{self, CodecError};
+use super::dealings::{DeadlineTimes, EffectOutcome, Watch};
 use super::event::PackedEvent;
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
 use super::packed::Packed;
@@ -11,7 +12,7 @@ use super::time::Timestamp;
 use super::value::Value;
 
 /// Format of encoded records.
-pub const RECORD_FORMAT: u8 = 1;
+pub const RECORD_FORMAT: u8 = 2;
 
 /// One input and all that the entity concluded from it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -26,12 +27,20 @@ pub struct Record {
     pub merges: Vec<Merge>,
     /// Decision revisions made, withdrawals first.
     pub decisions: Vec<DecisionRevision>,
-    /// Messages to other entities, sent after the commit.
-    pub messages: Vec<Message>,
+    /// References that point elsewhere; who is concerned hears of it after the commit.
+    pub references: Vec<ReferenceSet>,
+    /// What those who watch the entity see from now on; they hear of it after the commit.
+    pub notices: Vec<Notice>,
     /// Effects requested, started after the commit.
     pub effects: Vec<EffectRequest>,
-    /// Deadlines set or moved.
+    /// Deadlines set, moved or taken away.
     pub deadlines: Vec<DeadlineSet>,
+    /// Decisions that are made once the key has been quiet: all of them, after this record.
+    pub settling: Vec<Box<str>>,
+    /// Of `decisions` those that come back as events, by place, after the commit.
+    pub feedback: Vec<u16>,
+    /// Decisions that do so no more, since they came one out of the other too often.
+    pub stopped: Vec<Box<str>>,
     /// Bit n is set while the n-th field of `complete` is missing.
     pub missing: u64,
     /// Identities last seen before this time are forgotten (`dedupe` windows only).
@@ -39,6 +48,27 @@ pub struct Record {
 }
 
 impl Record {
+    /// A record of which nothing follows but that the input is known.
+    pub fn of_input(entity: EntityKey, version: Version, now: Timestamp, input: Input) -> Self {
+        Record {
+            entity,
+            version,
+            now,
+            input,
+            merges: Vec::new(),
+            decisions: Vec::new(),
+            references: Vec::new(),
+            notices: Vec::new(),
+            effects: Vec::new(),
+            deadlines: Vec::new(),
+            settling: Vec::new(),
+            feedback: Vec::new(),
+            stopped: Vec::new(),
+            missing: 0,
+            forget_before: None,
+        }
+    }
+
     /// The stored form.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(RECORD_FORMAT, self)
@@ -64,6 +94,64 @@ pub enum Input {
     Window(SinkWindow),
     DeadLetter(Box<DeadLetter>),
     Cursor(SourceCursor),
+    /// From another entity.
+    Message(Box<Received>),
+    /// A deadline's time has come.
+    Due {
+        name: Box<str>,
+        at: Timestamp,
+    },
+    /// Nothing has come for the key for as long as a decision asked for, since the record of this version.
+    Quiet {
+        decision: Box<str>,
+        since: Version,
+    },
+    /// An effect's attempt begins.
+    Started {
+        effect: Box<str>,
+        run: u32,
+        attempt: u32,
+    },
+    /// What became of an effect.
+    Ended {
+        effect: Box<str>,
+        run: u32,
+        outcome: Box<EffectOutcome>,
+    },
+}
+
+impl Input {
+    /// The input's event, if it is one.
+    pub fn event(&self) -> Option<&EventInput> {
+        match self {
+            Input::Event(input) => Some(input),
+            _ => None,
+        }
+    }
+}
+
+/// A message from another entity.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Received {
+    pub from: EntityKey,
+    /// The sender's version that says so.
+    pub version: Version,
+    /// What the sender's record was caused by.
+    pub cause: Box<str>,
+    /// What correlates what follows, if the sender was told.
+    pub correlation: Option<Box<str>>,
+    pub content: Content,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub enum Content {
+    /// The sender looks at the receiver through this reference of its own.
+    Watch { reference: Box<str> },
+    /// It does so no more.
+    Unwatch { reference: Box<str> },
+    /// What the receiver's reference to the sender shows.
+    Notice { reference: Box<str>, shown: Packed },
 }
 
 /// An event, and what the entity type's `id` and `time` made of it.
@@ -75,6 +163,8 @@ pub struct EventInput {
     pub id: Option<Box<str>>,
     /// The event time, where the entity type's `time` overrides the event's.
     pub time: Option<Timestamp>,
+    /// How many decisions of the entity led to it, each as an event to itself; 0 for what came from outside.
+    pub hops: u8,
 }
 
 impl EventInput {
@@ -164,26 +254,42 @@ impl DecisionState {
     }
 }
 
-/// A message to another entity.
+/// A reference that shows another entity from now on, or none.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
-pub struct Message {
-    pub to: EntityKey,
-    pub content: Packed,
+pub struct ReferenceSet {
+    pub reference: Box<str>,
+    /// Its place among the references of the entity type.
+    pub place: u16,
+    /// The entity type that the reference is to.
+    pub kind: Box<str>,
+    /// The key it referred to until now.
+    pub from: Option<Box<str>>,
+    pub to: Option<Box<str>>,
+}
+
+/// What the watchers of an entity see.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Notice {
+    pub by: Watch,
+    pub shown: Packed,
 }
 
 /// A call to the outside that the rules ask for.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct EffectRequest {
     pub name: Box<str>,
+    /// Counts the effect's requests, from 1.
+    pub run: u32,
     /// Method, URL, headers without secrets, body.
     pub request: Packed,
 }
 
-/// A deadline set, moved (`at` is new) or taken away (`at` is none).
+/// A deadline set or moved, or taken away.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct DeadlineSet {
     pub name: Box<str>,
-    pub at: Option<Timestamp>,
+    /// Its time and when it is noticed, which is not before; none: there is no such deadline any more.
+    pub to: Option<DeadlineTimes>,
 }
 
 #[cfg(test)]
@@ -214,6 +320,7 @@ mod tests {
                 payload: PayloadHash(7),
                 id: Some("i".into()),
                 time: Some(time),
+                hops: 1,
             }),
             merges: vec![Merge {
                 slot: 2,
@@ -231,9 +338,25 @@ mod tests {
                 time,
                 correlation: "c".into(),
             }],
-            messages: vec![Message { to: EntityKey::new("a", "b"), content: Packed::new(&Value::Null) }],
-            effects: vec![EffectRequest { name: "call".into(), request: Packed::new(&Value::Null) }],
-            deadlines: vec![DeadlineSet { name: "late".into(), at: Some(time) }],
+            references: vec![ReferenceSet {
+                reference: "r".into(),
+                place: 2,
+                kind: "k".into(),
+                from: Some("a".into()),
+                to: Some("b".into()),
+            }],
+            notices: vec![Notice {
+                by: Watch { kind: "c".into(), reference: "p".into() },
+                shown: Packed::new(&Value::Null),
+            }],
+            effects: vec![EffectRequest { name: "call".into(), run: 1, request: Packed::new(&Value::Null) }],
+            deadlines: vec![DeadlineSet {
+                name: "late".into(),
+                to: Some(DeadlineTimes { at: time, due: time, has_passed: true }),
+            }],
+            settling: vec!["s".into()],
+            feedback: vec![0],
+            stopped: vec!["x".into()],
             missing: 5,
             forget_before: Some(time),
         }
@@ -247,7 +370,7 @@ mod tests {
             bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from_digit(n.into(), 16).unwrap()).collect();
         assert_eq!(
             hex,
-            "01056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d6000102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301016101620100010463616c6c010001046c61746501fc403400d6000501fc403400d600"
+            "02056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
     }
@@ -275,20 +398,10 @@ mod tests {
             ),
             (Input::Cursor(SourceCursor { position: Packed::new(&Value::Int(5)) }), "0402020a"),
         ] {
-            let record = Record {
-                input,
-                merges: vec![],
-                decisions: vec![],
-                messages: vec![],
-                effects: vec![],
-                deadlines: vec![],
-                forget_before: None,
-                missing: 0,
-                ..full()
-            };
+            let record = Record::of_input(full().entity, Version(3), full().now, input);
             let bytes = record.encode();
             let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-            assert_eq!(hex, format!("01056f72646572046f00c3a903fc403400d600{expected}00000000000000"));
+            assert_eq!(hex, format!("02056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
             assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
     }
@@ -297,6 +410,6 @@ mod tests {
     fn another_format_is_refused() {
         let mut bytes = full().encode();
         bytes[0] = 9;
-        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 1 })));
+        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 2 })));
     }
 }

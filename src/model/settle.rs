@@ -26,6 +26,15 @@ pub enum EventOutcome {
     Refused(Refusal),
 }
 
+/// What became of an input from inside, once that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noted {
+    /// It is recorded.
+    Recorded,
+    /// It said nothing new, and made no record.
+    Nothing,
+}
+
 /// What became of events, each by what its sender knows as its line.
 pub type Outcomes = Vec<(u64, EventOutcome)>;
 

@@ -6,6 +6,7 @@ use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
 use super::codec::{self, CodecError};
+use super::dealings::Dealings;
 use super::identities::Identities;
 use super::ids::{Lsn, Revision, Version};
 use super::number::Decimal;
@@ -17,7 +18,7 @@ use super::time::Timestamp;
 use super::value::{Map, Value};
 
 /// Format of encoded states.
-pub const STATE_FORMAT: u8 = 1;
+pub const STATE_FORMAT: u8 = 2;
 
 /// The state of one entity. The default is the entity nothing was heard of yet.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
@@ -36,6 +37,8 @@ pub struct State {
     /// As in [`super::record::Record::missing`].
     pub missing: u64,
     pub identities: Identities,
+    /// With others and with time; boxed, since most have none.
+    pub dealings: Option<Box<Dealings>>,
     /// For the system's own entities; boxed, since all others have a place for it and nothing in it.
     pub system: Option<Box<SystemState>>,
 }
@@ -143,6 +146,15 @@ impl FieldState {
     }
 }
 
+/// What an entity that is there still lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Bit n is set while the n-th field of `complete` is missing.
+    pub missing: u64,
+    /// Bit n is set while the n-th reference points to an entity that is not there yet.
+    pub waiting: u64,
+}
+
 /// The last revision of one decision.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct LedgerEntry {
@@ -188,6 +200,17 @@ impl LsnBook {
 }
 
 impl State {
+    /// Whether anything is known of the entity itself: one that others only wait for is not there yet.
+    pub fn exists(&self) -> bool {
+        self.events > 0 || self.system.is_some()
+    }
+
+    /// What is counted of it over its type; none while it is not there itself.
+    pub fn gaps(&self) -> Option<Gaps> {
+        let waiting = self.dealings.as_deref().map_or(0, Dealings::waiting);
+        self.exists().then_some(Gaps { missing: self.missing, waiting })
+    }
+
     /// The ledger's entry of a decision.
     pub fn decision(&self, name: &str, element: Option<&str>) -> Option<&LedgerEntry> {
         self.ledger.iter().find(|entry| &*entry.name == name && entry.element.as_deref() == element)
@@ -205,6 +228,7 @@ impl State {
             ledger: self.ledger.clone(),
             missing: self.missing,
             identities: self.identities.without_overflow(),
+            dealings: self.dealings.clone(),
             system: self.system.clone(),
         }
     }
@@ -229,6 +253,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::dealings::{
+        Deadline, DeadlineTimes, Effect, EffectOutcome, EffectStage, View, Watch, Watched, Watcher,
+    };
     use crate::model::identities::Seen;
     use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
     use crate::model::system::{DeadLetter, OpenRecord, Origin, SinkProgress, SinkWindow};
@@ -274,7 +301,50 @@ mod tests {
             }],
             missing: 5,
             identities,
+            dealings: Some(Box::new(dealings())),
             system: Some(Box::new(SystemState::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }))),
+        }
+    }
+
+    fn dealings() -> Dealings {
+        let time = Timestamp::parse("2026-11-20T10:00:00Z").unwrap();
+        let outcome = EffectOutcome {
+            stage: EffectStage::Failed,
+            status: Some(500),
+            response: Some(int(1)),
+            error: Some("e".into()),
+        };
+        Dealings {
+            views: vec![View {
+                reference: "r".into(),
+                place: 2,
+                to: "k".into(),
+                since: time,
+                version: Version(2),
+                content: Some(int(3)),
+            }],
+            watched: vec![Watched {
+                by: Watch { kind: "t".into(), reference: "r".into() },
+                content: Some(int(4)),
+                version: Version(5),
+                watchers: vec![Watcher { key: "w".into(), version: Version(6), is_watching: true }],
+            }],
+            deadlines: vec![Deadline {
+                name: "d".into(),
+                times: DeadlineTimes { at: time, due: time, has_passed: true },
+            }],
+            effects: vec![Effect {
+                name: "e".into(),
+                run: 1,
+                request: int(7),
+                stage: EffectStage::Failed,
+                attempts: 2,
+                at: time,
+                outcome: Some(outcome),
+            }],
+            settling: vec!["s".into()],
+            noise: Version(8),
+            stopped: vec!["x".into()],
         }
     }
 
@@ -288,14 +358,14 @@ mod tests {
         let bytes = full().encode();
         assert_eq!(
             hex(&bytes),
-            "01fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff0901010009fb2c01"
+            "02fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff09010101017202016bfc403400d6000201020206010174017201020208050101770601010164fc403400d600fc403400d600010101650102020e0302fc403400d600010301fbf4010102020201016501017308010178010009fb2c01"
         );
         assert_eq!(State::decode(&bytes).unwrap(), full());
-        assert_eq!(hex(&State::default().encode()), "010000000000000000000000");
+        assert_eq!(hex(&State::default().encode()), "02000000000000000000000000");
         let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
         let of = |system| State { system: Some(Box::new(system)), ..State::default() };
         let window = of(SystemState::Window(SinkWindow { read: Lsn(9), open }));
-        assert_eq!(hex(&window.encode()), "0100000000000000000000010109010702");
+        assert_eq!(hex(&window.encode()), "020000000000000000000000010109010702");
         assert_eq!(State::decode(&window.encode()).unwrap(), window);
         let letter = DeadLetter {
             origin: Origin::Sink { name: "h".into(), lsn: Lsn(9), place: 1 },
@@ -307,13 +377,13 @@ mod tests {
             body: b"{}".to_vec(),
         };
         let letter = of(SystemState::DeadLetter(letter));
-        assert_eq!(hex(&letter.encode()), "0100000000000000000000010200016809010172016403010174016b0169027b7d");
+        assert_eq!(hex(&letter.encode()), "020000000000000000000000010200016809010172016403010174016b0169027b7d");
         assert_eq!(State::decode(&letter.encode()).unwrap(), letter);
         let mut book = LsnBook::default();
         book.note(Version(9), Lsn(1000), Some(&[Version(9)]));
         book.note(Version(10), Lsn(70_000), None);
         let bytes = codec::encode(STATE_FORMAT, &book);
-        assert_eq!(hex(&bytes), "010afc701101000109fbe803");
+        assert_eq!(hex(&bytes), "020afc701101000109fbe803");
         assert_eq!(codec::decode::<LsnBook>(STATE_FORMAT, &bytes).unwrap(), book);
     }
 
@@ -321,7 +391,7 @@ mod tests {
     #[test]
     fn what_the_system_has_takes_one_word() {
         assert_eq!(size_of::<Option<Box<SystemState>>>(), size_of::<usize>());
-        assert!(size_of::<State>() <= 160, "{}", size_of::<State>());
+        assert!(size_of::<State>() <= 168, "{}", size_of::<State>());
     }
 
     /// If this failed, bytes that nobody vouches for could end the process: each level takes its part of the stack.

@@ -82,6 +82,13 @@ impl Timestamp {
         Self::from_nanos(self.nanos() + 1_000).unwrap_or(self)
     }
 
+    /// The instant so much later; the last there is if it lies beyond.
+    #[must_use]
+    pub fn after(self, duration: std::time::Duration) -> Self {
+        let nanos = i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
+        Self::from_nanos(self.nanos().saturating_add(nanos)).unwrap_or(Self { seconds: SECONDS_MAX, nanos: 0 })
+    }
+
     /// Order-preserving bytes.
     pub(crate) fn sort_bytes(self) -> [u8; 12] {
         let mut bytes = [0; 12];

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::checkpointer::Request;
 use super::http;
 use super::sinks::Sinks;
-use crate::actors::Shards;
+use crate::actors::{Horizon, Shards};
 use crate::admin::{HttpServer, NodeState, Stop};
 use crate::ingress::{Admission, Phase};
 use crate::journal::Journal;
@@ -27,6 +27,7 @@ const SETTLED_EVERY: Duration = Duration::from_millis(5);
 /// A running node.
 pub(super) struct Node {
     pub drain: Duration,
+    pub horizon: Horizon,
     pub shards: Shards,
     pub arbiters: Vec<Arbiter>,
     pub admission: Arc<Admission>,
@@ -63,6 +64,7 @@ impl Node {
         let share = limit.mul_f64(DRAIN_SHARE);
         self.state.send_replace(NodeState::Draining);
         self.phase.send_replace(Phase::Draining);
+        self.horizon.stop();
         let settled = async {
             for source in self.sources {
                 let _ = source.await;

@@ -22,7 +22,7 @@ pub struct Prepared {
 pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) -> Option<Prepared> {
     let limits = &config.tuning.limits;
     let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let types: Vec<_> = config.entities.iter().filter_map(|declared| compile(declared, files, diagnostics)).collect();
+    let types = compile(&config.entities, files, diagnostics).unwrap_or_default();
     let (mut decoders, mut inboxes) = (HashMap::new(), Vec::new());
     for source in &config.sources {
         let roots = match &source.kind {
@@ -48,12 +48,8 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
     if diagnostics.has_errors() {
         return None;
     }
-    Some(Prepared {
-        ruleset: Arc::new(Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max))),
-        decoders,
-        inboxes,
-        conditions,
-    })
+    let ruleset = Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max));
+    Some(Prepared { ruleset: Arc::new(ruleset.on_server(&config.server.name)), decoders, inboxes, conditions })
 }
 
 /// Compiles the `if` of a sink, which reads the decision as `event`.

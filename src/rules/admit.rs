@@ -8,10 +8,10 @@ use std::sync::{Arc, RwLock};
 use smallvec::SmallVec;
 
 use super::bindings::EventBindings;
-use super::compile::{EntityRules, FieldRules, KeyRules};
+use super::entity_rules::{EntityRules, FieldRules, KeyRules};
 use super::expr::{Expr, Fault, Root};
 use super::merge::SUM_DIGITS_MAX;
-use crate::config::glob_matches;
+use crate::config::{SERVER_NAME_DEFAULT, glob_matches};
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
 use crate::model::json;
@@ -30,6 +30,7 @@ pub struct Ruleset {
     types: Vec<Arc<EntityRules>>,
     ignore: Vec<String>,
     key_bytes_max: usize,
+    server: Arc<str>,
     routes: RwLock<HashMap<Arc<str>, Arc<Route>>>,
 }
 
@@ -58,8 +59,21 @@ impl Ruleset {
             types: types.into_iter().map(Arc::new).collect(),
             ignore: ignore.to_vec(),
             key_bytes_max,
+            server: SERVER_NAME_DEFAULT.into(),
             routes: RwLock::default(),
         }
+    }
+
+    /// The same, on a server of this name.
+    #[must_use]
+    pub fn on_server(mut self, name: &str) -> Self {
+        self.server = name.into();
+        self
+    }
+
+    /// The server's name, which is part of every decision's source.
+    pub fn server(&self) -> &Arc<str> {
+        &self.server
     }
 
     /// All entity types.
@@ -82,7 +96,7 @@ impl Ruleset {
         let mut shared = None;
         for (rules, fields) in &route.0 {
             let admission = Admission { rules, event, key_bytes_max: self.key_bytes_max };
-            takers.extend(admission.take(fields, &mut shared)?);
+            takers.extend(admission.take(fields, &mut shared, None)?);
         }
         if takers.is_empty() && !self.ignore.iter().any(|glob| glob_matches(glob, &event.kind)) {
             let message = if route.0.is_empty() {
@@ -96,6 +110,24 @@ impl Ruleset {
             return Err(Refusal::new(Code::Unmatched, message));
         }
         Ok(takers)
+    }
+
+    /// What an entity makes of one of its own decisions that comes back to it as an event; `None` if its rules do not take
+    /// it.
+    ///
+    /// # Errors
+    /// The refusal, where the decision does not fit the rules.
+    pub fn take_back(&self, entity: &EntityKey, event: &Event, hops: u8) -> Result<Option<Box<Taken>>, Refusal> {
+        let route = self.route(&event.kind);
+        let Some((rules, fields)) = route.0.iter().find(|(rules, _)| *rules.name == *entity.kind()) else {
+            return Ok(None);
+        };
+        let admission = Admission { rules, event, key_bytes_max: self.key_bytes_max };
+        let mut taken = admission.take(fields, &mut None, Some(entity.key()))?;
+        if let Some(taken) = &mut taken {
+            taken.input.hops = hops;
+        }
+        Ok(taken)
     }
 
     fn route(&self, kind: &Arc<str>) -> Arc<Route> {
@@ -156,8 +188,8 @@ impl Admission<'_> {
         }
     }
 
-    /// What the entity type makes of the event; `None` where its `if` leaves it out.
-    fn take(&self, fields: &[u16], shared: &mut Shared) -> Result<Option<Box<Taken>>, Refusal> {
+    /// What the entity type makes of the event; `None` where its `if` leaves it out. `key` is known of what comes back.
+    fn take(&self, fields: &[u16], shared: &mut Shared, key: Option<&str>) -> Result<Option<Box<Taken>>, Refusal> {
         let plain = EventBindings { event: self.event, time: None };
         if let Some(condition) = &self.rules.condition
             && !self.test("`if`", condition, &plain)?
@@ -172,14 +204,14 @@ impl Admission<'_> {
             ));
         }
         let bindings = EventBindings { event: self.event, time };
-        let key = self.key(&bindings)?;
+        let key = key.map_or_else(|| self.key(&bindings), |key| Ok(key.into()))?;
         let id = self.rules.id.as_ref().map(|expr| self.id(expr, &bindings)).transpose()?;
         let mut merges = Vec::with_capacity(fields.len());
         for slot in fields {
             merges.extend(self.merge(*slot, &self.rules.fields[usize::from(*slot)], &bindings)?);
         }
         let (packed, payload) = shared.get_or_insert_with(|| (self.event.packed(), self.event.payload_hash())).clone();
-        let input = EventInput { event: packed, payload, id, time };
+        let input = EventInput { event: packed, payload, id, time, hops: 0 };
         Ok(Some(Box::new(Taken {
             rules: self.rules.clone(),
             entity: EntityKey::new(&self.rules.name, key),

@@ -1,144 +1,83 @@
 //! From declared entity types to compiled rules: every expression parsed and its names checked, once, at load.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
-
-use super::expr::{CompileError, Expr, Root, Roots};
-use crate::config::{
-    self, Data, Diagnostics, Duplicates, EntityType, Expr as Text, Files, KeyRule, Located, Policy, glob_matches,
+use super::entity_rules::{
+    DataRules, DeadlineRules, DecisionRules, DerivedRules, EffectRules, EntityRules, FieldRules, JsonRules, KeyRules,
+    ReferenceRules, RequestRules, TemplateRules, TextRules,
 };
+use super::expr::{CompileError, Expr, Root, Roots, Shown};
+use super::reads::Reads;
+use super::watches;
+use crate::config::{self, Data, Diagnostics, EntityType, Expr as Text, Files, Json, KeyRule, Template, TemplatePart};
+use crate::model::json;
 use crate::model::record::Take;
 
-/// The compiled rules of one entity type.
-#[derive(Debug)]
-pub struct EntityRules {
-    pub name: Arc<str>,
-    pub key: KeyRules,
-    pub id: Option<Expr>,
-    pub time: Option<Expr>,
-    pub condition: Option<Expr>,
-    pub dedupe: Option<Duration>,
-    pub duplicates: Duplicates,
-    pub require_time: bool,
-    /// In name order: a field's place is its slot in states.
-    pub fields: Vec<FieldRules>,
-    /// In name order.
-    pub derived: Vec<DerivedRules>,
-    /// Members (fields, then derived values) that make up the completeness.
-    pub complete: Vec<usize>,
-    /// Fields that the completeness depends on.
-    pub complete_reads: Vec<u16>,
-    /// In name order.
-    pub decisions: Vec<DecisionRules>,
-    /// BLAKE3 of everything that gives states their meaning.
-    pub fingerprint: [u8; 32],
+/// Literals in a request's JSON are numbers and bools, which do not nest.
+const LITERAL_DEPTH_MAX: usize = 2;
+
+/// Compiles all entity types. What is wrong is added to `diagnostics`; then nothing is returned. A type that refers to one
+/// that is not declared is passed over: that is reported where declarations are read.
+pub fn compile(declared: &[EntityType], files: &Files, diagnostics: &mut Diagnostics) -> Option<Vec<EntityRules>> {
+    let names: Vec<Names> = declared.iter().map(Names::new).collect();
+    let mut types = Vec::new();
+    let mut failed = false;
+    for (declared, own) in declared.iter().zip(&names) {
+        let seen = declared.references.iter().map(|it| names.iter().find(|names| names.kind == it.entity.value));
+        let Some(seen) = seen.collect::<Option<Vec<_>>>() else { continue };
+        match compile_type(declared, own, &seen, files, diagnostics) {
+            Some(rules) => types.push(rules),
+            None => failed = true,
+        }
+    }
+    failed |= !watches::connect(&mut types, declared, diagnostics);
+    types.iter_mut().for_each(EntityRules::note_what_is_read);
+    (!failed).then_some(types)
 }
 
-/// How the key is found.
-#[derive(Debug)]
-pub enum KeyRules {
-    Expr(Expr),
-    ByType(Vec<(Box<str>, Expr)>),
+/// The names that rules read of an entity type, each group in order.
+struct Names<'a> {
+    kind: &'a str,
+    members: Vec<&'a str>,
 }
 
-/// One merged field.
-#[derive(Debug)]
-pub struct FieldRules {
-    pub name: Box<str>,
-    pub on: Vec<Box<str>>,
-    pub take: Take,
-    pub value: Option<Expr>,
-    pub order_by: Option<Expr>,
-    pub condition: Option<Expr>,
-    pub by: Option<Expr>,
-}
-
-/// One derived value.
-#[derive(Debug)]
-pub struct DerivedRules {
-    pub name: Box<str>,
-    pub expr: Expr,
-}
-
-/// One decision.
-#[derive(Debug)]
-pub struct DecisionRules {
-    pub name: Box<str>,
-    pub when: Option<Expr>,
-    pub data: DataRules,
-    pub policy: Policy,
-    /// Sinks it goes to; none: all.
-    pub to: Option<Vec<String>>,
-    /// Fields it depends on, through derived values too.
-    pub reads: Vec<u16>,
-}
-
-/// What a decision says.
-#[derive(Debug)]
-pub enum DataRules {
-    None,
-    Table(Vec<(Box<str>, Expr)>),
-    Value(Expr),
-}
-
-impl EntityRules {
-    /// How many fields and derived values there are.
-    pub fn members(&self) -> usize {
-        self.fields.len() + self.derived.len()
-    }
-
-    /// The names of fields and derived values, in the order expressions number them.
-    pub fn member_names(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|field| &*field.name).chain(self.derived.iter().map(|derived| &*derived.name))
-    }
-
-    /// The names that slots stand for, as the store notes them.
-    pub fn slot_names(&self) -> Vec<String> {
-        self.fields.iter().map(|field| field.name.to_string()).collect()
-    }
-
-    /// Whether events of this type are for this entity type.
-    pub fn takes(&self, kind: &str) -> bool {
-        self.fields.iter().any(|field| field.takes(kind))
-    }
-
-    /// The names of `complete` that a mask says are missing.
-    pub fn missing_names(&self, missing: u64) -> impl Iterator<Item = &str> {
-        let names = self.complete.iter().enumerate();
-        names.filter(move |(bit, _)| missing & (1 << bit) != 0).filter_map(|(_, at)| self.member_names().nth(*at))
-    }
-
-    /// Whether a decision goes to a sink.
-    pub fn goes_to(&self, decision: &str, sink: &str) -> bool {
-        let decision = self.decisions.iter().find(|rules| &*rules.name == decision);
-        let to = decision.and_then(|decision| decision.to.as_ref());
-        to.is_none_or(|sinks| sinks.iter().any(|name| name == sink))
-    }
-
-    /// Compiles an expression over this entity type, such as a `where` filter.
-    pub fn compile_filter(&self, text: &str) -> Result<Expr, CompileError> {
-        let names: Vec<&str> = self.member_names().collect();
-        Expr::compile(text, &Roots::Entity { kind: &self.name, members: &names })
+impl<'a> Names<'a> {
+    fn new(declared: &'a EntityType) -> Self {
+        let mut members = Vec::new();
+        let mut add = |names: Vec<&'a str>| {
+            let mut names = names;
+            names.sort_unstable();
+            members.extend(names);
+        };
+        add(declared.fields.iter().map(|it| it.name.as_str()).collect());
+        add(declared.derived.iter().map(|(name, _)| name.as_str()).collect());
+        add(declared.deadlines.iter().map(|it| it.name.as_str()).collect());
+        add(declared.effects.iter().map(|it| it.name.as_str()).collect());
+        Names { kind: &declared.name.value, members }
     }
 }
 
-impl FieldRules {
-    /// Whether events of this type are for this field.
-    pub fn takes(&self, kind: &str) -> bool {
-        self.on.iter().any(|glob| glob_matches(glob, kind))
-    }
+/// In the order of their names.
+fn sorted<'a, T>(items: &'a [T], name: impl Fn(&'a T) -> &'a str) -> Vec<&'a T> {
+    let mut sorted: Vec<&T> = items.iter().collect();
+    sorted.sort_by(|a, b| name(a).cmp(name(b)));
+    sorted
 }
 
-/// Compiles one entity type. What is wrong is added to `diagnostics`; then nothing is returned.
-pub fn compile(declared: &EntityType, files: &Files, diagnostics: &mut Diagnostics) -> Option<EntityRules> {
-    let mut fields: Vec<_> = declared.fields.iter().collect();
-    fields.sort_by(|a, b| a.name.value.cmp(&b.name.value));
-    let mut derived: Vec<_> = declared.derived.iter().collect();
-    derived.sort_by(|a, b| a.0.value.cmp(&b.0.value));
-    let members: Vec<&str> =
-        fields.iter().map(|field| field.name.as_str()).chain(derived.iter().map(|(name, _)| name.as_str())).collect();
-    let mut compiler = Compiler { files, diagnostics, kind: &declared.name.value, members: &members, failed: false };
+fn compile_type(
+    declared: &EntityType,
+    own: &Names<'_>,
+    seen: &[&Names<'_>],
+    files: &Files,
+    diagnostics: &mut Diagnostics,
+) -> Option<EntityRules> {
+    let mut shown: Vec<(Shown<'_>, &config::Reference)> = declared
+        .references
+        .iter()
+        .zip(seen)
+        .map(|(it, names)| (Shown { name: &it.name.value, members: &names.members }, it))
+        .collect();
+    shown.sort_by_key(|(shown, _)| shown.name);
+    let references: Vec<Shown<'_>> = shown.iter().map(|(shown, _)| *shown).collect();
+    let mut compiler = Compiler { files, diagnostics, own, references: &references, element: false, failed: false };
 
     let key = match &declared.key {
         KeyRule::Expr(text) => compiler.event(text).map(KeyRules::Expr),
@@ -149,54 +88,68 @@ pub fn compile(declared: &EntityType, files: &Files, diagnostics: &mut Diagnosti
     let id = compiler.event_option(declared.id.as_ref());
     let time = compiler.event_option(declared.time.as_ref());
     let condition = compiler.event_condition(declared.condition.as_ref());
-    let compiled_fields: Vec<_> = fields.iter().map(|field| compiler.field(field)).collect();
-    let compiled_derived: Vec<_> = derived
-        .iter()
-        .filter_map(|(name, text)| Some(DerivedRules { name: name.as_str().into(), expr: compiler.entity(text)? }))
-        .collect();
-    let mut decisions: Vec<_> = declared.decisions.iter().collect();
-    decisions.sort_by(|a, b| a.name.value.cmp(&b.name.value));
-    let mut compiled_decisions: Vec<_> = decisions.iter().filter_map(|decision| compiler.decision(decision)).collect();
-    if compiler.failed {
-        return None;
-    }
-    let reads = Reads { fields: compiled_fields.len(), derived: &compiled_derived };
-    if !reads.check_circles(&derived, diagnostics) {
-        return None;
-    }
-    for decision in &mut compiled_decisions {
-        decision.reads = reads.of_decision(decision);
-    }
-    let complete: Vec<usize> = declared
-        .complete
-        .iter()
-        .filter_map(|name| members.iter().position(|member| *member == name.as_str()))
-        .collect();
-    let roots: Vec<Root> = complete.iter().map(|at| Root::Member(*at)).collect();
-    let complete_reads = reads.fields_of(&roots);
-    Some(EntityRules {
+    let fields = sorted(&declared.fields, |it| &it.name.value);
+    let derived = sorted(&declared.derived, |it| &it.0.value);
+    let deadlines = sorted(&declared.deadlines, |it| &it.name.value);
+    let effects = sorted(&declared.effects, |it| &it.name.value);
+    let decisions = sorted(&declared.decisions, |it| &it.name.value);
+    let mut rules = EntityRules {
         name: declared.name.value.as_str().into(),
-        key: key?,
         id,
         time,
         condition,
         dedupe: declared.dedupe,
         duplicates: declared.duplicates,
         require_time: declared.require_time,
-        fields: compiled_fields,
-        derived: compiled_derived,
-        complete,
-        complete_reads,
-        decisions: compiled_decisions,
+        fields: fields.iter().map(|field| compiler.field(field)).collect(),
+        derived: derived
+            .iter()
+            .filter_map(|(name, text)| Some(DerivedRules { name: name.as_str().into(), expr: compiler.entity(text)? }))
+            .collect(),
+        references: shown.iter().filter_map(|(shown, it)| compiler.reference(shown, it)).collect(),
+        deadlines: deadlines.iter().filter_map(|it| compiler.deadline(it)).collect(),
+        effects: effects.iter().filter_map(|it| compiler.effect(it)).collect(),
+        decisions: decisions.iter().filter_map(|decision| compiler.decision(decision)).collect(),
+        complete: declared
+            .complete
+            .iter()
+            .filter_map(|name| own.members.iter().position(|member| *member == name.as_str()))
+            .collect(),
+        complete_reads: Vec::new(),
+        watches: Vec::new(),
         fingerprint: *blake3::hash(declared.fingerprint_text().as_bytes()).as_bytes(),
-    })
+        key: key.unwrap_or(KeyRules::ByType(Vec::new())),
+    };
+    if compiler.failed || !Reads::new(&rules).check_circles(&derived, diagnostics) {
+        return None;
+    }
+    note_reads(&mut rules);
+    Some(rules)
+}
+
+/// Notes what every rule depends on.
+fn note_reads(rules: &mut EntityRules) {
+    let reads = Reads::new(rules);
+    let references: Vec<_> = rules.references.iter().map(|it| reads.of(&[&it.key])).collect();
+    let deadlines: Vec<_> = rules.deadlines.iter().map(|it| reads.of_deadline(it)).collect();
+    let effects: Vec<_> = (0..).zip(&rules.effects).map(|(at, it)| reads.of_effect(at, it)).collect();
+    let decisions: Vec<_> = rules.decisions.iter().map(|it| reads.of_decision(it)).collect();
+    let roots: Vec<Root> = rules.complete.iter().map(|at| Root::Member(*at)).collect();
+    let complete = reads.units_of(&roots);
+    rules.references.iter_mut().zip(references).for_each(|(it, reads)| it.reads = reads);
+    rules.deadlines.iter_mut().zip(deadlines).for_each(|(it, reads)| it.reads = reads);
+    rules.effects.iter_mut().zip(effects).for_each(|(it, reads)| it.reads = reads);
+    rules.decisions.iter_mut().zip(decisions).for_each(|(it, reads)| it.reads = reads);
+    rules.complete_reads = complete;
 }
 
 struct Compiler<'a> {
     files: &'a Files,
     diagnostics: &'a mut Diagnostics,
-    kind: &'a str,
-    members: &'a [&'a str],
+    own: &'a Names<'a>,
+    references: &'a [Shown<'a>],
+    /// Whether `element` may be read.
+    element: bool,
     failed: bool,
 }
 
@@ -229,8 +182,16 @@ impl Compiler<'_> {
     }
 
     fn entity(&mut self, text: &Text) -> Option<Expr> {
-        let roots = Roots::Entity { kind: self.kind, members: self.members };
+        let Names { kind, members } = self.own;
+        let roots = Roots::Entity { kind, members, references: self.references, element: self.element };
         self.compiled(text, &roots)
+    }
+
+    fn entity_condition(&mut self, text: Option<&Text>) -> Option<Expr> {
+        text.and_then(|text| {
+            let expr = self.entity(text);
+            self.condition(text, expr)
+        })
     }
 
     fn field(&mut self, field: &config::Field) -> FieldRules {
@@ -251,27 +212,100 @@ impl Compiler<'_> {
             order_by: self.event_option(field.order_by.as_ref()),
             condition: self.event_condition(field.condition.as_ref()),
             by: self.event_option(field.by.as_ref()),
+            is_read: false,
         }
     }
 
-    fn decision(&mut self, decision: &config::Decision) -> Option<DecisionRules> {
-        let when = decision.when.as_ref().and_then(|text| {
-            let expr = self.entity(text);
-            self.condition(text, expr)
+    fn reference(&mut self, shown: &Shown<'_>, reference: &config::Reference) -> Option<ReferenceRules> {
+        Some(ReferenceRules {
+            name: shown.name.into(),
+            kind: reference.entity.value.as_str().into(),
+            key: self.entity(&reference.key)?,
+            reads: Vec::new(),
+            members: shown.members.iter().map(|name| Box::from(*name)).collect(),
+        })
+    }
+
+    fn deadline(&mut self, deadline: &config::Deadline) -> Option<DeadlineRules> {
+        Some(DeadlineRules {
+            name: deadline.name.as_str().into(),
+            unless: self.entity_condition(deadline.unless.as_ref()),
+            at: self.entity(&deadline.at)?,
+            grace: deadline.grace,
+            reads: Vec::new(),
+        })
+    }
+
+    fn effect(&mut self, effect: &config::Effect) -> Option<EffectRules> {
+        let when = self.entity_condition(effect.when.as_ref());
+        let request = &effect.request;
+        let (constant, varying): (Vec<_>, Vec<_>) =
+            request.headers.iter().partition(|(_, value)| value.constant().is_some());
+        Some(EffectRules {
+            name: effect.name.as_str().into(),
+            when,
+            request: RequestRules {
+                method: request.method.as_str().into(),
+                url: self.template(&request.url),
+                headers: varying.iter().map(|(name, value)| (name.as_str().into(), self.template(value))).collect(),
+                constant_headers: constant
+                    .iter()
+                    .filter_map(|(name, value)| Some((name.as_str().into(), value.constant()?.into())))
+                    .collect(),
+                json: match &request.json {
+                    Some(json) => Some(self.json(json)?),
+                    None => None,
+                },
+            },
+            timeout: effect.timeout,
+            guarantee: effect.guarantee,
+            retry: effect.retry,
+            concurrency: effect.concurrency,
+            policy: effect.policy,
+            reads: Vec::new(),
+        })
+    }
+
+    fn template(&mut self, template: &Template) -> TemplateRules {
+        let parts = template.parts.iter().filter_map(|part| match part {
+            TemplatePart::Text(text) => Some(TextRules::Text(text.as_str().into())),
+            TemplatePart::Expr(text) => self.entity(text).map(TextRules::Expr),
         });
-        let data = match &decision.data {
-            Data::None => DataRules::None,
-            Data::Value(text) => DataRules::Value(self.entity(text)?),
-            Data::Table(entries) => DataRules::Table(
-                entries.iter().filter_map(|(name, text)| Some((name.as_str().into(), self.entity(text)?))).collect(),
+        TemplateRules(parts.collect())
+    }
+
+    fn json(&mut self, document: &Json) -> Option<JsonRules> {
+        Some(match document {
+            Json::Expr(text) => JsonRules::Expr(self.entity(text)?),
+            Json::Literal(text) => JsonRules::Literal(json::parse(text.as_bytes(), LITERAL_DEPTH_MAX).ok()?),
+            Json::List(items) => JsonRules::List(items.iter().filter_map(|item| self.json(item)).collect()),
+            Json::Table(members) => JsonRules::Table(
+                members.iter().filter_map(|(name, value)| Some((name.as_str().into(), self.json(value)?))).collect(),
             ),
+        })
+    }
+
+    fn decision(&mut self, decision: &config::Decision) -> Option<DecisionRules> {
+        let by = decision.by.as_ref().and_then(|text| self.entity(text));
+        self.element = decision.by.is_some();
+        let when = self.entity_condition(decision.when.as_ref());
+        let data = match &decision.data {
+            Data::None => Some(DataRules::None),
+            Data::Value(text) => self.entity(text).map(DataRules::Value),
+            Data::Table(entries) => Some(DataRules::Table(
+                entries.iter().filter_map(|(name, text)| Some((name.as_str().into(), self.entity(text)?))).collect(),
+            )),
         };
+        self.element = false;
         Some(DecisionRules {
             name: decision.name.as_str().into(),
             when,
-            data,
+            data: data?,
             policy: decision.policy,
+            by,
+            settle: decision.settle,
             to: decision.to.clone(),
+            feedback: decision.feedback,
             reads: Vec::new(),
         })
     }
@@ -298,8 +332,7 @@ pub fn compile_condition(
     files: &Files,
     diagnostics: &mut Diagnostics,
 ) -> Option<Expr> {
-    let members: Vec<&str> = rules.member_names().collect();
-    let expr = compile_text(text, &Roots::Entity { kind: &rules.name, members: &members }, files, diagnostics)?;
+    let expr = rules.with_roots(|roots| compile_text(text, roots, files, diagnostics))?;
     must_be_bool(text, expr, diagnostics)
 }
 
@@ -309,95 +342,4 @@ fn must_be_bool(text: &Text, expr: Expr, diagnostics: &mut Diagnostics) -> Optio
         return None;
     }
     Some(expr)
-}
-
-/// What expressions read, followed through derived values.
-struct Reads<'a> {
-    fields: usize,
-    derived: &'a [DerivedRules],
-}
-
-impl Reads<'_> {
-    fn fields_of(&self, roots: &[Root]) -> Vec<u16> {
-        let mut slots = BTreeSet::new();
-        let mut followed = vec![false; self.derived.len()];
-        let mut open = roots.to_vec();
-        while let Some(root) = open.pop() {
-            match root {
-                Root::Entity => return (0..self.fields).map(|slot| slot as u16).collect(),
-                Root::Member(at) => match at.checked_sub(self.fields) {
-                    None => {
-                        slots.insert(at as u16);
-                    }
-                    Some(derived) if !std::mem::replace(&mut followed[derived], true) => {
-                        open.extend(self.derived[derived].expr.reads().iter().cloned());
-                    }
-                    Some(_) => {}
-                },
-                _ => {}
-            }
-        }
-        slots.into_iter().collect()
-    }
-
-    fn of_decision(&self, decision: &DecisionRules) -> Vec<u16> {
-        let data: Vec<&Expr> = match &decision.data {
-            DataRules::None => vec![],
-            DataRules::Value(expr) => vec![expr],
-            DataRules::Table(entries) => entries.iter().map(|(_, expr)| expr).collect(),
-        };
-        let roots: Vec<Root> = decision.when.iter().chain(data).flat_map(|expr| expr.reads().iter().cloned()).collect();
-        self.fields_of(&roots)
-    }
-
-    /// Whether no derived value needs itself; each circle is one error, at the first of its values.
-    fn check_circles(&self, declared: &[&(Located<String>, Text)], diagnostics: &mut Diagnostics) -> bool {
-        let mut reported = BTreeSet::new();
-        for (start, (name, text)) in declared.iter().enumerate() {
-            if reported.contains(&start) {
-                continue;
-            }
-            if let Some(circle) = self.circle(start) {
-                let names: Vec<_> = circle.iter().chain([&start]).map(|at| declared[*at].0.as_str()).collect();
-                diagnostics
-                    .error(
-                        text.at,
-                        format!("the derived value `{}` needs itself: {}", name.as_str(), names.join(" → ")),
-                    )
-                    .help("compute one of them from fields alone");
-                reported.extend(circle);
-            }
-        }
-        reported.is_empty()
-    }
-
-    /// The shortest way from a derived value back to itself.
-    fn circle(&self, start: usize) -> Option<Vec<usize>> {
-        let mut reached_from = vec![None; self.derived.len()];
-        let mut open = VecDeque::from([start]);
-        while let Some(at) = open.pop_front() {
-            for next in self.derived[at].expr.reads().iter().flat_map(|root| self.derived_in(root)) {
-                if next == start {
-                    let back = std::iter::successors(Some(at), |at| reached_from[*at].filter(|_| *at != start));
-                    let mut way: Vec<usize> = back.collect();
-                    way.reverse();
-                    return Some(way);
-                }
-                if reached_from[next].is_none() {
-                    reached_from[next] = Some(at);
-                    open.push_back(next);
-                }
-            }
-        }
-        None
-    }
-
-    /// The derived values that a root stands for.
-    fn derived_in(&self, root: &Root) -> std::ops::Range<usize> {
-        match root {
-            Root::Entity => 0..self.derived.len(),
-            Root::Member(at) if *at >= self.fields => at - self.fields..at - self.fields + 1,
-            _ => 0..0,
-        }
-    }
 }

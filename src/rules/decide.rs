@@ -1,21 +1,18 @@
-//! Deciding: what follows from a state and an input, as a record. Reads no clock: `now` is given and pinned in the record.
+//! Deciding: what follows from an input in a state. Reads no clock, no random number, no socket: `now` is given.
 
 use super::admit::Taken;
-use super::bindings::EntityBindings;
-use super::compile::{DataRules, DecisionRules, EntityRules};
-use super::evolve::given_correlation;
-use super::expr::{Bindings, Expr, Fault};
+use super::conclude::{Moment, conclude};
+use super::entity_rules::{EntityRules, Unit};
+use super::evolve::handle;
 use super::merge;
-use crate::config::{Duplicates, Policy};
-use crate::model::event::PackedEvent;
+use crate::config::Duplicates;
+use crate::model::dealings::Dealings;
 use crate::model::identities::Seen;
-use crate::model::ids::{EntityKey, PayloadHash, Revision};
-use crate::model::packed::Packed;
-use crate::model::record::{DecisionRevision, DecisionState, Input, Merge, Record};
-use crate::model::state::{FieldState, LedgerEntry, State};
+use crate::model::ids::{EntityKey, PayloadHash};
+use crate::model::record::{Content, EventInput, Input, Merge, Record};
+use crate::model::state::{FieldState, State};
 use crate::model::system::SystemState;
 use crate::model::time::Timestamp;
-use crate::model::value::{Map, Value};
 
 /// What came of an event.
 #[derive(Debug)]
@@ -58,41 +55,21 @@ pub fn decide(state: &State, taken: Box<Taken>, prior: Option<PayloadHash>, now:
         Some(_) => return Verdict::Conflict,
         None => {}
     }
-    let is_first = state.version.0 == 0;
-    let (merges, changed) = effective(&rules, state, merges, &input);
+    let (merges, fields) = effective(&rules, state, merges, &input);
     let outcome = if merges.is_empty() { Outcome::Stale } else { Outcome::Merged };
-    let touched = |reads: &[u16]| is_first || merges.iter().any(|merge| reads.contains(&merge.slot));
-
-    let bindings = EntityBindings::new(&rules, entity.key(), state, &changed);
-    let mut correlation = None;
-    let mut errors = Vec::new();
-    let mut decisions = Vec::new();
-    for decision in rules.decisions.iter().filter(|decision| touched(&decision.reads)) {
-        match revision(decision, &bindings, state.decision(&decision.name, None), now) {
-            Ok(None) => {}
-            Ok(Some(mut revision)) => {
-                let given = correlation.get_or_insert_with(|| correlation_of(state, &input.event));
-                revision.correlation = given.clone();
-                decisions.push(revision);
-            }
-            Err(_) => errors.push(decision.name.clone()),
-        }
-    }
-    decisions.sort_by_key(|decision| decision.state != DecisionState::Withdrawn);
-    let missing = if touched(&rules.complete_reads) { missing(&rules, &bindings) } else { state.missing };
-    let record = Record {
-        entity,
-        version: state.version.next(),
-        now,
-        input: Input::Event(input),
-        merges,
-        decisions,
-        messages: Vec::new(),
-        effects: Vec::new(),
-        deadlines: Vec::new(),
-        missing,
-        forget_before,
+    let mut touched: Vec<Unit> = Vec::with_capacity(merges.len());
+    touched.extend(merges.iter().map(|merge| merge.slot));
+    let mut record = Record::of_input(entity, state.version.next(), now, Input::Event(input));
+    record.merges = merges;
+    record.forget_before = forget_before;
+    let moment = Moment {
+        rules: &rules,
+        state,
+        fields: &fields,
+        // All of an entity's rules are looked at when it begins to exist.
+        is_first: state.events == 0,
     };
+    let errors = conclude(&moment, touched, None, &mut record);
     Verdict::Record(Box::new(Decided { record, outcome, errors }))
 }
 
@@ -104,32 +81,65 @@ fn lapsed(rules: &EntityRules, state: &State, now: Timestamp) -> Option<Timestam
     (oldest_ms < before.millis()).then_some(before)
 }
 
+/// Decides an input from inside: a message, a deadline that is due, a rest, a step of an effect. `None` for one that says
+/// nothing new, which makes no record.
+pub fn decide_inside(
+    rules: &EntityRules,
+    entity: EntityKey,
+    state: &State,
+    input: Input,
+    now: Timestamp,
+) -> Option<Decided> {
+    let now = now.max(state.now);
+    let mut record = Record::of_input(entity, state.version.next(), now, input);
+    record.missing = state.missing;
+    let mut dealings: Dealings = state.dealings.as_deref().cloned().unwrap_or_default();
+    if !handle(&mut dealings, &record) {
+        return None;
+    }
+    let touched = touched_by(rules, &record.input);
+    let moment = Moment { rules, state, fields: &[], is_first: false };
+    let errors = conclude(&moment, touched, Some(dealings), &mut record);
+    Some(Decided { record, outcome: Outcome::Merged, errors })
+}
+
+/// An input from inside of which nothing follows, since its rules cannot be followed; the record is its receipt.
+pub fn without_conclusions(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Decided {
+    let mut record = Record::of_input(entity, state.version.next(), now.max(state.now), input);
+    record.missing = state.missing;
+    record.settling = state.dealings.iter().flat_map(|dealings| dealings.settling.iter().cloned()).collect();
+    Decided { record, outcome: Outcome::Merged, errors: Vec::new() }
+}
+
+/// What an input from inside changes.
+fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
+    let unit = match input {
+        Input::Message(received) => match &received.content {
+            Content::Notice { reference, .. } => {
+                let at = rules.references.iter().position(|it| it.name == *reference);
+                at.map(|at| rules.reference_unit(at))
+            }
+            Content::Watch { .. } | Content::Unwatch { .. } => None,
+        },
+        Input::Due { name, .. } => {
+            let at = rules.deadlines.iter().position(|it| it.name == *name);
+            at.map(|at| rules.deadline_unit(at))
+        }
+        Input::Started { effect, .. } | Input::Ended { effect, .. } => {
+            let at = rules.effects.iter().position(|it| it.name == *effect);
+            at.map(|at| rules.effect_unit(at))
+        }
+        _ => None,
+    };
+    unit.into_iter().collect()
+}
+
 /// Decides an input of the system's own entities. `None` for a dead letter that is recorded already.
 pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Option<Record> {
     if matches!((&input, state.system.as_deref()), (Input::DeadLetter(_), Some(SystemState::DeadLetter(_)))) {
         return None;
     }
-    Some(Record {
-        entity,
-        version: state.version.next(),
-        now: now.max(state.now),
-        input,
-        merges: Vec::new(),
-        decisions: Vec::new(),
-        messages: Vec::new(),
-        effects: Vec::new(),
-        deadlines: Vec::new(),
-        missing: 0,
-        forget_before: None,
-    })
-}
-
-fn correlation_of(state: &State, event: &PackedEvent) -> Box<str> {
-    match given_correlation(event) {
-        Some(given) => given,
-        None if state.events > 0 => state.correlation.clone(),
-        None => event.id.clone(),
-    }
+    Some(Record::of_input(entity, state.version.next(), now.max(state.now), input))
 }
 
 /// The merges that change something, and the fields that rules read as they will be afterwards.
@@ -137,7 +147,7 @@ fn effective(
     rules: &EntityRules,
     state: &State,
     merges: Vec<Merge>,
-    input: &crate::model::record::EventInput,
+    input: &EventInput,
 ) -> (Vec<Merge>, Vec<(u16, FieldState)>) {
     let mut kept = Vec::with_capacity(merges.len());
     let mut changed = Vec::new();
@@ -148,8 +158,7 @@ fn effective(
             continue;
         }
         let slot = merge.slot;
-        if rules.decisions.iter().any(|decision| decision.reads.contains(&slot)) || rules.complete_reads.contains(&slot)
-        {
+        if rules.fields[usize::from(slot)].is_read {
             let mut field = current.cloned();
             merge::apply(&mut field, resolved);
             changed.extend(field.map(|field| (slot, field)));
@@ -157,115 +166,4 @@ fn effective(
         kept.push(merge);
     }
     (kept, changed)
-}
-
-/// The mask of `complete` members that are missing.
-pub(super) fn missing(rules: &EntityRules, bindings: &EntityBindings<'_>) -> u64 {
-    let absent = rules.complete.iter().enumerate().filter(|(_, at)| !bindings.is_present(**at));
-    absent.fold(0, |mask, (bit, _)| mask | 1 << bit)
-}
-
-/// What a decision comes to in the state.
-#[derive(Debug)]
-pub(super) enum Standing {
-    /// It is to be made, with this content.
-    Holds(Value),
-    /// Its `when` is not true, or what it needs is not there.
-    Pending,
-}
-
-/// Evaluates a decision.
-pub(super) fn standing(decision: &DecisionRules, bindings: &dyn Bindings) -> Result<Standing, String> {
-    let holds = match decision.when.as_ref().map(|when| when.test(bindings)) {
-        None => true,
-        Some(Ok(holds)) => holds,
-        Some(Err(Fault::Missing(_))) => false,
-        Some(Err(Fault::Wrong(why))) => return Err(why),
-    };
-    if !holds {
-        if bindings.missing().is_some() {
-            note_data(decision, bindings);
-        }
-        return Ok(Standing::Pending);
-    }
-    let mut all_known = true;
-    let mut value = |expr: &Expr| match expr.evaluate(bindings) {
-        Ok(value) => Ok(Some(value.into_owned())),
-        Err(Fault::Missing(_)) => {
-            all_known = false;
-            Ok(None)
-        }
-        Err(Fault::Wrong(why)) => Err(why),
-    };
-    let data = match &decision.data {
-        DataRules::None => Value::Map(Map::default()),
-        DataRules::Value(expr) => match value(expr)? {
-            Some(value) => value,
-            // A decision that is one expression says nothing until that is known.
-            None => return Ok(Standing::Pending),
-        },
-        DataRules::Table(entries) => {
-            let mut members = Map::default();
-            for (name, expr) in entries {
-                if let Some(value) = value(expr)? {
-                    members.insert(name.clone(), value);
-                }
-            }
-            Value::Map(members)
-        }
-    };
-    if decision.policy == Policy::Once && !all_known {
-        return Ok(Standing::Pending);
-    }
-    Ok(Standing::Holds(data))
-}
-
-/// Has the bindings note what the data misses, if the decision would wait for it. What is wrong there is not wrong until
-/// the decision holds.
-fn note_data(decision: &DecisionRules, bindings: &dyn Bindings) {
-    match &decision.data {
-        DataRules::Value(expr) => {
-            let _ = expr.evaluate(bindings);
-        }
-        DataRules::Table(entries) if decision.policy == Policy::Once => {
-            for (_, expr) in entries {
-                let _ = expr.evaluate(bindings);
-            }
-        }
-        DataRules::None | DataRules::Table(_) => {}
-    }
-}
-
-/// The revision that follows, if one does.
-fn revision(
-    decision: &DecisionRules,
-    bindings: &dyn Bindings,
-    last: Option<&LedgerEntry>,
-    now: Timestamp,
-) -> Result<Option<DecisionRevision>, String> {
-    if decision.policy == Policy::Once && last.is_some() {
-        return Ok(None);
-    }
-    let stands = last.filter(|last| last.state != DecisionState::Withdrawn);
-    let (state, data) = match (standing(decision, bindings)?, stands) {
-        (Standing::Pending, None) => return Ok(None),
-        (Standing::Pending, Some(_)) => (DecisionState::Withdrawn, Packed::new(&Value::Null)),
-        (Standing::Holds(data), None) => (DecisionState::Made, Packed::new(&data)),
-        (Standing::Holds(data), Some(last)) => {
-            let data = Packed::new(&data);
-            if data == last.data {
-                return Ok(None);
-            }
-            (DecisionState::Revised, data)
-        }
-    };
-    Ok(Some(DecisionRevision {
-        name: decision.name.clone(),
-        element: None,
-        revision: Revision(last.map_or(1, |last| last.revision.0 + 1)),
-        state,
-        data,
-        time: last.map_or(now, |last| now.max(last.time.just_after())),
-        correlation: Box::default(),
-    }))
 }

@@ -1,11 +1,13 @@
 //! Evolving: applying a record to a state. The only thing that changes a state, live and in recovery. Evaluates no
 //! expression, sees no LSN, and cannot fail: a record that does not fit its state is a bug or damage, and stops the process.
 
+use super::conclude::is_noise;
 use super::merge;
+use crate::model::dealings::{Dealings, Watch};
 use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
-use crate::model::record::{DecisionRevision, Input, Record};
+use crate::model::record::{Content, DecisionRevision, EventInput, Input, Received, Record};
 use crate::model::state::{LedgerEntry, State};
 use crate::model::system::SystemState;
 
@@ -16,33 +18,104 @@ pub fn evolve(state: &mut State, record: &Record) {
     state.now = record.now;
     state.missing = record.missing;
     match &record.input {
-        Input::Event(input) => {
-            if state.events == 0 {
-                state.correlation = correlation(&input.event);
-            }
-            state.events += 1;
-            if let Some(before) = record.forget_before {
-                state.identities.forget_before(before.millis());
-            }
-            let id = IdentityHash::of(&input.event.source, input.id());
-            state.identities.push(Seen { id, payload: input.payload, at_ms: record.now.millis() });
-            for merge in &record.merges {
-                let slot = usize::from(merge.slot);
-                if state.fields.len() <= slot {
-                    // No more than is needed: there are as many states as there are live entities.
-                    state.fields.reserve_exact(slot + 1 - state.fields.len());
-                    state.fields.resize_with(slot + 1, || None);
-                }
-                merge::apply(&mut state.fields[slot], merge::resolve(merge, input));
-            }
-        }
+        Input::Event(input) => count(state, record, input),
         Input::Progress(progress) => state.system = Some(Box::new(SystemState::Progress(progress.clone()))),
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
         Input::Cursor(cursor) => state.system = Some(Box::new(SystemState::Cursor(cursor.clone()))),
+        Input::Message(_) | Input::Due { .. } | Input::Started { .. } | Input::Ended { .. } | Input::Quiet { .. } => {
+            handle(state.dealings.get_or_insert_default(), record);
+        }
     }
     for decision in &record.decisions {
         note(state, decision);
+    }
+    if changes_dealings(record) || state.dealings.is_some() {
+        deal(state.dealings.get_or_insert_default(), record);
+        if state.dealings.as_deref().is_some_and(Dealings::is_empty) {
+            state.dealings = None;
+        }
+    }
+}
+
+fn count(state: &mut State, record: &Record, input: &EventInput) {
+    if state.events == 0 {
+        state.correlation = correlation(&input.event);
+    }
+    state.events += 1;
+    if let Some(before) = record.forget_before {
+        state.identities.forget_before(before.millis());
+    }
+    let id = IdentityHash::of(&input.event.source, input.id());
+    state.identities.push(Seen { id, payload: input.payload, at_ms: record.now.millis() });
+    for merge in &record.merges {
+        let slot = usize::from(merge.slot);
+        if state.fields.len() <= slot {
+            // No more than is needed: there are as many states as there are live entities.
+            state.fields.reserve_exact(slot + 1 - state.fields.len());
+            state.fields.resize_with(slot + 1, || None);
+        }
+        merge::apply(&mut state.fields[slot], merge::resolve(merge, input));
+    }
+}
+
+/// What an input from inside does to an entity's dealings, before anything is concluded from it. Returns whether it says
+/// anything new.
+pub(super) fn handle(dealings: &mut Dealings, record: &Record) -> bool {
+    match &record.input {
+        Input::Message(received) => hear(dealings, received),
+        Input::Due { name, at } => dealings.pass(name, *at),
+        Input::Started { effect, run, attempt } => dealings.start(effect, *run, *attempt),
+        Input::Ended { effect, run, outcome } => dealings.end(effect, *run, outcome, record.now),
+        Input::Quiet { decision, since } => dealings.settling.contains(decision) && dealings.noise == *since,
+        Input::Event(_) | Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) => false,
+    }
+}
+
+fn hear(dealings: &mut Dealings, received: &Received) -> bool {
+    let Received { from, version, content, .. } = received;
+    let watch = |dealings: &mut Dealings, reference: &str, is_watching| {
+        let by = Watch { kind: from.kind().into(), reference: reference.into() };
+        dealings.watch(&by, from.key(), *version, is_watching)
+    };
+    match content {
+        Content::Watch { reference } => watch(dealings, reference, true),
+        Content::Unwatch { reference } => watch(dealings, reference, false),
+        Content::Notice { reference, shown } => dealings.see(reference, from, *version, shown),
+    }
+}
+
+fn changes_dealings(record: &Record) -> bool {
+    !(record.references.is_empty()
+        && record.deadlines.is_empty()
+        && record.effects.is_empty()
+        && record.notices.is_empty()
+        && record.settling.is_empty()
+        && record.stopped.is_empty())
+}
+
+/// What was concluded, in the order in which it was.
+fn deal(dealings: &mut Dealings, record: &Record) {
+    for set in &record.references {
+        dealings.refer(set, record.now);
+    }
+    for set in &record.deadlines {
+        dealings.set_deadline(&set.name, set.to);
+    }
+    for effect in &record.effects {
+        dealings.request(&effect.name, effect.run, effect.request.clone(), record.now);
+    }
+    for notice in &record.notices {
+        dealings.show(&notice.by, notice.shown.clone(), record.version);
+    }
+    dealings.settling.clone_from(&record.settling);
+    if is_noise(&record.input) {
+        dealings.noise = record.version;
+    }
+    for name in &record.stopped {
+        if !dealings.stopped.contains(name) {
+            dealings.stopped.push(name.clone());
+        }
     }
 }
 

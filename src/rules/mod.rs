@@ -5,20 +5,30 @@
 mod admit;
 mod bindings;
 mod compile;
+mod conclude;
 mod decide;
+mod decision;
 mod document;
+mod entity_bindings;
+mod entity_rules;
 mod evolve;
 mod expr;
 mod machine;
 mod merge;
+mod messages;
+mod reads;
+mod request;
 #[cfg(test)]
 mod tests;
+mod watches;
 
 pub use admit::{Ruleset, Taken, Takers};
 pub use bindings::{BodyBindings, EventBindings};
-pub use compile::{EntityRules, compile, compile_condition, compile_text};
-pub use decide::{Decided, Outcome, Verdict, decide, decide_system};
+pub use compile::{compile, compile_condition, compile_text};
+pub use decide::{Decided, Outcome, Verdict, decide, decide_inside, decide_system, without_conclusions};
 pub use document::{Document, Explained, completeness, explain, matches};
+pub use entity_rules::{EffectRules, EntityRules};
 pub use evolve::evolve;
 pub use expr::{Expr, Fault, Part, Roots};
 pub use machine::{Came, Machine};
+pub use messages::messages;

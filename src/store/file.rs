@@ -152,6 +152,9 @@ fn check_marks(reading: &ReadTransaction) -> Result<Uuid, StoreError> {
     if format > FILE_FORMAT {
         return Err(StoreError::NewerFormat { what: "file", found: format, expected: FILE_FORMAT });
     }
+    if format < FILE_FORMAT {
+        return Err(StoreError::OlderFormat { found: format, expected: FILE_FORMAT });
+    }
     Ok(Uuid::from_bytes(tables::read_mark(reading, UUID)?))
 }
 

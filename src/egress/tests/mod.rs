@@ -27,19 +27,7 @@ fn delivery(lsn: u64, place: u32, key: &str) -> Delivery {
         time,
         correlation: "c".into(),
     };
-    let record = Record {
-        entity: entity.clone(),
-        version: Version(1),
-        now: time,
-        input: Input::Progress(SinkProgress::default()),
-        merges: vec![],
-        decisions: vec![],
-        messages: vec![],
-        effects: vec![],
-        deadlines: vec![],
-        missing: 0,
-        forget_before: None,
-    };
+    let record = Record::of_input(entity.clone(), Version(1), time, Input::Progress(SinkProgress::default()));
     Delivery {
         lsn: Lsn(lsn),
         place,

@@ -84,7 +84,7 @@ fn compiled(text: &str) -> (config::Config, Vec<rules::EntityRules>) {
     let loaded = config::load_str(text, &|_| None);
     let config = loaded.config.unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.files)));
     let mut diagnostics = Diagnostics::default();
-    let types = config.entities.iter().filter_map(|t| compile(t, &loaded.files, &mut diagnostics)).collect();
+    let types = compile(&config.entities, &loaded.files, &mut diagnostics).unwrap_or_default();
     assert!(!diagnostics.has_errors(), "{}", diagnostics.render(&loaded.files));
     (config, types)
 }

@@ -13,7 +13,7 @@ const HEAD: &str = "[entity.e]\nkey = \"event.data.k\"\n";
 fn rules(text: &str) -> (Config, Ruleset) {
     let mut loaded = config::load_str(text, &|_| None);
     let config = loaded.config.take().unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.files)));
-    let types = config.entities.iter().filter_map(|it| compile(it, &loaded.files, &mut loaded.diagnostics)).collect();
+    let types = compile(&config.entities, &loaded.files, &mut loaded.diagnostics).unwrap_or_default();
     assert!(!loaded.diagnostics.has_errors(), "{}", loaded.diagnostics.render(&loaded.files));
     let ruleset = Ruleset::new(types, &[], 512);
     (config, ruleset)

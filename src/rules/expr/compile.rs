@@ -21,14 +21,22 @@ pub(super) const EXPRESSION_DEPTH_MAX: u16 = 64;
 pub enum Roots<'a> {
     /// `event` only.
     Event,
-    /// The entity under its type name with these members, and `key`.
-    Entity { kind: &'a str, members: &'a [&'a str] },
+    /// The entity under its type name with these members, `key`, and what its references show; `element` too for
+    /// decisions that have one for each.
+    Entity { kind: &'a str, members: &'a [&'a str], references: &'a [Shown<'a>], element: bool },
     /// `body`, what a source received.
     Body,
     /// `body`, and `meta`, what is known of it beside.
     Message,
     /// `item`, a part of `body`, with both and `meta`.
     Item,
+}
+
+/// A reference, and the members of the entity type it shows that may be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    pub name: &'a str,
+    pub members: &'a [&'a str],
 }
 
 /// Why an expression does not compile, and where in its text (byte offsets).
@@ -166,6 +174,11 @@ impl Compiler<'_> {
             (Roots::Item, "item") => Root::Item,
             (Roots::Entity { .. }, "key") => Root::Key,
             (Roots::Entity { kind, .. }, name) if name == *kind => Root::Entity,
+            (Roots::Entity { element: true, .. }, "element") => Root::Element,
+            (Roots::Entity { references, .. }, name) => {
+                let at = references.iter().position(|shown| shown.name == name);
+                Root::Reference(at.ok_or_else(|| self.unknown_name(ast, name))?)
+            }
             _ => return Err(self.unknown_name(ast, name)),
         };
         Ok(Node::Root(root, name.into()))
@@ -177,14 +190,28 @@ impl Compiler<'_> {
             Roots::Body => (vec!["body"], "this expression reads `body` only".to_owned()),
             Roots::Message => (vec!["body", "meta"], "this expression reads `body` and `meta`".to_owned()),
             Roots::Item => (vec!["item", "body", "meta"], "this expression reads `item`, `body` and `meta`".to_owned()),
-            Roots::Entity { kind, members } if members.contains(&name) => (vec![], format!("write `{kind}.{name}`")),
+            Roots::Entity { kind, members, .. } if members.contains(&name) => {
+                (vec![], format!("write `{kind}.{name}`"))
+            }
             Roots::Entity { kind, .. } if name == "event" => (
                 vec![],
                 format!(
                     "only `key`, `id`, `time`, `if`, `by`, `value`, `order_by` read the event; this one reads `{kind}`"
                 ),
             ),
-            Roots::Entity { kind, .. } => (vec![kind, "key"], format!("this expression reads `{kind}` and `key`")),
+            Roots::Entity { element: false, .. } if name == "element" => {
+                (vec![], "only a decision with `by` has one for each `element`".to_owned())
+            }
+            Roots::Entity { kind, references, .. } => {
+                let known: Vec<&str> =
+                    [kind, "key"].into_iter().chain(references.iter().map(|shown| shown.name)).collect();
+                let named: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+                let help = match named.as_slice() {
+                    [rest @ .., last] => format!("this expression reads {} and {last}", rest.join(", ")),
+                    [] => String::new(),
+                };
+                (known, help)
+            }
         };
         let help = closest(name, known).map_or(help, |near| format!("did you mean `{near}`?"));
         self.error(ast, format!("unknown name `{name}`"), Some(help))
@@ -202,7 +229,16 @@ impl Compiler<'_> {
         CompileError { end, ..error }
     }
 
-    /// `event.x` and `order.x` are roots of their own.
+    fn no_member(&self, operand: &IdedExpr, of: &str, members: &[&str], member: &str) -> CompileError {
+        let help = match closest(member, members.iter().copied()) {
+            Some(near) => format!("did you mean `{of}.{near}`?"),
+            None => format!("`{of}` has: {}", members.join(", ")),
+        };
+        let message = format!("`{of}` has no field or derived value `{member}`");
+        self.error_at_member(operand, of, message, help)
+    }
+
+    /// `event.x`, `order.x` and `shipment.x` are roots of their own.
     fn root_member(&self, operand: &IdedExpr, member: &str) -> Result<Option<Node>, CompileError> {
         let Ast::Ident(name) = &operand.expr else { return Ok(None) };
         if self.locals.contains(name) {
@@ -210,18 +246,17 @@ impl Compiler<'_> {
         }
         let root = match self.roots {
             Roots::Event if name == "event" => Root::Attribute(member.into()),
-            Roots::Entity { kind, members } if name == kind => {
-                if let Some(at) = members.iter().position(|known| *known == member) {
-                    Root::Member(at)
-                } else {
-                    let help = match closest(member, members.iter().copied()) {
-                        Some(near) => format!("did you mean `{kind}.{near}`?"),
-                        None => format!("`{kind}` has: {}", members.join(", ")),
-                    };
-                    let message = format!("`{kind}` has no field or derived value `{member}`");
-                    return Err(self.error_at_member(operand, kind, message, help));
+            Roots::Entity { kind, members, .. } if name == kind => {
+                match members.iter().position(|known| *known == member) {
+                    Some(at) => Root::Member(at),
+                    None => return Err(self.no_member(operand, kind, members, member)),
                 }
             }
+            Roots::Entity { references, .. } => match references.iter().position(|shown| shown.name == name) {
+                Some(at) if references[at].members.contains(&member) => Root::Seen(at, member.into()),
+                Some(at) => return Err(self.no_member(operand, name, references[at].members, member)),
+                None => return Ok(None),
+            },
             _ => return Ok(None),
         };
         Ok(Some(Node::Root(root, format!("{name}.{member}").into())))

@@ -17,7 +17,7 @@ mod syntax;
 
 use std::borrow::Cow;
 
-pub use compile::{CompileError, Roots};
+pub use compile::{CompileError, Roots, Shown};
 use node::Node;
 pub use parts::Part;
 
@@ -40,8 +40,14 @@ pub enum Root {
     Attribute(Box<str>),
     /// The whole `event`.
     Event,
-    /// A field or derived value of the entity, by its place among the members given to the compiler.
+    /// A member of the entity, by its place among the members given to the compiler.
     Member(usize),
+    /// A member of the entity that a reference shows, by the reference's place.
+    Seen(usize, Box<str>),
+    /// All that a reference shows.
+    Reference(usize),
+    /// What a decision with one for each element is about.
+    Element,
     /// The whole entity.
     Entity,
     /// The entity's `key`.

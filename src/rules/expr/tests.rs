@@ -26,7 +26,7 @@ const STATE: &str =
 
 fn evaluate(text: &str) -> Result<String, Fault> {
     let order = Order(json::parse(STATE.as_bytes(), 64).unwrap());
-    let expr = Expr::compile(text, &Roots::Entity { kind: "order", members: MEMBERS })
+    let expr = Expr::compile(text, &Roots::Entity { kind: "order", members: MEMBERS, references: &[], element: false })
         .unwrap_or_else(|e| panic!("{text}: {e:?}"));
     expr.evaluate(&order).map(|value| json::to_string(&value))
 }
@@ -170,7 +170,7 @@ fn wrong_says_why() {
 
 #[test]
 fn mistakes_are_found_when_compiling() {
-    let roots = Roots::Entity { kind: "order", members: MEMBERS };
+    let roots = Roots::Entity { kind: "order", members: MEMBERS, references: &[], element: false };
     for (text, message, help) in [
         ("order.paymnt", "`order` has no field or derived value `paymnt`", "did you mean `order.payment`?"),
         ("ordr.payment", "unknown name `ordr`", "did you mean `order`?"),

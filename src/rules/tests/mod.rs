@@ -29,11 +29,7 @@ const KEY_BYTES_MAX: usize = 512;
 fn ruleset(text: &str) -> Ruleset {
     let mut loaded = config::load_str(text, &|_| None);
     let config = loaded.config.take().unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.files)));
-    let types: Vec<_> = config
-        .entities
-        .iter()
-        .filter_map(|declared| compile(declared, &loaded.files, &mut loaded.diagnostics))
-        .collect();
+    let types = compile(&config.entities, &loaded.files, &mut loaded.diagnostics).unwrap_or_default();
     assert!(!loaded.diagnostics.has_errors(), "{}\n{text}", loaded.diagnostics.render(&loaded.files));
     Ruleset::new(types, &config.server.ignore, KEY_BYTES_MAX)
 }

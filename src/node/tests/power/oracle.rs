@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::super::fixtures::added;
 use super::process::{Process, SERVER, told};
 use crate::disk::simulated::SimDisk;
-use crate::egress::{Next, decision_id, write_cloud_event};
+use crate::egress::{Next, write_cloud_event};
 use crate::model::codec;
 use crate::model::event::Event;
 use crate::model::identities::Identities;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 use crate::model::json;
+use crate::model::outgoing::decision_id;
 use crate::model::record::Record;
 use crate::model::state::State;
 

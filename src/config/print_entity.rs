@@ -1,0 +1,141 @@
+//! Writes entity types back as TOML.
+
+use super::decision_reader::SELF;
+use super::diagnostics::{Expr, Located};
+use super::entities::{
+    DUPLICATES, Data, Deadline, Decision, Effect, EntityType, Feedback, Field, GUARANTEES, Guarantee, Json, KeyRule,
+    POLICIES, Reference, Request, Template, word,
+};
+use super::print::{Printer, inline, list, quote, quote_plain};
+use super::retry::format_retry;
+
+/// Headers that hold no secret; of others, a text that is always the same may be a password or token.
+const OPEN_HEADERS: [&str; 3] = ["accept", "content-type", "user-agent"];
+
+impl Printer {
+    pub fn entity(&mut self, entity: &EntityType) {
+        let name = &entity.name.value;
+        self.table(&format!("entity.{name}"));
+        match &entity.key {
+            KeyRule::Expr(expr) => self.text("key", expr),
+            KeyRule::ByType(rules) => self.value("key", &inline(rules.iter().map(named))),
+        }
+        self.expr("id", entity.id.as_ref());
+        self.expr("time", entity.time.as_ref());
+        self.expr("if", entity.condition.as_ref());
+        if let Some(window) = entity.dedupe {
+            self.duration("dedupe", window);
+        }
+        self.text("duplicates", word(&DUPLICATES, &entity.duplicates));
+        self.value("require_time", &entity.require_time.to_string());
+        self.table(&format!("entity.{name}.fields"));
+        for item in &entity.fields {
+            self.value(&item.name, &field(item));
+        }
+        if !entity.derived.is_empty() {
+            self.table(&format!("entity.{name}.derived"));
+            entity.derived.iter().for_each(|(name, expr)| self.text(name, expr));
+        }
+        if !entity.complete.is_empty() {
+            self.table(&format!("entity.{name}.complete"));
+            self.value("fields", &list(entity.complete.iter().map(|name| &name.value)));
+        }
+        entity.references.iter().for_each(|reference| self.reference(name, reference));
+        entity.deadlines.iter().for_each(|deadline| self.deadline(name, deadline));
+        entity.effects.iter().for_each(|effect| self.effect(name, effect));
+        entity.decisions.iter().for_each(|decision| self.decision(name, decision));
+    }
+
+    fn reference(&mut self, entity: &str, reference: &Reference) {
+        self.table(&format!("entity.{entity}.ref.{}", reference.name.value));
+        self.text("entity", &reference.entity);
+        self.text("key", &reference.key);
+    }
+
+    fn deadline(&mut self, entity: &str, deadline: &Deadline) {
+        self.table(&format!("entity.{entity}.deadline.{}", deadline.name.value));
+        self.text("at", &deadline.at);
+        self.expr("unless", deadline.unless.as_ref());
+        self.duration("grace", deadline.grace);
+    }
+
+    fn effect(&mut self, entity: &str, effect: &Effect) {
+        let title = format!("entity.{entity}.effect.{}", effect.name.value);
+        self.table(&title);
+        self.text("when", effect.when_text());
+        self.duration("timeout", effect.timeout);
+        self.text("guarantee", word(&GUARANTEES, &effect.guarantee));
+        if effect.guarantee == Guarantee::AtLeastOnce {
+            let retry = effect.retry;
+            self.value("retry", &format_retry(retry.attempts, (retry.backoff_min, retry.backoff_max)));
+        }
+        self.value("concurrency", &effect.concurrency.to_string());
+        self.text("policy", word(&POLICIES, &effect.policy));
+        self.table(&format!("{title}.request"));
+        self.request(&effect.request);
+    }
+
+    fn request(&mut self, request: &Request) {
+        self.text("method", &request.method);
+        self.text("url", &request.url.text());
+        if !request.headers.is_empty() {
+            self.value("headers", &inline(request.headers.iter().map(header)));
+        }
+        if let Some(document) = &request.json {
+            self.value("json", &json(document));
+        }
+    }
+
+    fn decision(&mut self, entity: &str, decision: &Decision) {
+        self.table(&format!("entity.{entity}.decision.{}", decision.name.value));
+        self.text("when", decision.when_text());
+        match &decision.data {
+            Data::None => {}
+            Data::Value(expr) => self.text("data", expr),
+            Data::Table(entries) => self.value("data", &inline(entries.iter().map(named))),
+        }
+        self.text("policy", word(&POLICIES, &decision.policy));
+        self.expr("by", decision.by.as_ref());
+        if let Some(settle) = decision.settle {
+            self.duration("settle", settle);
+        }
+        if let Some(to) = &decision.to {
+            let own = (decision.feedback == Feedback::ToSelf).then(|| SELF.to_owned());
+            self.value("to", &list(to.iter().chain(own.as_ref())));
+        }
+    }
+}
+
+fn field(field: &Field) -> String {
+    let on = list(field.on.iter().map(|glob| &glob.value));
+    let mut parts = vec![format!("on = {on}"), format!("take = {}", quote(field.take.name()))];
+    let condition = field.condition.as_ref().map(|expr| expr.as_str());
+    let by = field.by.as_ref().map(|expr| expr.as_str());
+    let expressions =
+        [("value", field.value_text()), ("order_by", field.order_by_text()), ("if", condition), ("by", by)];
+    parts.extend(expressions.iter().filter_map(|(name, expr)| Some(format!("{name} = {}", quote((*expr)?)))));
+    parts.extend(field.keep.map(|keep| format!("keep = {keep}")));
+    inline(parts)
+}
+
+fn header((name, value): &(Located<String>, Template)) -> String {
+    let hidden = value.constant().is_some() && !OPEN_HEADERS.contains(&name.as_str());
+    let shown = if hidden { "***".to_owned() } else { value.text() };
+    format!("{} = {}", quote_plain(name), quote(&shown))
+}
+
+fn json(document: &Json) -> String {
+    match document {
+        Json::Expr(expr) => quote(expr),
+        Json::Literal(text) => text.clone(),
+        Json::List(items) => format!("[{}]", items.iter().map(json).collect::<Vec<_>>().join(", ")),
+        Json::Table(entries) => {
+            inline(entries.iter().map(|(name, value)| format!("{} = {}", quote_plain(name), json(value))))
+        }
+    }
+}
+
+/// A quoted name and an expression, as an entry of an inline table.
+fn named((name, expr): &(Located<String>, Expr)) -> String {
+    format!("{} = {}", quote_plain(name), quote(expr))
+}
