@@ -339,13 +339,28 @@ fn operators_have_a_listener_of_their_own() {
     }
 }
 
-/// If this failed, a door left open by mistake would be open in earnest.
+/// If this failed, a door left open by mistake would be open in earnest, or one that is locked could not be used.
 #[test]
 fn an_open_door_is_not_started() {
-    let server = Setup::new(RULES).tables("[source.open]\nkind = \"tcp\"\nlisten = \"0.0.0.0:0\"").write();
-    let ended = server.run_to_end();
+    let open = "[source.open]\nkind = \"tcp\"\nlisten = \"0.0.0.0:0\"\n";
+    let ended = Setup::new(RULES).tables(open).write().run_to_end();
     assert_eq!(ended.status.code(), Some(2));
     assert!(text(&ended.stderr).contains("[source.open] listens on 0.0.0.0:0 without TLS and a token"));
+    let Some(certificates) = Certificates::make() else { return };
+    let authority = format!("tls_client_ca = {:?}\n", certificates.file("ca.pem").display().to_string());
+    for (more, lack) in [
+        (String::new(), Some("without a token")),
+        ("token = \"t\"\n".to_owned(), None),
+        (authority.clone(), None),
+        (format!("{authority}tls_client = \"optional\"\n"), Some("without a token")),
+        (format!("{authority}tls_client = \"optional\"\ntoken = \"t\"\n"), None),
+    ] {
+        let server = Setup::new(RULES).tables(&format!("{open}{}", certificates.listener(&more))).write();
+        let checked = server.cli(&["check"]);
+        let told = text(&checked.stderr);
+        assert_eq!(code(&checked), Some(if lack.is_some() { 2 } else { 0 }), "{more}: {told}");
+        assert!(lack.is_none_or(|lack| told.contains(lack)), "{more}: {told}");
+    }
 }
 
 /// If this failed, nobody could say what securing connections costs.
