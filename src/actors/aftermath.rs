@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::model::dealings::{Call, Dealings};
 use crate::model::ids::{EntityKey, Version};
-use crate::model::outbox::{Outbox, Outgoing};
 use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::rules::EntityRules;
@@ -47,34 +46,4 @@ fn rests(dealings: &Dealings, rules: &EntityRules) -> Vec<Rest> {
     let waits = |name: &str| rules.decisions.iter().find(|it| &*it.name == name)?.settle;
     let settling = dealings.settling.iter().filter_map(|name| Some((name, waits(name)?)));
     settling.map(|(name, wait)| Rest { decision: name.clone(), since: dealings.noise, wait }).collect()
-}
-
-/// A live entity's letters.
-#[derive(Default)]
-pub(super) struct Posting {
-    pub outbox: Outbox,
-    /// So many of the first are under way.
-    under_way: usize,
-}
-
-impl Posting {
-    /// Those of an entity that has just become live: whatever was under way before is sent again.
-    pub fn of(outbox: Outbox) -> Option<Box<Posting>> {
-        (!outbox.is_empty()).then(|| Box::new(Posting { outbox, under_way: 0 }))
-    }
-
-    pub fn put(&mut self, letters: Vec<Outgoing>) {
-        self.outbox.put(letters, self.under_way);
-    }
-
-    /// Those to be sent now.
-    pub fn send(&mut self, committed: Version) -> Vec<Outgoing> {
-        let letters: Vec<Outgoing> = self.outbox.sendable(self.under_way, committed).cloned().collect();
-        self.under_way += letters.len();
-        letters
-    }
-
-    pub fn arrived(&mut self, receipt: &crate::model::outbox::Receipt) {
-        self.under_way -= self.outbox.arrived(receipt, self.under_way);
-    }
 }

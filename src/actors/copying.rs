@@ -82,7 +82,7 @@ impl<K: Eq + Hash> Copies<K> {
 
     /// A copy of a live entity may be ripe: one was made, or a record of it was committed. To be called after each, since
     /// at the commit of the copy's last record, and only then, `book` is the copy's.
-    pub fn ripen(&mut self, id: &K, entity: &EntityKey, book: &LsnBook, outbox: &Outbox) {
+    pub fn ripen(&mut self, id: &K, entity: &EntityKey, book: &LsnBook, outbox: Option<&Outbox>) {
         if self.unripe.get(id).is_some_and(|copied| copied.version <= book.version)
             && let Some(copied) = self.unripe.remove(id)
         {
@@ -168,7 +168,7 @@ impl Supervisor {
     pub(super) fn copied(&mut self, id: SlotId, copied: Copied) {
         self.copying.came(id, copied);
         if let Some(slot) = self.slots.get_mut(id) {
-            self.copying.ripen(&id, &slot.key, &slot.book, slot.outbox());
+            self.copying.ripen(&id, &slot.key, &slot.book, slot.outbox.as_deref());
         }
     }
 

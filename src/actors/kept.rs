@@ -4,7 +4,7 @@
 use super::entity::Entity;
 use crate::model::codec::{self, CodecError};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
-use crate::model::outbox::Outbox;
+use crate::model::outbox::{Outbox, Outgoing};
 use crate::model::record::Record;
 use crate::model::state::{Gaps, LsnBook, State};
 use crate::model::time::Timestamp;
@@ -40,13 +40,13 @@ impl Kept {
 
     /// Reads what [`Kept::encode`] made.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        let (state, book, outbox) = codec::decode(KEPT_FORMAT, bytes)?;
-        Ok(Kept { entity: Entity::loaded(state, bytes.len()), book, outbox })
+        let (state, book, letters): (_, _, Vec<Outgoing>) = codec::decode(KEPT_FORMAT, bytes)?;
+        Ok(Kept { entity: Entity::loaded(state, bytes.len()), book, outbox: letters.into() })
     }
 
     /// The kept form, with every identity.
     pub fn encode(&self) -> Vec<u8> {
-        whole(encode_state(self.entity.state()), &self.book, &self.outbox)
+        whole(encode_state(self.entity.state()), &self.book, Some(&self.outbox), self.entity.version())
     }
 
     /// Applies a journaled record; one the state has already only tells its position. `server` is the name in decisions'
@@ -56,7 +56,7 @@ impl Kept {
     /// The version the state has, if records in between are missing.
     pub fn replay(&mut self, record: &Record, lsn: Lsn, server: &str) -> Result<(), Version> {
         if self.entity.replay(record)? {
-            self.outbox.put(rules::messages(server, self.entity.state(), record), 0);
+            self.outbox.put(rules::messages(server, self.entity.state(), record));
         }
         if record.version == self.entity.version() {
             self.book.note(record.version, lsn, self.entity.state().standing().as_deref());
@@ -66,7 +66,7 @@ impl Kept {
 
     /// The entity's row and the identities that get rows of their own.
     pub fn write(&self, key: EntityKey) -> EntityWrite {
-        self.entity.copy().write(key, &self.book, &self.outbox)
+        self.entity.copy().write(key, &self.book, Some(&self.outbox))
     }
 
     /// When it is to be looked at though nothing comes for it.
@@ -108,12 +108,12 @@ pub struct Copied {
 
 impl Copied {
     /// What the store is to write.
-    pub(super) fn write(self, entity: EntityKey, book: &LsnBook, outbox: &Outbox) -> EntityWrite {
+    pub(super) fn write(self, entity: EntityKey, book: &LsnBook, outbox: Option<&Outbox>) -> EntityWrite {
         let Copied { version, gaps, wake, state, identities } = self;
-        // What later records added is not in the copy.
-        let outbox = outbox.through(version);
-        let wake = if outbox.is_empty() { wake } else { Some(Wake::AT_START) };
-        let row = StoredRow { version, lsn: book.last, gaps, wake, state: whole(state, book, &outbox) };
+        // What later records put into it is not in the copy.
+        let is_empty = outbox.is_none_or(|outbox| outbox.is_empty_through(version));
+        let wake = if is_empty { wake } else { Some(Wake::AT_START) };
+        let row = StoredRow { version, lsn: book.last, gaps, wake, state: whole(state, book, outbox, version) };
         EntityWrite { entity, row, identities }
     }
 }
@@ -123,8 +123,11 @@ pub(super) fn encode_state(state: &State) -> Vec<u8> {
     codec::encode(KEPT_FORMAT, state)
 }
 
-fn whole(mut bytes: Vec<u8>, book: &LsnBook, outbox: &Outbox) -> Vec<u8> {
+fn whole(mut bytes: Vec<u8>, book: &LsnBook, outbox: Option<&Outbox>, version: Version) -> Vec<u8> {
     codec::encode_into(&mut bytes, book);
-    codec::encode_into(&mut bytes, outbox);
+    match outbox {
+        Some(outbox) => outbox.encode_into(&mut bytes, version),
+        None => codec::encode_into(&mut bytes, &Vec::<&Outgoing>::new()),
+    }
     bytes
 }

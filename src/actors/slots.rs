@@ -10,7 +10,6 @@ use lru::LruCache;
 use slotmap::SlotMap;
 
 use super::actor::{Batch, EntityActor};
-use super::aftermath::Posting;
 use super::entity::Work;
 use super::kept::Snapshot;
 use super::outbox::{Pending, Released};
@@ -23,9 +22,6 @@ slotmap::new_key_type! {
     /// The place of a live entity in its shard.
     pub struct SlotId;
 }
-
-/// The outbox of most entities.
-static NO_LETTERS: Outbox = Outbox::EMPTY;
 
 /// One live entity.
 pub(super) struct Slot {
@@ -48,7 +44,7 @@ pub(super) struct Slot {
     /// When it is to be looked at, if that is in the shard's wheel.
     pub wake: Option<Wake>,
     /// What it has to tell others; nothing for most.
-    pub posting: Option<Box<Posting>>,
+    pub outbox: Option<Box<Outbox>>,
     /// What waits for a commit, in order of versions.
     pub waiting: Waiting,
     /// The actor was told to stop; what comes meanwhile waits here.
@@ -94,7 +90,7 @@ impl Slot {
 
     /// Whether nothing of it is under way, so that its actor may be stopped.
     pub(super) fn is_idle(&self) -> bool {
-        let has_nothing_waiting = self.waiting.0.is_none() && self.posting.is_none() && self.closing.is_none();
+        let has_nothing_waiting = self.waiting.0.is_none() && self.outbox.is_none() && self.closing.is_none();
         self.sent == 0 && self.book.version == self.latest && has_nothing_waiting
     }
 
@@ -122,14 +118,10 @@ impl Slot {
         }
     }
 
-    pub(super) fn outbox(&self) -> &Outbox {
-        self.posting.as_ref().map_or(&NO_LETTERS, |posting| &posting.outbox)
-    }
-
     /// Letters that may be sent now.
     pub(super) fn letters(&mut self) -> Vec<Outgoing> {
         let committed = self.book.version;
-        self.posting.as_mut().map(|posting| posting.send(committed)).unwrap_or_default()
+        self.outbox.as_mut().map(|outbox| outbox.send(committed)).unwrap_or_default()
     }
 }
 

@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
 use super::actor::{EntityActor, Handle, Read, Shared};
-use super::aftermath::{Aftermath, Posting};
+use super::aftermath::Aftermath;
 use super::copying::{Copies, Slice};
 use super::entity::{Surroundings, Work};
 use super::handed::HandedOver;
@@ -163,7 +163,7 @@ impl Supervisor {
             metrics.live.inc();
         }
         let (shared, last_used_tick) = (self.shared.clone(), self.tick);
-        let posting = Posting::of(outbox);
+        let outbox = (!outbox.is_empty()).then(|| Box::new(outbox));
         let exists = entity.state().exists();
         let id = self.slots.insert(key.clone(), |slot| Slot {
             key,
@@ -176,7 +176,7 @@ impl Supervisor {
             listed,
             exists,
             wake: None,
-            posting,
+            outbox,
             waiting: Waiting::default(),
             closing: None,
             last_used_tick,
@@ -200,9 +200,10 @@ impl Supervisor {
 
     /// Puts an input with the others of its entity.
     pub(super) fn sort(&mut self, work: Work, batches: &mut Batches) {
-        if let Work::Receipt { sender, receipt } = &work {
-            return self.arrived(sender, receipt);
-        }
+        let work = match work {
+            Work::Receipt { sender, receipt } => return self.arrived(&sender, *receipt),
+            work => work,
+        };
         let Some(id) = self.slot(work.entity()) else { return };
         let tick = self.tick;
         let Some(slot) = self.slots.get_mut(id) else { return };
@@ -337,8 +338,8 @@ impl Handler<Committed> for Supervisor {
                     let _ = watcher.send(());
                 }
             }
-            self.copying.ripen(&id, &slot.key, &slot.book, slot.outbox());
-            if slot.posting.is_some() {
+            self.copying.ripen(&id, &slot.key, &slot.book, slot.outbox.as_deref());
+            if slot.outbox.is_some() {
                 self.send_letters(id);
             }
         }

@@ -2,13 +2,13 @@
 
 use actix::{AsyncContext, Context};
 
-use super::aftermath::{Aftermath, Posting, Rest};
+use super::aftermath::{Aftermath, Rest};
 use super::entity::Work;
 use super::outbox::Released;
 use super::slots::{Batches, SlotId};
 use super::supervisor::Supervisor;
 use crate::model::ids::EntityKey;
-use crate::model::outbox::Receipt;
+use crate::model::outbox::{Outgoing, Receipt};
 use crate::model::record::Input;
 use crate::model::time::Timestamp;
 
@@ -65,14 +65,14 @@ impl Supervisor {
     }
 
     /// What an entity of this shard has sent has arrived.
-    pub(super) fn arrived(&mut self, sender: &EntityKey, receipt: &Receipt) {
+    pub(super) fn arrived(&mut self, sender: &EntityKey, receipt: Receipt) {
         // One without an actor has nothing under way: it will send again what it does not know to have arrived.
         let Some(id) = self.slots.find(sender) else { return };
         let Some(slot) = self.slots.get_mut(id) else { return };
-        if let Some(posting) = &mut slot.posting {
-            posting.arrived(receipt);
-            if posting.outbox.is_empty() {
-                slot.posting = None;
+        if let Some(outbox) = &mut slot.outbox {
+            outbox.arrived(receipt);
+            if outbox.is_empty() {
+                slot.outbox = None;
             } else {
                 self.send_letters(id);
             }
@@ -80,12 +80,12 @@ impl Supervisor {
     }
 
     /// Letters of a record that is on its way to the journal.
-    pub(super) fn post_letters(&mut self, id: SlotId, letters: Vec<crate::model::outbox::Outgoing>) {
+    pub(super) fn post_letters(&mut self, id: SlotId, letters: Vec<Outgoing>) {
         if letters.is_empty() {
             return;
         }
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.posting.get_or_insert_with(Box::<Posting>::default).put(letters);
+            slot.outbox.get_or_insert_default().put(letters);
         }
     }
 }

@@ -14,6 +14,7 @@ use super::http;
 use super::sinks::Sinks;
 use crate::actors::{Horizon, Shards};
 use crate::admin::{HttpServer, NodeState, Stop};
+use crate::egress::Effects;
 use crate::ingress::{Admission, Phase};
 use crate::journal::Journal;
 
@@ -28,6 +29,7 @@ const SETTLED_EVERY: Duration = Duration::from_millis(5);
 pub(super) struct Node {
     pub drain: Duration,
     pub horizon: Horizon,
+    pub effects: Arc<Effects>,
     pub shards: Shards,
     pub arbiters: Vec<Arbiter>,
     pub admission: Arc<Admission>,
@@ -65,6 +67,8 @@ impl Node {
         self.state.send_replace(NodeState::Draining);
         self.phase.send_replace(Phase::Draining);
         self.horizon.stop();
+        let effects = self.effects;
+        let calls = tokio::spawn(async move { effects.drain(share).await });
         let settled = async {
             for source in self.sources {
                 let _ = source.await;
@@ -74,6 +78,8 @@ impl Node {
             }
         };
         let _ = tokio::time::timeout(share, settled).await;
+        // Their outcomes are recorded like all that was settled.
+        let _ = calls.await;
         let _ = tokio::time::timeout(share, http::stop(self.http, Stop::Gracefully)).await;
         let sinks = self.sinks.finish(share);
         let finished = spawn_blocking(move || sinks.into_iter().for_each(|sink| drop(sink.join())));

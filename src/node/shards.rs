@@ -8,7 +8,8 @@ use tokio::sync::watch;
 
 use super::commits::Commits;
 use super::start::{NodeError, Shared, Starting};
-use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{HandedOver, MakeCalls, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
+use crate::egress::Effects;
 use crate::ingress::Deliver;
 use crate::journal::{Journal, JournalWriter, spawn_writer};
 use crate::metrics::{Metrics, TypeMetrics};
@@ -35,7 +36,7 @@ impl Starting<'_> {
         journal: Journal,
         committed: watch::Sender<Lsn>,
     ) -> Result<Writing, NodeError> {
-        let shards = Arc::new(OnceLock::new());
+        let shards = shared.shards.clone();
         let commits = Commits {
             shards: shards.clone(),
             committed,
@@ -87,7 +88,7 @@ impl Starting<'_> {
                 recovered,
                 handed_bytes: shared.handed_bytes.clone(),
                 peers: writing.shards.clone(),
-                calls: Arc::new(|_| {}),
+                calls: making(&shared.effects),
                 horizon: shared.horizon.clone(),
             };
             let arbiter = Arbiter::new();
@@ -109,6 +110,12 @@ pub(super) fn type_metrics(metrics: &Metrics, ruleset: &Ruleset) -> HashMap<Arc<
         (rules.name.clone(), metrics.entity_type(&rules.name, &complete, &references, &decisions))
     };
     ruleset.types().iter().map(of).collect()
+}
+
+/// Has calls made that effects ask for.
+fn making(effects: &Arc<Effects>) -> MakeCalls {
+    let effects = effects.clone();
+    Arc::new(move |calls| effects.begin(calls))
 }
 
 /// Brings what was admitted to its entities.

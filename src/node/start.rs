@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::runtime::Runtime;
@@ -26,7 +26,7 @@ use super::sources::{self, Bound};
 use crate::actors::{Horizon, Shards, Slice, Tag};
 use crate::admin::{Api, NodeState, Stop};
 use crate::config::{Config, Limits};
-use crate::egress::write_cloud_event;
+use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
 use crate::journal::{JournalReader, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
@@ -92,6 +92,9 @@ pub(super) struct Shared {
     pub(super) handed_bytes: Arc<AtomicU64>,
     pub(super) saved_bytes: Arc<AtomicU64>,
     pub(super) horizon: Horizon,
+    /// All shards, once they have started.
+    pub(super) shards: Arc<OnceLock<Shards>>,
+    pub(super) effects: Arc<Effects>,
 }
 
 impl Starting<'_> {
@@ -109,7 +112,11 @@ impl Starting<'_> {
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
         metrics.watermark_lsn.set(gauge(watermark));
+        let shards: Arc<OnceLock<Shards>> = Arc::default();
+        let effects = self.effects(&metrics, &shards)?;
         let shared = Shared {
+            effects,
+            shards,
             metrics,
             types,
             fatal: fatal::exit(),
@@ -167,6 +174,7 @@ impl Starting<'_> {
         Ok(Node {
             drain: self.config.tuning.limits.drain,
             horizon: shared.horizon,
+            effects: shared.effects,
             shards,
             arbiters,
             admission,
@@ -201,6 +209,23 @@ impl Starting<'_> {
         }
         let failed = |error| NodeError::Start { what: "recovery", source: std::io::Error::other(error) };
         Ok(recovered.map_err(failed)??)
+    }
+
+    fn effects(&self, metrics: &Metrics, shards: &Arc<OnceLock<Shards>>) -> Result<Arc<Effects>, NodeError> {
+        let shards = shards.clone();
+        let note: NoteStep = Arc::new(move |entity, input| match shards.get() {
+            Some(shards) => shards.step(entity, input),
+            // Calls come from shards: there are some.
+            None => tokio::sync::oneshot::channel().1,
+        });
+        let effects = Effects::new(&EffectsSetup {
+            ruleset: &self.prepared.ruleset,
+            note,
+            metrics,
+            limits: &self.limits,
+            runtime: self.runtime.handle().clone(),
+        });
+        effects.map(Arc::new).map_err(|source| NodeError::Start { what: "effects", source })
     }
 
     fn admission(&self, shared: &Shared, shards: &Shards) -> Arc<Admission> {

@@ -14,7 +14,7 @@ use super::tables::{self, AGENDA, ENTITIES, HIGHEST_LSN, IDENTITIES, IdentityRow
 use crate::model::ids::{EntityKey, IdentityHash, Lsn};
 
 /// Keys and values of one transaction, in bytes; more only if a single entity has more.
-pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const TRANSACTION_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The largest state that is stored, in bytes. The rules' own limit is far lower; this one keeps redb's pages sane.
 pub const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -111,9 +111,9 @@ impl Store {
         })
     }
 
-    /// Size of the file in bytes, 0 if it cannot be told.
+    /// Bytes of the disk that the file takes, 0 if it cannot be told.
     pub fn file_bytes(&self) -> u64 {
-        self.inner.file.disk.length(&self.inner.file.path).unwrap_or(0)
+        self.inner.file.disk.taken(&self.inner.file.path).unwrap_or(0)
     }
 
     /// Runs `look` on a snapshot of what is committed. Pages that it sees are not reused meanwhile, so keep it short.

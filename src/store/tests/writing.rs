@@ -3,10 +3,9 @@
 use super::*;
 use crate::store::{StoreError, TRANSACTION_BYTES_MAX, TypeGauges};
 
-const MIB: usize = 1024 * 1024;
-
-fn big(key: &str, version: u64, mib: usize) -> EntityWrite {
-    write_of("order", key, row(version, 1, &vec![7; mib * MIB]))
+/// An entity that takes so many eighths of a transaction, or a little more.
+fn big(key: &str, version: u64, eighths: usize) -> EntityWrite {
+    write_of("order", key, row(version, 1, &vec![7; eighths * TRANSACTION_BYTES_MAX / 8]))
 }
 
 /// Transactions stay within their limit, except for an entity that is larger by itself.

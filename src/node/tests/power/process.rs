@@ -19,7 +19,6 @@ use crate::journal::{Committed, Committer, Entry, JournalReader};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::outbox::Outbox;
 use crate::model::record::{Input, Record};
 use crate::model::state::{LsnBook, State};
 use crate::model::system::{SINK_KIND, SinkProgress, SinkWindow, SystemState};
@@ -316,7 +315,7 @@ impl Process {
             live.book.note(tag.version, lsn, tag.standing.as_deref());
             settled
                 .extend(live.waiting.extract_if(.., |(version, _)| *version <= tag.version).map(|(_, number)| number));
-            self.copies.ripen(&tag.entity, &tag.entity, &live.book, &Outbox::EMPTY);
+            self.copies.ripen(&tag.entity, &tag.entity, &live.book, None);
         }
         self.committed = last_lsn;
         self.pass_slice(clock)?;
@@ -337,7 +336,7 @@ impl Process {
             live.listed = false;
             self.copies.wait_for_one();
             self.copies.came(key.clone(), live.entity.copy());
-            self.copies.ripen(&key, &key, &live.book, &Outbox::EMPTY);
+            self.copies.ripen(&key, &key, &live.book, None);
         }
         self.pass_slice(clock)?;
         // At any time, not only after a checkpoint: what may go may go.
