@@ -23,4 +23,5 @@ pub mod rehearsal;
 pub mod rules;
 pub mod store;
 pub mod telemetry;
+pub mod trust;
 pub mod vital;

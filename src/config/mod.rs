@@ -9,6 +9,7 @@ mod deadline_reader;
 mod decision_reader;
 mod diagnostics;
 mod document;
+mod door;
 mod effect_reader;
 mod entities;
 mod entity_reader;
@@ -30,6 +31,7 @@ mod server;
 mod sink_nats;
 mod sink_webhook;
 mod sinks;
+mod source_http;
 mod source_nats;
 mod source_sql;
 mod sources;
@@ -46,6 +48,7 @@ mod tests;
 
 pub use address::Address;
 pub use diagnostics::{Diagnostic, Diagnostics, Expr, FileId, Files, Located, Location, Severity};
+pub use door::{Door, Token};
 pub use entities::{
     COMPLETE_FIELDS_MAX, Data, Deadline, Decision, Duplicates, Effect, EntityType, Feedback, Field, Guarantee, Json,
     KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy, Reference, Request, Retry, Take, Template, TemplatePart,
@@ -61,6 +64,7 @@ pub use server::{DATA_DIR_DEFAULT, HTTP_DEFAULT, SERVER_NAME_DEFAULT, Server};
 pub use sink_nats::{NatsDelivery, NatsSink, SubjectPart};
 pub use sink_webhook::{WebhookSecret, WebhookSink};
 pub use sinks::{From, Sink, SinkKind};
+pub use source_http::{BodyFormat, Inbox, Respond, SignedWith};
 pub use source_nats::{NatsFrom, NatsSource};
 pub use source_sql::{Database, Growth, PAGE_ROWS_MAX, SqlSource};
 pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};

@@ -106,7 +106,7 @@ pub(super) fn read_path(section: &mut Section, key: &'static str) -> Option<Path
     Some(section.cx.files.resolve(written.at.file, &written))
 }
 
-fn read_identity(section: &mut Section) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn read_identity(section: &mut Section) -> Option<(PathBuf, PathBuf)> {
     let at = section.peek("tls_cert").or(section.peek("tls_key"))?;
     if let (Some(certificate), Some(key)) = (read_path(section, "tls_cert"), read_path(section, "tls_key")) {
         return Some((certificate, key));

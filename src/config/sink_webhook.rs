@@ -143,7 +143,7 @@ fn read_secrets(section: &mut Section) -> Vec<WebhookSecret> {
     secrets
 }
 
-fn read_secret_key(text: &str) -> Option<WebhookSecret> {
+pub(super) fn read_secret_key(text: &str) -> Option<WebhookSecret> {
     let key = STANDARD.decode(text.strip_prefix(PREFIX)?).ok()?;
     KEY_BYTES.contains(&key.len()).then_some(WebhookSecret { key })
 }

@@ -3,7 +3,5 @@
 //! Nothing here knows what is sent or received. Sources and sinks of a kind connect in one way.
 
 mod nats;
-mod tls;
 
 pub use nats::nats_options;
-pub use tls::{Tls, plain_client_config};

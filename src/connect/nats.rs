@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::{ConnectOptions, Event};
 
-use super::tls::Tls;
 use crate::config::{NatsAuth, NatsConnection};
+use crate::trust::Tls;
 
 /// Options of a connection that is made in the background, now and whenever it has to be, for `who`, such as `sink bus`.
 /// `seen` is told of what happens to it, and must not block.

@@ -14,7 +14,6 @@ mod notes;
 mod pauses;
 mod routing;
 mod sends;
-mod signature;
 #[cfg(test)]
 mod tests;
 mod webhook;

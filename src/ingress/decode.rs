@@ -63,8 +63,10 @@ impl Mapping {
     /// The columns that the mapping of a row reads.
     fn columns(&self) -> BTreeSet<String> {
         let all = [&self.id, &self.kind, &self.source, &self.time, &self.subject, &self.data];
-        let paths =
-            all.into_iter().flatten().flat_map(|expr| expr.parts(&BodyBindings { body: &Value::Null, meta: None }));
+        let paths = all
+            .into_iter()
+            .flatten()
+            .flat_map(|expr| expr.parts(&BodyBindings { body: &Value::Null, item: None, meta: None }));
         let column = |path: String| {
             let name = path.strip_prefix("row.")?;
             let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
@@ -119,16 +121,32 @@ impl Decoder {
     /// The event in a parsed document.
     pub fn event(&self, body: Value, now: Timestamp) -> Result<Event, Refusal> {
         match &self.mapping {
-            Some(mapping) => cloud_event(mapped(mapping, body, None)?, now),
+            Some(mapping) => cloud_event(mapped_whole(mapping, body, None)?, now),
             None => cloud_event(attributes(body)?, now),
         }
+    }
+
+    /// The event in a part of a document, or in all of it if no part is bound.
+    pub fn event_of(&self, bindings: &BodyBindings<'_>, now: Timestamp) -> Result<Event, Refusal> {
+        let whole = || bindings.item.unwrap_or(bindings.body).clone();
+        let members = match &self.mapping {
+            None => attributes(whole())?,
+            Some(mapping) => {
+                let mut members = mapped(mapping, bindings)?;
+                if mapping.data.is_none() {
+                    members.insert("data", whole());
+                }
+                members
+            }
+        };
+        cloud_event(members, now)
     }
 
     /// The event in one JSON document of which more is known.
     pub fn decode_given(&self, bytes: &[u8], given: &dyn Given, now: Timestamp) -> Result<Event, Refusal> {
         let body = self.parse(bytes)?;
         let members = match &self.mapping {
-            Some(mapping) => mapped(mapping, body, Some(&given.meta()))?,
+            Some(mapping) => mapped_whole(mapping, body, Some(&given.meta()))?,
             None => attributes(body)?,
         };
         given_event(members, given, now)
@@ -219,9 +237,18 @@ fn time(value: Option<Value>, now: Timestamp) -> Result<(Timestamp, TimeGiven), 
 }
 
 /// The attributes that a mapping makes of a document.
-fn mapped(mapping: &Mapping, body: Value, meta: Option<&Value>) -> Result<Map, Refusal> {
-    let bindings = BodyBindings { body: &body, meta };
-    let value = |name: &str, expr: &Option<Expr>| match expr.as_ref().map(|expr| expr.evaluate(&bindings)) {
+/// As [`mapped`]; what `data` is not mapped to is the whole body.
+fn mapped_whole(mapping: &Mapping, body: Value, meta: Option<&Value>) -> Result<Map, Refusal> {
+    let mut members = mapped(mapping, &BodyBindings { body: &body, item: None, meta })?;
+    if mapping.data.is_none() {
+        members.insert("data", body);
+    }
+    Ok(members)
+}
+
+/// The attributes that a mapping makes of what a source received.
+fn mapped(mapping: &Mapping, bindings: &BodyBindings<'_>) -> Result<Map, Refusal> {
+    let value = |name: &str, expr: &Option<Expr>| match expr.as_ref().map(|expr| expr.evaluate(bindings)) {
         None | Some(Err(Fault::Missing(_))) => Ok(None),
         Some(Ok(value)) => Ok(Some(value.into_owned())),
         Some(Err(Fault::Wrong(why))) => {
@@ -241,9 +268,6 @@ fn mapped(mapping: &Mapping, body: Value, meta: Option<&Value>) -> Result<Map, R
         if let Some(value) = value(name, expr)? {
             members.insert(name, value);
         }
-    }
-    if mapping.data.is_none() {
-        members.insert("data", body);
     }
     Ok(members)
 }

@@ -1,7 +1,7 @@
 //! Starting a node: the data folder, recovery, the writer, the shards, sinks, checkpoints, and at last the sources.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::Write;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
@@ -13,17 +13,19 @@ use super::checkpointer::{Checkpointer, Request, slices};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
+use super::http::{self, Http};
 use super::nats_sources::NatsSources;
 use super::open_files;
 use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
+use super::reload;
 use super::replay::{Recovered, replay};
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
-use super::sources::{self, Bound, Kind};
+use super::sources::{self, Bound};
 use super::told::Told;
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{self, Api, NodeState, Sources};
+use crate::admin::{Api, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
@@ -60,7 +62,8 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
         .build()
         .map_err(|source| NodeError::Start { what: "the I/O threads", source })?;
     let mut limits = config.tuning.limits.clone();
-    limits.connections_max = open_files::connections_max(limits.connections_max, config.sources.len());
+    let listeners = config.sources.len() + usize::from(config.server.admin.is_some());
+    limits.connections_max = open_files::connections_max(limits.connections_max, listeners);
     let outcome = actix::System::new().block_on(async {
         let node = Starting { config, limits, prepared, runtime: &runtime }.run().await?;
         terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
@@ -99,10 +102,15 @@ pub(super) struct Shared {
 
 impl Starting<'_> {
     async fn run(mut self) -> Result<Node, NodeError> {
+        let http = Http::bind(self.config)?;
         let bound = sources::bind_all(self.config)?;
+        let secured = http.iter().map(|http| (sources::HTTP.to_owned(), &http.certificates));
+        let secured = secured.chain(bound.iter().map(|bound| (bound.source.name.value.clone(), &bound.certificates)));
+        let secured = secured.filter_map(|(name, certificates)| Some((name, certificates.clone()?)));
+        reload::on_hangup(secured.collect(), self.runtime)?;
         let metrics = Arc::new(Metrics::new());
         let types = type_metrics(&metrics, &self.prepared.ruleset);
-        let (opened, recovered) = self.recover(&metrics, &types, &bound).await?;
+        let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
@@ -158,30 +166,28 @@ impl Starting<'_> {
             &phase,
             self.runtime,
         )?;
-        let listed = sources::listed(self.config, &bound, &polled, &messages);
+        let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
+        let listed = sources::listed(listening.collect(), &polled, &messages);
         let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, listed.clone(), &messages);
-        let (mut tasks, mut http) = (polled.tasks, None);
         let listed = Sources { listed, polled: polled.controls };
-        for bound in bound {
-            match bound.kind {
-                Kind::Http => {
-                    let _ = writeln!(out, "http listening on http://{}", bound.address);
-                    let state = state.subscribe();
-                    http = Some(self.http(bound, &shared, &shards, &admission, state, listed.clone(), told.clone())?);
-                }
-                Kind::Tcp(token) => {
-                    let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
-                    tasks.push(sources::serve_tcp(
-                        bound,
-                        token.clone(),
-                        &mut self.prepared.decoders,
-                        &admission,
-                        &self.limits,
-                        phase.subscribe(),
-                        self.runtime,
-                    )?);
-                }
+        let http = match http {
+            Some(http) => {
+                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told))?;
+                http.serve(api, &mut out)?
             }
+            None => Vec::new(),
+        };
+        let mut tasks = polled.tasks;
+        for bound in bound {
+            let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
+            tasks.push(sources::serve_tcp(
+                bound,
+                &mut self.prepared.decoders,
+                &admission,
+                &self.limits,
+                phase.subscribe(),
+                self.runtime,
+            )?);
         }
         tasks.extend(messages.start(&mut out, self.runtime));
         let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
@@ -209,16 +215,9 @@ impl Starting<'_> {
         &self,
         metrics: &Arc<Metrics>,
         types: &HashMap<Arc<str>, Arc<TypeMetrics>>,
-        bound: &[Bound<'_>],
+        http: Option<&Http>,
     ) -> Result<(Opened, Recovered), NodeError> {
-        let mut waiting = None;
-        if let Some(bound) = bound.iter().find(|bound| matches!(bound.kind, Kind::Http)) {
-            let listening = |source| NodeError::Listen { address: bound.address.to_string(), source };
-            let listener = bound.listener.try_clone().map_err(listening)?;
-            let server = admin::serve_recovering(metrics.clone(), listener).map_err(listening)?;
-            waiting = Some(server.handle());
-            actix_rt::spawn(server);
-        }
+        let waiting = http.map(|http| http.serve_recovering(metrics, &self.limits)).transpose()?;
         let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
         let recovery = actix_rt::task::spawn_blocking(move || {
             let opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
@@ -227,7 +226,7 @@ impl Starting<'_> {
         });
         let recovered = recovery.await;
         if let Some(waiting) = waiting {
-            waiting.stop(false).await;
+            http::stop(waiting, Stop::AtOnce).await;
         }
         let failed = |error| NodeError::Start { what: "recovery", source: std::io::Error::other(error) };
         Ok(recovered.map_err(failed)??)
@@ -323,18 +322,16 @@ impl Starting<'_> {
         self.runtime.spawn(guard.run());
     }
 
-    fn http(
+    fn api(
         &mut self,
-        bound: Bound<'_>,
         shared: &Shared,
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        sources: Sources,
-        told: Told,
-    ) -> Result<actix_web::dev::ServerHandle, NodeError> {
+        (sources, told): (Sources, Told),
+    ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
-        let api = Api {
+        Ok(Api {
             server_name: server_name.clone(),
             admission: admission.clone(),
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
@@ -344,7 +341,8 @@ impl Starting<'_> {
             journal: shared.journal.clone(),
             ruleset: self.prepared.ruleset.clone(),
             metrics: shared.metrics.clone(),
-            token: self.config.server.token.clone(),
+            tokens: self.config.server.door.all_tokens(),
+            paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
             state,
@@ -360,12 +358,7 @@ impl Starting<'_> {
             sources,
             status: told.status,
             not_connected: told.not_connected,
-        };
-        let server = admin::serve(Arc::new(api), bound.listener)
-            .map_err(|source| NodeError::Listen { address: bound.address.to_string(), source })?;
-        let handle = server.handle();
-        actix_rt::spawn(server);
-        Ok(handle)
+        })
     }
 }
 

@@ -38,15 +38,20 @@ impl Bindings for EventBindings<'_> {
     }
 }
 
-/// What a source received, as `body`; what it knows of it beside, as `meta`.
+/// What a source received, as `body`; a part of it, as `item`; what it knows of it beside, as `meta`.
 pub struct BodyBindings<'a> {
     pub body: &'a Value,
+    pub item: Option<&'a Value>,
     pub meta: Option<&'a Value>,
 }
 
 impl Bindings for BodyBindings<'_> {
     fn read(&self, root: &Root) -> Result<Cow<'_, Value>, Fault> {
-        let read = if matches!(root, Root::Meta) { self.meta } else { Some(self.body) };
+        let read = match root {
+            Root::Meta => self.meta,
+            Root::Item => self.item,
+            _ => Some(self.body),
+        };
         read.map(Cow::Borrowed).ok_or(Fault::Missing(String::new()))
     }
 }

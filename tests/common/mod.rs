@@ -13,6 +13,7 @@ pub mod orders;
 pub mod server;
 pub mod steps;
 pub mod tcp;
+pub mod tls;
 pub mod tools;
 pub mod totals;
 

@@ -21,7 +21,6 @@ use super::queue::Queue;
 use super::request::request;
 use super::response::BodyLimits;
 use crate::config::{Guarantee, Limits};
-use crate::connect::Tls;
 use crate::egress::pauses::{PAUSE_MAX, backoff};
 use crate::metrics::Metrics;
 use crate::model::dealings::Call;
@@ -31,6 +30,7 @@ use crate::model::outgoing::effect_id;
 use crate::model::record::Input;
 use crate::model::settle::Noted;
 use crate::rules::{EffectRules, EntityRules, Ruleset};
+use crate::trust::Tls;
 
 /// What the runner needs.
 pub struct EffectsSetup<'a> {

@@ -30,6 +30,8 @@ pub enum Roots<'a> {
     Row,
     /// `body`, and `meta`, what is known of it beside.
     Message,
+    /// `item`, a part of `body`, with both and `meta`.
+    Item,
 }
 
 /// A member of an entity type: its name, and the type of its value where the declaration tells.
@@ -176,8 +178,9 @@ impl Compiler<'_> {
         }
         let root = match (self.roots, name) {
             (Roots::Event, "event") => Root::Event,
-            (Roots::Body | Roots::Message, "body") | (Roots::Row, "row") => Root::Body,
-            (Roots::Message, "meta") => Root::Meta,
+            (Roots::Body | Roots::Message | Roots::Item, "body") | (Roots::Row, "row") => Root::Body,
+            (Roots::Message | Roots::Item, "meta") => Root::Meta,
+            (Roots::Item, "item") => Root::Item,
             (Roots::Entity { .. }, "key") => Root::Key,
             (Roots::Entity { kind, .. }, name) if name == *kind => Root::Entity,
             (Roots::Entity { element: true, .. }, "element") => Root::Element,
@@ -197,6 +200,7 @@ impl Compiler<'_> {
             Roots::Row => (vec!["row"], "this expression reads `row` only".to_owned()),
             Roots::Body => (vec!["body"], "this expression reads `body` only".to_owned()),
             Roots::Message => (vec!["body", "meta"], "this expression reads `body` and `meta`".to_owned()),
+            Roots::Item => (vec!["item", "body", "meta"], "this expression reads `item`, `body` and `meta`".to_owned()),
             Roots::Entity { kind, members, .. } if members.iter().any(|it| it.name == name) => {
                 (vec![], format!("write `{kind}.{name}`"))
             }

@@ -60,6 +60,8 @@ pub enum Root {
     Body,
     /// What a source knows of what it received.
     Meta,
+    /// A part of the body that is an event of its own.
+    Item,
 }
 
 /// Why an expression has no value.
