@@ -104,10 +104,7 @@ impl Starting<'_> {
     async fn run(mut self) -> Result<Node, NodeError> {
         let http = Http::bind(self.config)?;
         let bound = sources::bind_all(self.config)?;
-        let secured = http.iter().map(|http| (sources::HTTP.to_owned(), &http.certificates));
-        let secured = secured.chain(bound.iter().map(|bound| (bound.source.name.value.clone(), &bound.certificates)));
-        let secured = secured.filter_map(|(name, certificates)| Some((name, certificates.clone()?)));
-        reload::on_hangup(secured.collect(), self.runtime)?;
+        self.reload_on_hangup(http.as_ref(), &bound)?;
         let metrics = Arc::new(Metrics::new());
         let types = type_metrics(&metrics, &self.prepared.ruleset);
         let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
@@ -208,6 +205,14 @@ impl Starting<'_> {
             checkpointer,
             writer: writing.thread,
         })
+    }
+
+    /// Certificates are read again when SIGHUP comes.
+    fn reload_on_hangup(&self, http: Option<&Http>, bound: &[Bound<'_>]) -> Result<(), NodeError> {
+        let secured = http.iter().map(|http| (sources::HTTP.to_owned(), &http.certificates));
+        let secured = secured.chain(bound.iter().map(|bound| (bound.source.name.value.clone(), &bound.certificates)));
+        let secured = secured.filter_map(|(name, certificates)| Some((name, certificates.clone()?)));
+        reload::on_hangup(secured.collect(), self.runtime)
     }
 
     /// Opens the data folder and replays the journal, on a thread of its own; HTTP says meanwhile that it is not ready.
