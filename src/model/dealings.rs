@@ -52,6 +52,14 @@ pub struct Watched {
     pub watchers: Vec<Watcher>,
 }
 
+impl Watched {
+    /// Whether this word of a watcher, or a later one, has come.
+    pub fn has_heard(&self, key: &str, version: Version) -> bool {
+        let known = self.watchers.binary_search_by(|watcher| (*watcher.key).cmp(key));
+        known.is_ok_and(|at| self.watchers[at].version >= version)
+    }
+}
+
 /// A reference of an entity type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct Watch {

@@ -130,6 +130,7 @@ mod tests {
             version: Version(version),
             cause: "e".into(),
             correlation: None,
+            hops: 0,
             content: Content::Notice { reference: "r".into(), shown },
         };
         Outgoing { to: EntityKey::new("c", to), version: Version(version), letter: Letter::Message(Box::new(received)) }
@@ -175,7 +176,7 @@ mod tests {
         outbox.put([notice("a", 1)], 0);
         let bytes = codec::encode(2, &outbox);
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        assert_eq!(hex, "02010163016101000170013101016500020172020202");
+        assert_eq!(hex, "0201016301610100017001310101650000020172020202");
         assert_eq!(codec::decode::<Outbox>(2, &bytes).unwrap(), outbox);
     }
 }

@@ -1,6 +1,7 @@
 //! A `[[test]]` block made ready to run, and its run.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::outcome::{Failure, RefusedInput, compare_decision, entity_name};
@@ -84,8 +85,8 @@ impl Case {
     }
 
     /// Runs the test; what is not as expected comes back.
-    pub fn run(&self, ruleset: &Ruleset, decoder: &Decoder) -> Vec<Failure> {
-        let mut run = Run { ruleset, decoder, machine: Machine::default(), now: None, refused: Vec::new() };
+    pub fn run(&self, ruleset: &Arc<Ruleset>, decoder: &Decoder) -> Vec<Failure> {
+        let mut run = Run { ruleset, decoder, machine: Machine::new(ruleset.clone()), now: None, refused: Vec::new() };
         for input in &self.inputs {
             run.step(input);
         }

@@ -84,7 +84,7 @@ pub(super) fn conclude(
 }
 
 /// What watchers see.
-fn shown(rules: &EntityRules, members: &[usize], bindings: &EntityBindings<'_>) -> Packed {
+pub(super) fn shown(rules: &EntityRules, members: &[usize], bindings: &EntityBindings<'_>) -> Packed {
     let names: Vec<&str> = rules.member_names().collect();
     let mut shown = Map::default();
     for at in members {
@@ -129,7 +129,7 @@ fn decide_all(
     if made.is_empty() {
         return;
     }
-    let hops = record.input.event().map_or(0, |input| input.hops);
+    let hops = record.input.hops();
     let correlation = correlation(moment.state, &record.input);
     for (place, (mut decision, feedback)) in made.into_iter().enumerate() {
         decision.correlation.clone_from(&correlation);

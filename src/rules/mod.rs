@@ -30,5 +30,5 @@ pub use document::{Document, Explained, completeness, explain, matches, waiting}
 pub use entity_rules::{EffectRules, EntityRules};
 pub use evolve::evolve;
 pub use expr::{Expr, Fault, Part, Roots};
-pub use machine::{Came, Machine};
+pub use machine::{Around, Call, Came, Machine, Rest};
 pub use messages::messages;

@@ -1,6 +1,7 @@
 //! Which rule makes an outcome depend on the order, why, and what to write instead.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::compare::{Part, standing};
 use super::group::{Group, Times, Unit};
@@ -26,7 +27,7 @@ pub struct Blame {
 /// What is looked at to find the cause of a pair that cannot be made smaller.
 pub struct Inquiry<'a> {
     pub config: &'a Config,
-    pub ruleset: &'a Ruleset,
+    pub ruleset: &'a Arc<Ruleset>,
     pub group: &'a Group,
     pub part: &'a Part,
     pub pair: &'a Pair,
@@ -144,7 +145,7 @@ impl Inquiry<'_> {
         let mut late = BTreeSet::new();
         let mut made = [false; 2];
         for (order, made) in [&self.pair.first, &self.pair.second].into_iter().zip(&mut made) {
-            let mut machine = Machine::default();
+            let mut machine = Machine::new(self.ruleset.clone());
             self.group.each(self.ruleset, order, Times::OfArrival, |taken, now, _| {
                 let slots: Vec<u16> = taken.merges.iter().map(|merge| merge.slot).collect();
                 if *made {

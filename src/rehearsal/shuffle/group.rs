@@ -1,6 +1,8 @@
 //! The events of one entity, and what it comes to when they arrive in some order. Entities that are tied to each other are
 //! one group: nothing outside a group has a say in what becomes of it.
 
+use std::sync::Arc;
+
 use crate::model::codec::CodecError;
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::EntityKey;
@@ -118,8 +120,8 @@ impl Group {
     ///
     /// # Errors
     /// When a state is not read as it was stored.
-    pub fn run(&self, ruleset: &Ruleset, order: &[Arrival], times: Times) -> Result<Machine, CodecError> {
-        let mut machine = Machine::default();
+    pub fn run(&self, ruleset: &Arc<Ruleset>, order: &[Arrival], times: Times) -> Result<Machine, CodecError> {
+        let mut machine = Machine::new(ruleset.clone());
         self.each(ruleset, order, times, |taken, now, reload| {
             if reload {
                 machine.reload()?;
@@ -133,7 +135,7 @@ impl Group {
     /// What arrives in this order, and when.
     pub(super) fn each(
         &self,
-        ruleset: &Ruleset,
+        ruleset: &Arc<Ruleset>,
         order: &[Arrival],
         times: Times,
         mut arrive: impl FnMut(Box<Taken>, Timestamp, bool) -> Result<(), CodecError>,

@@ -1,6 +1,7 @@
 //! The search over all groups: orders are run and compared with the one given; what differs is shrunk and explained.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::blame::{Blame, Inquiry};
 use super::compare::{Difference, Part, are_same, differences};
@@ -79,7 +80,7 @@ struct Candidate {
 /// When a state is not read as it was stored.
 pub fn search(
     config: &Config,
-    ruleset: &Ruleset,
+    ruleset: &Arc<Ruleset>,
     groups: &[Group],
     options: Options,
     mut progress: impl FnMut(u64),
@@ -116,7 +117,7 @@ pub fn search(
 
 /// Runs a group's orders; which parts came out otherwise than in the order given, each with an order that shows it.
 fn shuffle(
-    ruleset: &Ruleset,
+    ruleset: &Arc<Ruleset>,
     group: &Group,
     options: Options,
     found: &mut Found,
@@ -149,7 +150,7 @@ fn shuffle(
 
 fn explain(
     config: &Config,
-    ruleset: &Ruleset,
+    ruleset: &Arc<Ruleset>,
     groups: &[Group],
     unit: Unit,
     part: Part,
@@ -166,7 +167,7 @@ fn explain(
 
 /// What if the event that was refused had come first.
 fn look_into_conflicts(
-    ruleset: &Ruleset,
+    ruleset: &Arc<Ruleset>,
     at: usize,
     group: &Group,
     conflicts: &mut Vec<Conflict>,

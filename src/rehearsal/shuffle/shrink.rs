@@ -2,6 +2,7 @@
 //! repeats, pauses and reloads that are not needed, fewer swaps.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use super::compare::{Part, differences};
 use super::group::{Arrival, Group, PAUSE_MS_MIN, Times};
@@ -23,7 +24,7 @@ pub struct Pair {
 /// Makes a pair smaller as long as it differs in `part`.
 pub struct Shrinker<'a> {
     pub group: &'a Group,
-    pub ruleset: &'a Ruleset,
+    pub ruleset: &'a Arc<Ruleset>,
     pub part: &'a Part,
     applied: u64,
 }
@@ -79,7 +80,7 @@ fn places(order: &[Arrival]) -> Vec<usize> {
 
 impl<'a> Shrinker<'a> {
     /// Nothing is tried yet.
-    pub fn new(group: &'a Group, ruleset: &'a Ruleset, part: &'a Part) -> Self {
+    pub fn new(group: &'a Group, ruleset: &'a Arc<Ruleset>, part: &'a Part) -> Self {
         Shrinker { group, ruleset, part, applied: 0 }
     }
 

@@ -1,5 +1,7 @@
 //! Rules that depend on the order are found, made small and explained; rules that do not are let be.
 
+use std::sync::Arc;
+
 use super::search::{Found, Options, search};
 use super::{Group, Recording, Unit};
 use crate::config::{self, Config};
@@ -10,12 +12,12 @@ use crate::rules::{Ruleset, compile};
 const OPTIONS: Options = Options { rounds: 60, seed: 1, duplicates: 0.3, unit: Unit::Line };
 const HEAD: &str = "[entity.e]\nkey = \"event.data.k\"\n";
 
-fn rules(text: &str) -> (Config, Ruleset) {
+fn rules(text: &str) -> (Config, Arc<Ruleset>) {
     let mut loaded = config::load_str(text, &|_| None);
     let config = loaded.config.take().unwrap_or_else(|| panic!("{}", loaded.diagnostics.render(&loaded.files)));
     let types = compile(&config.entities, &loaded.files, &mut loaded.diagnostics).unwrap_or_default();
     assert!(!loaded.diagnostics.has_errors(), "{}", loaded.diagnostics.render(&loaded.files));
-    let ruleset = Ruleset::new(types, &[], 512);
+    let ruleset = Arc::new(Ruleset::new(types, &[], 512));
     (config, ruleset)
 }
 

@@ -10,6 +10,7 @@ mod numbers;
 mod oracle;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Decided, Document, Ruleset, Taken, compile};
 use crate::config;
@@ -71,7 +72,7 @@ enum Came {
 
 /// The rules at work on states kept in memory, and every record made.
 struct Machine {
-    rules: Ruleset,
+    rules: Arc<Ruleset>,
     memory: super::Machine,
     records: Vec<Record>,
     /// Names of rules that went wrong, in the order they did.
@@ -80,7 +81,8 @@ struct Machine {
 
 impl Machine {
     fn new(rules: Ruleset) -> Self {
-        Machine { rules, memory: super::Machine::default(), records: Vec::new(), errors: Vec::new() }
+        let rules = Arc::new(rules);
+        Machine { memory: super::Machine::new(rules.clone()), rules, records: Vec::new(), errors: Vec::new() }
     }
 
     fn states(&self) -> &BTreeMap<EntityKey, State> {
