@@ -124,7 +124,7 @@ fn compile_type(
         return None;
     }
     note_reads(&mut rules);
-    Some(rules)
+    Reads::new(&rules).check_dealings(declared, diagnostics).then_some(rules)
 }
 
 /// Notes what every rule depends on.

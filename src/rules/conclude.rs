@@ -240,6 +240,20 @@ impl Concluding<'_> {
     }
 }
 
+/// References, deadlines and effects that go wrong in a state, by name, and why.
+pub(super) fn wrong<'a>(
+    rules: &'a EntityRules,
+    bindings: &EntityBindings<'_>,
+    state: &State,
+) -> impl Iterator<Item = (&'a str, String)> {
+    let dealings = state.dealings.as_deref().cloned().unwrap_or_default();
+    let references = rules.references.iter().map(|it| (&*it.name, refer(it, bindings, &dealings)));
+    let deadlines = rules.deadlines.iter().map(|it| (&*it.name, deadline(it, bindings, &dealings, state.now)));
+    let effects = rules.effects.iter().map(|it| (&*it.name, request(it, bindings, &dealings)));
+    let found: Found<'a> = references.chain(deadlines).chain(effects).collect();
+    found.into_iter().filter_map(|(name, change)| Some((name, change.err()?)))
+}
+
 /// What rules come to, by name.
 type Found<'a> = Vec<(&'a str, Result<Option<Change>, String>)>;
 
