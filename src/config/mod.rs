@@ -31,7 +31,9 @@ mod sink_webhook;
 mod sinks;
 mod sources;
 mod template;
+mod test_answers;
 mod test_blocks;
+mod test_expectations;
 mod tuning;
 mod units;
 
@@ -57,7 +59,9 @@ pub use sink_nats::{NatsAuth, NatsDelivery, NatsSink, SubjectPart};
 pub use sink_webhook::{WebhookSecret, WebhookSink};
 pub use sinks::{From, Sink, SinkKind};
 pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};
-pub use test_blocks::{DecisionState, EventsOfTest, Expectation, ExpectedDecision, Step, Test};
+pub use test_answers::Answer;
+pub use test_blocks::{EventsOfTest, Step, Test};
+pub use test_expectations::{DecisionState, Expectation, ExpectedDecision};
 pub use tuning::{Actors, Checkpoint, Journal, Limits, Log, LogFormat, LogLevel, Tuning};
 
 /// A configuration without errors.

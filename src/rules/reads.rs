@@ -140,7 +140,7 @@ impl<'a> Reads<'a> {
             units.filter(|unit| *unit < nodes.len()).collect()
         };
         let mut circles = (0..nodes.len()).filter_map(|start| circle(start, nodes.len(), next));
-        // Each circle is one error, at the first of its names.
+        // One circle at a time, told at the first of its names.
         let Some(way) = circles.next() else { return true };
         let start = way[way.len() - 1];
         let (name, what) = (nodes[start].0, if start < rules.references.len() { "reference" } else { "deadline" });

@@ -97,9 +97,9 @@ fn an_element_decided_once_stays() {
 #[test]
 fn what_is_no_element_is_shown() {
     for (v, why) in [
-        ("[1.5]", "an element of `by` is a string, integer or bool, this is a number"),
+        ("[1.5]", "an element of `by` is a string, integer or bool, this is a double"),
         ("[{}]", "an element of `by` is a string, integer or bool, this is a map"),
-        ("5", "`by` must be a list or a map, this is a number"),
+        ("5", "`by` must be a list or a map, this is an int"),
     ] {
         let machine = check(LINES, &[&format!("V k {v}")], &[]);
         let errors = machine.shown("e", "k", "errors");
