@@ -147,6 +147,12 @@ fn note_watcher(rules: &EntityRules, state: &State, word: &Word, mut record: Rec
     Some(record)
 }
 
+/// What a record changed of what its entity's rules read.
+pub fn touched(rules: &EntityRules, record: &Record) -> Vec<Unit> {
+    let slots = record.merges.iter().map(|merge| merge.slot);
+    slots.chain(touched_by(rules, &record.input)).collect()
+}
+
 /// What an input from inside changes.
 fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
     let unit = match input {

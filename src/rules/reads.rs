@@ -203,7 +203,7 @@ pub(super) fn all_roots(rules: &EntityRules) -> Vec<Root> {
     exprs.flat_map(|expr| expr.reads().iter().cloned()).collect()
 }
 
-fn of_decision(decision: &DecisionRules) -> Vec<&Expr> {
+pub(super) fn of_decision(decision: &DecisionRules) -> Vec<&Expr> {
     let data: Vec<&Expr> = match &decision.data {
         DataRules::None => vec![],
         DataRules::Value(expr) => vec![expr],
@@ -212,11 +212,11 @@ fn of_decision(decision: &DecisionRules) -> Vec<&Expr> {
     decision.by.iter().chain(&decision.when).chain(data).collect()
 }
 
-fn of_deadline(deadline: &DeadlineRules) -> Vec<&Expr> {
+pub(super) fn of_deadline(deadline: &DeadlineRules) -> Vec<&Expr> {
     [&deadline.at].into_iter().chain(&deadline.unless).collect()
 }
 
-fn of_effect(effect: &EffectRules) -> Vec<&Expr> {
+pub(super) fn of_effect(effect: &EffectRules) -> Vec<&Expr> {
     let mut exprs: Vec<&Expr> = effect.when.iter().collect();
     let request = &effect.request;
     for template in [&request.url].into_iter().chain(request.headers.iter().map(|(_, value)| value)) {

@@ -7,11 +7,13 @@ mod documents;
 mod effects;
 mod elements;
 mod generate;
+mod interleavings;
 mod missing;
 mod numbers;
 mod oracle;
 mod references;
 mod times;
+mod web;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
