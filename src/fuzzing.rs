@@ -54,7 +54,7 @@ pub fn frames(bytes: &[u8]) -> usize {
                 assert_eq!(stored, decided.record);
                 rules::evolve(&mut state, &stored);
                 let mut kept = Kept::default();
-                kept.replay(&stored, Lsn::FIRST).expect("it is the first record");
+                kept.replay(&stored, Lsn::FIRST, "turnstile").expect("it is the first record");
                 assert_eq!(*kept.entity.state(), state);
                 let read = Kept::decode(&kept.encode()).expect("what was encoded is read");
                 assert_eq!((read.entity.state(), &read.book), (kept.entity.state(), &kept.book));

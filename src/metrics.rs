@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use crate::model::record::DecisionState;
+use crate::model::state::Gaps;
 
 /// Seconds from a tenth of a millisecond to ten seconds: waiting for the disk, for answers.
 const LATENCY_SECONDS: &[f64] =
@@ -39,10 +40,14 @@ pub struct Metrics {
     actors_live: IntGaugeVec,
     entities: IntGaugeVec,
     incomplete: IntGaugeVec,
+    waiting: IntGaugeVec,
+    pub deadlines_fired: IntCounterVec,
     completeness: HistogramVec,
     pub dead_letters: IntGaugeVec,
     pub sink_lag: IntGaugeVec,
     pub sink_deliveries: IntCounterVec,
+    pub effects_in_flight: IntGaugeVec,
+    pub effects: IntCounterVec,
     pub connections: IntGaugeVec,
     pub http_requests: IntCounterVec,
     pub store_bytes: IntGaugeVec,
@@ -60,7 +65,9 @@ pub struct TypeMetrics {
     pub live: IntGauge,
     pub entities: IntGauge,
     /// One a field of `complete`.
-    pub incomplete: Vec<IntGauge>,
+    incomplete: Vec<IntGauge>,
+    /// One a reference.
+    waiting: Vec<IntGauge>,
     pub completeness: Histogram,
     decisions: HashMap<Box<str>, DecisionMetrics>,
 }
@@ -90,14 +97,36 @@ impl TypeMetrics {
         self.decisions.get(name)
     }
 
-    /// Moves the gauges of incomplete entities from one mask of missing fields to another.
-    pub fn missing_changed(&self, before: u64, after: u64) {
-        for (bit, gauge) in self.incomplete.iter().enumerate() {
-            match (before >> bit & 1, after >> bit & 1) {
-                (0, 1) => gauge.inc(),
-                (1, 0) => gauge.dec(),
-                _ => {}
-            }
+    /// Moves the gauges from what an entity lacked before to what it lacks now; none stands for one that is not there.
+    pub fn gaps_changed(&self, before: Option<Gaps>, after: Option<Gaps>) {
+        if before == after {
+            return;
+        }
+        if before.is_none() {
+            self.entities.inc();
+        } else if after.is_none() {
+            self.entities.dec();
+        }
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        move_gauges(&self.incomplete, before.missing, after.missing);
+        move_gauges(&self.waiting, before.waiting, after.waiting);
+    }
+
+    /// Sets the gauges to what is counted: entities, and of these how many miss which field and wait by which reference.
+    pub fn set_counts(&self, entities: u64, missing: &[u64], waiting: &[u64]) {
+        let set = |gauge: &IntGauge, count: u64| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        set(&self.entities, entities);
+        self.incomplete.iter().zip(missing).for_each(|(gauge, count)| set(gauge, *count));
+        self.waiting.iter().zip(waiting).for_each(|(gauge, count)| set(gauge, *count));
+    }
+}
+
+fn move_gauges(gauges: &[IntGauge], before: u64, after: u64) {
+    for (bit, gauge) in gauges.iter().enumerate() {
+        match (before >> bit & 1, after >> bit & 1) {
+            (0, 1) => gauge.inc(),
+            (1, 0) => gauge.dec(),
+            _ => {}
         }
     }
 }
@@ -178,6 +207,16 @@ impl Metrics {
                 "Entities that miss a field of `complete`.",
                 &["entity", "field"],
             ),
+            waiting: gauges(
+                "turnstile_entities_waiting",
+                "Entities whose reference points to one that is not there yet.",
+                &["entity", "reference"],
+            ),
+            deadlines_fired: counters(
+                "turnstile_deadlines_fired_total",
+                "Deadlines that passed.",
+                &["entity", "deadline"],
+            ),
             completeness: histograms(
                 "turnstile_completeness_ratio",
                 "Completeness of entities when they decide.",
@@ -191,9 +230,15 @@ impl Metrics {
                 "Deliveries of decisions.",
                 &["sink", "result"],
             ),
+            effects_in_flight: gauges("turnstile_effects_in_flight", "Calls under way.", &["effect"]),
+            effects: counters(
+                "turnstile_effects_total",
+                "What became of effects' requests; `retried` counts the calls that are made again.",
+                &["effect", "state"],
+            ),
             connections: gauges("turnstile_connections", "Open connections.", &["source"]),
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
-            store_bytes: gauges("turnstile_store_bytes", "Bytes on disk.", &["file"]),
+            store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
             events_without_time: counters(
                 "turnstile_events_without_time_total",
                 "Events that took their receipt time because the sender gave none; their order is not proof.",
@@ -207,8 +252,14 @@ impl Metrics {
         }
     }
 
-    /// The metrics of an entity type with these `complete` fields and decisions.
-    pub fn entity_type(&self, name: &str, complete: &[&str], decisions: &[&str]) -> Arc<TypeMetrics> {
+    /// The metrics of an entity type with these `complete` fields, references and decisions.
+    pub fn entity_type(
+        &self,
+        name: &str,
+        complete: &[&str],
+        references: &[&str],
+        decisions: &[&str],
+    ) -> Arc<TypeMetrics> {
         let applied = |outcome: &str| self.events_applied.with_label_values(&[name, outcome]);
         let decision = |decision: &&str| {
             let state = |state: DecisionState| self.decisions.with_label_values(&[name, decision, state.as_str()]);
@@ -229,6 +280,7 @@ impl Metrics {
             live: self.actors_live.with_label_values(&[name]),
             entities: self.entities.with_label_values(&[name]),
             incomplete: complete.iter().map(|field| self.incomplete.with_label_values(&[name, field])).collect(),
+            waiting: references.iter().map(|it| self.waiting.with_label_values(&[name, it])).collect(),
             completeness: self.completeness.with_label_values(&[name]),
             decisions: decisions.iter().map(decision).collect(),
         })
@@ -256,9 +308,11 @@ mod tests {
     #[test]
     fn every_metric_has_a_value_to_show_and_gauges_follow_masks() {
         let metrics = Metrics::new();
-        let order = metrics.entity_type("order", &["a", "b"], &["Confirmed"]);
-        order.missing_changed(0, 0b11);
-        order.missing_changed(0b11, 0b10);
+        let order = metrics.entity_type("order", &["a", "b"], &["r"], &["Confirmed"]);
+        let gaps = |missing, waiting| Some(Gaps { missing, waiting });
+        order.gaps_changed(None, gaps(0b11, 1));
+        order.gaps_changed(gaps(0b11, 1), gaps(0b10, 1));
+        assert_eq!((order.entities.get(), order.waiting[0].get()), (1, 1));
         let text = String::from_utf8(metrics.render()).unwrap();
         assert!(text.contains(r#"turnstile_entities_incomplete{entity="order",field="a"} 0"#), "{text}");
         assert!(text.contains(r#"turnstile_entities_incomplete{entity="order",field="b"} 1"#), "{text}");

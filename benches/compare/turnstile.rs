@@ -1,8 +1,10 @@
 //! Turnstile itself: the release binary with the shipped rules, default settings, decisions to a file.
 
 use std::fmt::Write as _;
+use std::fs::Metadata;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -113,15 +115,15 @@ impl Turnstile {
         Counters::parse(&self.get("/metrics"))
     }
 
-    /// The file sizes in the journal's folder.
+    /// What the files in the journal's folder take on the disk.
     pub fn journal_bytes(&self) -> u64 {
         let files = std::fs::read_dir(self.folder.path().join("data/journal")).expect("the journal");
-        files.flatten().filter_map(|file| file.metadata().ok()).map(|about| about.len()).sum()
+        files.flatten().filter_map(|file| file.metadata().ok()).map(|about| taken(&about)).sum()
     }
 
-    /// All file sizes in the data folder.
+    /// What all files in the data folder take on the disk.
     pub fn data_bytes(&self) -> u64 {
-        let state = std::fs::metadata(self.folder.path().join("data/state.redb")).map_or(0, |about| about.len());
+        let state = std::fs::metadata(self.folder.path().join("data/state.redb")).map_or(0, |about| taken(&about));
         self.journal_bytes() + state
     }
 
@@ -143,4 +145,9 @@ impl Turnstile {
         stream.read_to_end(&mut answer).expect("it answers");
         String::from_utf8_lossy(&answer).into_owned()
     }
+}
+
+/// redb lengthens its files in large steps, ahead of what it writes: only what was written takes room.
+fn taken(about: &Metadata) -> u64 {
+    about.blocks() * 512
 }

@@ -13,6 +13,7 @@ use super::mailbox::post;
 use super::slots::SlotId;
 use super::supervisor::Supervisor;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
+use crate::model::outbox::Outbox;
 use crate::model::state::LsnBook;
 use crate::store::EntityWrite;
 
@@ -81,11 +82,11 @@ impl<K: Eq + Hash> Copies<K> {
 
     /// A copy of a live entity may be ripe: one was made, or a record of it was committed. To be called after each, since
     /// at the commit of the copy's last record, and only then, `book` is the copy's.
-    pub fn ripen(&mut self, id: &K, entity: &EntityKey, book: &LsnBook) {
+    pub fn ripen(&mut self, id: &K, entity: &EntityKey, book: &LsnBook, outbox: Option<&Outbox>) {
         if self.unripe.get(id).is_some_and(|copied| copied.version <= book.version)
             && let Some(copied) = self.unripe.remove(id)
         {
-            self.ripe.push(copied.write(entity.clone(), book));
+            self.ripe.push(copied.write(entity.clone(), book, outbox));
         }
     }
 
@@ -167,7 +168,7 @@ impl Supervisor {
     pub(super) fn copied(&mut self, id: SlotId, copied: Copied) {
         self.copying.came(id, copied);
         if let Some(slot) = self.slots.get_mut(id) {
-            self.copying.ripen(&id, &slot.key, &slot.book);
+            self.copying.ripen(&id, &slot.key, &slot.book, slot.outbox.as_deref());
         }
     }
 
@@ -192,6 +193,9 @@ impl Handler<Stored> for Supervisor {
         for (key, version, spilled) in rows {
             if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 slot.stored = version;
+                if slot.latest == version && slot.wake.is_some_and(|wake| self.wheel.forget_stored(wake, &key)) {
+                    slot.wake = None;
+                }
                 // An actor that is stopping hands over identities that have rows: they are dropped when it is written again.
                 if let Some(last) = spilled
                     && slot.closing.is_none()
@@ -203,6 +207,9 @@ impl Handler<Stored> for Supervisor {
             } else if let Some(handed) = self.handed.get_mut(&key) {
                 handed.stored = version;
                 if handed.version == version {
+                    if let Some(wake) = handed.wake {
+                        self.wheel.forget_stored(wake, &key);
+                    }
                     self.handed_bytes.fetch_sub(handed.memory_bytes(), Ordering::Relaxed);
                     self.handed.remove(&key);
                 }

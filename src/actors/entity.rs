@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::aftermath::Aftermath;
 use super::kept::{self, Copied};
-use super::outbox::{Handled, Pending};
+use super::outbox::{Asker, Handled, Pending};
 use crate::journal::RECORD_BYTES_MAX;
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, PayloadHash, Version};
+use crate::model::outbox::{Outgoing, Receipt};
 use crate::model::record::{Input, Record};
 use crate::model::refusal::{Code, Refusal};
-use crate::model::settle::Ticket;
+use crate::model::settle::{Noted, Ticket};
 use crate::model::state::State;
 use crate::model::time::Timestamp;
-use crate::rules::{self, Outcome, Taken, Verdict};
+use crate::rules::{self, Decided, EntityRules, Outcome, Ruleset, Taken, Verdict};
 use crate::store::{Store, StoreError, StoredIdentity};
 use crate::vital;
 
@@ -31,6 +33,21 @@ pub enum Work {
         input: Input,
         done: oneshot::Sender<Lsn>,
     },
+    /// A rest, a step of an effect; `done` hears what became of it.
+    Inside {
+        entity: EntityKey,
+        input: Input,
+        done: Option<oneshot::Sender<Noted>>,
+    },
+    /// From another entity, or from itself.
+    Letter(Box<Outgoing>),
+    /// For the supervisor of `sender`: what that has sent has arrived.
+    Receipt {
+        sender: EntityKey,
+        receipt: Box<Receipt>,
+    },
+    /// It is to be looked at: its time has come, or the process has started.
+    Wake(EntityKey),
 }
 
 impl Work {
@@ -38,7 +55,9 @@ impl Work {
     pub fn entity(&self) -> &EntityKey {
         match self {
             Work::Event { taken, .. } => &taken.entity,
-            Work::System { entity, .. } => entity,
+            Work::System { entity, .. } | Work::Inside { entity, .. } | Work::Wake(entity) => entity,
+            Work::Letter(letter) => &letter.to,
+            Work::Receipt { sender, .. } => sender,
         }
     }
 }
@@ -48,6 +67,7 @@ pub struct Surroundings {
     pub store: Store,
     pub metrics: Arc<Metrics>,
     pub types: std::collections::HashMap<Arc<str>, Arc<TypeMetrics>>,
+    pub ruleset: Arc<Ruleset>,
     pub entity_bytes_max: usize,
     /// [`rules::decide`]; a test's may panic.
     pub decide: fn(&State, Box<Taken>, Option<PayloadHash>, Timestamp) -> Verdict,
@@ -91,18 +111,19 @@ impl Entity {
         &self.state
     }
 
-    /// Applies a journaled record, unless the state has it already.
+    /// Applies a journaled record, unless the state has it already; returns whether it did.
     ///
     /// # Errors
     /// The version the state has, if records in between are missing.
-    pub fn replay(&mut self, record: &Record) -> Result<(), Version> {
+    pub fn replay(&mut self, record: &Record) -> Result<bool, Version> {
         if record.version > self.state.version.next() {
             return Err(self.state.version);
         }
-        if record.version == self.state.version.next() {
+        let is_next = record.version == self.state.version.next();
+        if is_next {
             rules::evolve(&mut self.state, record);
         }
-        Ok(())
+        Ok(is_next)
     }
 
     /// Its copy for the store.
@@ -115,8 +136,8 @@ impl Entity {
         } else {
             kept::encode_state(&self.state.without_overflow())
         };
-        let State { version, missing, .. } = self.state;
-        Copied { version, missing, state, identities }
+        let (version, gaps) = (self.state.version, self.state.gaps());
+        Copied { version, gaps, wake: kept::wake(&self.state), state, identities }
     }
 
     /// Drops identities that are rows of the store now.
@@ -133,12 +154,16 @@ impl Entity {
         now: Timestamp,
     ) -> Handled {
         match (work, metrics) {
-            (Work::Event { taken, ticket }, Some(metrics)) => self.event(taken, ticket, around, metrics, now),
+            (Work::Event { taken, ticket }, Some(metrics)) => {
+                self.event(taken, Asker::Sender(ticket), around, metrics, now)
+            }
             (Work::Event { taken, ticket }, None) => {
                 let why = format!("entity type `{}` has no rules", taken.entity.kind());
-                self.refused(ticket, Refusal::new(Code::Internal, why))
+                self.unrecorded(Pending::Refused(ticket, Box::new(Refusal::new(Code::Internal, why))))
             }
             (Work::System { entity, input, done }, _) => self.system(entity, input, done, around, now),
+            (work, Some(metrics)) => self.inside(work, around, metrics, now),
+            (_, None) => self.unrecorded(Pending::Nothing),
         }
     }
 
@@ -160,10 +185,10 @@ impl Entity {
         self.evolve(&record, bytes, Pending::Noted(done))
     }
 
-    fn event(
+    pub(super) fn event(
         &mut self,
         taken: Box<Taken>,
-        ticket: Ticket,
+        asker: Asker,
         around: &Surroundings,
         metrics: &TypeMetrics,
         now: Timestamp,
@@ -173,7 +198,7 @@ impl Entity {
             Err(error) => {
                 (around.fatal)(error);
                 let gone = Refusal::new(Code::Internal, "the store cannot be read; the process ends");
-                return self.refused(ticket, gone);
+                return self.unrecorded(asker.refused(gone));
             }
         };
         let rules = taken.rules.clone();
@@ -184,35 +209,24 @@ impl Entity {
                 // Asked only here: what counted before is a duplicate, however large the entity has become since.
                 if let Some(refusal) = self.too_large(around) {
                     metrics.failed.inc();
-                    return self.refused(ticket, refusal);
+                    return self.unrecorded(asker.refused(refusal));
                 }
                 let bytes = decided.record.encode();
                 if bytes.len() > RECORD_BYTES_MAX {
                     metrics.failed.inc();
                     let why =
                         format!("its record takes {} bytes, at most {RECORD_BYTES_MAX} are possible", bytes.len());
-                    return self.refused(ticket, Refusal::new(Code::TooLarge, why));
+                    return self.unrecorded(asker.refused(Refusal::new(Code::TooLarge, why)));
                 }
                 match decided.outcome {
                     Outcome::Merged => metrics.merged.inc(),
                     Outcome::Stale => metrics.stale.inc(),
                 }
-                for rule in &decided.errors {
-                    around.metrics.rule_errors.with_label_values(&[&*rules.name, rule]).inc();
-                }
-                let before = self.state.missing;
-                let is_new = self.state.version.0 == 0;
-                let handled = self.evolve(&decided.record, bytes, Pending::Counted(ticket));
-                metrics.missing_changed(before, self.state.missing);
-                if is_new {
-                    metrics.entities.inc();
-                }
-                self.count_decisions(&decided.record, &rules, metrics);
-                handled
+                self.take(&decided, bytes, asker.counted(), &rules, around, metrics)
             }
             Ok(Verdict::Duplicate) => {
                 metrics.duplicate.inc();
-                self.unrecorded(Pending::Duplicate(ticket))
+                self.unrecorded(asker.duplicate())
             }
             Ok(Verdict::Conflict) => {
                 metrics.conflict.inc();
@@ -221,15 +235,42 @@ impl Entity {
                     key.kind(),
                     key.key()
                 );
-                self.refused(ticket, Refusal::new(Code::Conflict, why))
+                self.unrecorded(asker.refused(Refusal::new(Code::Conflict, why)))
             }
             Err(why) => {
                 metrics.failed.inc();
                 tracing::error!(r#type = %key.kind(), key = %key.key(), event_id = %event_id, "a rule panicked: {why}");
                 let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", key.kind()));
-                self.refused(ticket, refusal)
+                self.unrecorded(asker.refused(refusal))
             }
         }
+    }
+
+    /// Evolves by what was decided, and counts it.
+    pub(super) fn take(
+        &mut self,
+        decided: &Decided,
+        bytes: Vec<u8>,
+        pending: Pending,
+        rules: &EntityRules,
+        around: &Surroundings,
+        metrics: &TypeMetrics,
+    ) -> Handled {
+        let record = &decided.record;
+        for rule in &decided.errors {
+            around.metrics.rule_errors.with_label_values(&[&*rules.name, rule]).inc();
+        }
+        let before = self.state.gaps();
+        let mut handled = self.evolve(record, bytes, pending);
+        metrics.gaps_changed(before, self.state.gaps());
+        self.count_decisions(record, rules, metrics);
+        if let Handled::Recorded { letters, aftermath, .. } = &mut handled
+            && (self.state.dealings.is_some() || !record.feedback.is_empty())
+        {
+            *letters = rules::messages(around.ruleset.server(), &self.state, record);
+            *aftermath = Aftermath::of(&record.entity, &self.state, rules);
+        }
+        handled
     }
 
     /// Why the entity takes nothing more, if it has grown too large. Worked out only after it grew by a good part; identities
@@ -272,11 +313,15 @@ impl Entity {
         }
         // A panic here ends the process, as everywhere on this thread: memory would no longer agree with the journal.
         rules::evolve(&mut self.state, record);
-        Handled::Recorded { version: record.version, bytes, standing: self.state.standing(), pending }
-    }
-
-    fn refused(&self, ticket: Ticket, refusal: Refusal) -> Handled {
-        self.unrecorded(Pending::Refused(ticket, Box::new(refusal)))
+        Handled::Recorded {
+            version: record.version,
+            bytes,
+            standing: self.state.standing(),
+            exists: self.state.exists(),
+            pending,
+            letters: Vec::new(),
+            aftermath: None,
+        }
     }
 
     pub(super) fn unrecorded(&self, pending: Pending) -> Handled {

@@ -3,10 +3,11 @@
 
 use super::kept::Kept;
 use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::store::{EntityWrite, StoredRow};
+use crate::model::state::Gaps;
+use crate::store::{EntityWrite, StoredRow, Wake};
 
 /// What a handed-over entity takes beside its bytes: its key, its place in the map, the allocator's share.
-const HANDED_OVER_BYTES: u64 = 200;
+const HANDED_OVER_BYTES: u64 = 240;
 
 /// An entity without an actor whose state is not in the store yet.
 pub struct HandedOver {
@@ -17,8 +18,11 @@ pub struct HandedOver {
     pub listed: bool,
     /// [`Kept::encode`], without the room that encoding left: there may be very many.
     pub bytes: Box<[u8]>,
+    /// When it is to be looked at though nothing comes for it.
+    pub wake: Option<Wake>,
+    /// What is counted of it; none for what only others wait for.
+    pub gaps: Option<Gaps>,
     lsn: Lsn,
-    missing: u64,
     form: Form,
 }
 
@@ -41,7 +45,8 @@ impl HandedOver {
             listed,
             bytes: kept.encode().into(),
             lsn: kept.book.last,
-            missing: state.missing,
+            wake: kept.wake(),
+            gaps: state.gaps(),
             form: if state.identities.overflow().len() == 0 { Form::Row } else { Form::WithOverflow },
         }
     }
@@ -67,8 +72,8 @@ impl HandedOver {
     pub fn write(&self, key: EntityKey) -> EntityWrite {
         match self.form {
             Form::Row => {
-                let HandedOver { version, lsn, missing, .. } = *self;
-                let row = StoredRow { version, lsn, missing, state: self.bytes.to_vec() };
+                let HandedOver { version, lsn, gaps, wake, .. } = *self;
+                let row = StoredRow { version, lsn, gaps, wake, state: self.bytes.to_vec() };
                 EntityWrite { entity: key, row, identities: Vec::new() }
             }
             Form::WithOverflow => self.kept(&key).write(key),

@@ -3,9 +3,11 @@
 //! Nothing sends to an entity actor but its supervisor; nothing puts a message into a mailbox but `mailbox`; no actor waits.
 
 mod actor;
+mod aftermath;
 mod copying;
 mod entity;
 mod handed;
+mod inside;
 mod kept;
 mod mailbox;
 mod outbox;
@@ -13,6 +15,8 @@ mod passivation;
 mod shards;
 mod slots;
 mod supervisor;
+mod telling;
+mod wheel;
 
 pub use copying::{Copies, Slice};
 pub use entity::{Entity, Surroundings, Work};
@@ -20,4 +24,5 @@ pub use handed::HandedOver;
 pub use kept::{Kept, Snapshot};
 pub use outbox::Pending;
 pub use shards::Shards;
-pub use supervisor::{Committed, Recorded, ShardSetup, Supervisor, Tag};
+pub use supervisor::{Committed, MakeCalls, Recorded, ShardSetup, Supervisor, Tag};
+pub use wheel::Horizon;

@@ -3,20 +3,32 @@
 use actix::{Addr, Message};
 use tokio::sync::oneshot;
 
-use super::entity::Entity;
+use super::aftermath::Aftermath;
+use super::entity::{Entity, Work};
 use super::kept::{Copied, Snapshot};
 use super::mailbox::post;
 use super::slots::SlotId;
 use super::supervisor::Supervisor;
-use crate::model::ids::{Lsn, Version};
+use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::outbox::{Outgoing, Receipt};
 use crate::model::refusal::Refusal;
-use crate::model::settle::{Settled, TakerOutcome, Ticket};
+use crate::model::settle::{Noted, Settled, TakerOutcome, Ticket};
 use crate::model::state::{LsnBook, State};
 
 /// What came of a message to an entity actor.
 pub(super) enum Handled {
-    /// A record to be journaled; `pending` is released by its commit. `standing` as in [`LsnBook::note`].
-    Recorded { version: Version, bytes: Vec<u8>, standing: Option<Box<[Version]>>, pending: Pending },
+    /// A record to be journaled; `pending` and `aftermath` are released by its commit, `letters` wait for it. `standing` as
+    /// in [`LsnBook::note`].
+    Recorded {
+        version: Version,
+        bytes: Vec<u8>,
+        standing: Option<Box<[Version]>>,
+        /// Whether the entity is there itself.
+        exists: bool,
+        pending: Pending,
+        letters: Vec<Outgoing>,
+        aftermath: Option<Box<Aftermath>>,
+    },
     /// No record; `pending` waits for the commit of the entity's `version`.
     Unrecorded { version: Version, pending: Pending },
     /// A copy to be stored.
@@ -34,20 +46,91 @@ pub enum Pending {
     Refused(Ticket, Box<Refusal>),
     Noted(oneshot::Sender<Lsn>),
     Snapshot(oneshot::Sender<Option<Snapshot>>, Box<State>),
+    /// An input from inside that somebody waits for.
+    Step(oneshot::Sender<Noted>, Noted),
+    /// A letter, of which `sender` has the receipt.
+    Arrived {
+        sender: EntityKey,
+        receipt: Box<Receipt>,
+    },
+    /// Something is to be done.
+    Act(Box<Aftermath>),
+    Nothing,
+}
+
+/// Whoever waits for what becomes of an event.
+pub(super) enum Asker {
+    Sender(Ticket),
+    /// The entity itself, whose decision it was.
+    Entity(Pending),
+}
+
+impl Asker {
+    pub fn counted(self) -> Pending {
+        match self {
+            Asker::Sender(ticket) => Pending::Counted(ticket),
+            Asker::Entity(pending) => pending,
+        }
+    }
+
+    pub fn duplicate(self) -> Pending {
+        match self {
+            Asker::Sender(ticket) => Pending::Duplicate(ticket),
+            Asker::Entity(pending) => pending,
+        }
+    }
+
+    pub fn refused(self, refusal: Refusal) -> Pending {
+        match self {
+            Asker::Sender(ticket) => Pending::Refused(ticket, Box::new(refusal)),
+            Asker::Entity(pending) => {
+                tracing::warn!("a decision does not count as an event to its entity: {}", refusal.message);
+                pending
+            }
+        }
+    }
+}
+
+/// What commits release, gathered until it is told.
+#[derive(Default)]
+pub(super) struct Released {
+    pub settled: Settled,
+    /// For other entities.
+    pub work: Vec<Work>,
+    /// To be done, of the entity whose record it was.
+    pub acts: Vec<(SlotId, Box<Aftermath>)>,
 }
 
 impl Pending {
-    /// Releases it; `book` is the entity's, as of the record it waited for.
-    pub(super) fn release(self, book: &LsnBook, settled: &mut Settled) {
+    /// For whoever waits for an input from inside.
+    pub(super) fn step(done: Option<oneshot::Sender<Noted>>) -> Pending {
+        done.map_or(Pending::Nothing, |done| Pending::Step(done, Noted::Recorded))
+    }
+
+    /// The same, of an input that makes no record.
+    pub(super) fn said_nothing(self) -> Pending {
+        match self {
+            Pending::Step(done, _) => Pending::Step(done, Noted::Nothing),
+            other => other,
+        }
+    }
+
+    /// Releases it; `book` is that of the entity in `slot`, as of the record it waited for.
+    pub(super) fn release(self, slot: SlotId, book: &LsnBook, released: &mut Released) {
+        let settled = &mut released.settled;
         match self {
             Pending::Counted(ticket) => ticket.settle(TakerOutcome::Counted(book.last), settled),
             Pending::Duplicate(ticket) => ticket.settle(TakerOutcome::Duplicate(book.last), settled),
             Pending::Refused(ticket, refusal) => ticket.settle(TakerOutcome::Refused(*refusal), settled),
+            Pending::Step(done, noted) => drop(done.send(noted)),
+            Pending::Arrived { sender, receipt } => released.work.push(Work::Receipt { sender, receipt }),
+            Pending::Act(aftermath) => released.acts.push((slot, aftermath)),
+            Pending::Nothing => {}
             // Whoever asked may have gone; then nobody needs the answer.
             Pending::Noted(done) => drop(done.send(book.last)),
             Pending::Snapshot(reply, state) => {
                 // An entity all of whose inputs were refused has an actor, but nothing is known of it.
-                let known = state.version > Version(0);
+                let known = state.exists();
                 drop(reply.send(known.then(|| Snapshot { state: *state, lsns: book.clone() })));
             }
         }

@@ -12,6 +12,7 @@ use super::kept::Kept;
 use super::mailbox::post;
 use super::slots::{Arrival, Batches, Slot, SlotId};
 use super::supervisor::Supervisor;
+use crate::model::outbox::Outbox;
 use crate::model::time::Timestamp;
 
 /// So many busy actors are passed over, each time, in the search for some that can be stopped.
@@ -67,7 +68,8 @@ impl Supervisor {
         let clean = slot.is_clean();
         let Slot { key, book, stored, listed, closing, .. } = slot;
         let queue = closing.unwrap_or_default().0;
-        let kept = Kept { entity, book };
+        // One with letters is not stopped.
+        let kept = Kept { entity, book, outbox: Outbox::default() };
         if queue.is_empty() {
             if !clean {
                 let handed = HandedOver::new(&kept, stored, listed);

@@ -10,8 +10,11 @@ use super::entity::Work;
 use super::kept::Snapshot;
 use super::mailbox::post;
 use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
+use super::wheel::Schedule;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 use crate::model::record::Input;
+use crate::model::settle::Noted;
+use crate::store::Wake;
 
 /// The supervisors, by shard.
 #[derive(Clone)]
@@ -78,6 +81,28 @@ impl Shards {
         let (done, durable) = oneshot::channel();
         self.deliver([Work::System { entity, input, done }]);
         durable
+    }
+
+    /// Has an entity handle an input from inside; answers what became of it, once that is durable.
+    pub fn step(&self, entity: EntityKey, input: Input) -> oneshot::Receiver<Noted> {
+        let (done, durable) = oneshot::channel();
+        self.deliver([Work::Inside { entity, input, done: Some(done) }]);
+        durable
+    }
+
+    /// Gives entities to the wheels of their shards, to be looked at; answers how many entries the fullest has.
+    pub async fn schedule(&self, rows: Vec<(Wake, EntityKey)>) -> usize {
+        let mut by_shard: Vec<Vec<_>> = self.0.iter().map(|_| Vec::new()).collect();
+        for row in rows {
+            by_shard[row.1.partition().shard(self.0.len())].push(row);
+        }
+        let mut fullest = 0;
+        for (supervisor, rows) in self.0.iter().zip(by_shard) {
+            let (reply, answer) = oneshot::channel();
+            post(supervisor, Schedule { rows, reply });
+            fullest = fullest.max(answer.await.unwrap_or_default());
+        }
+        fullest
     }
 
     /// Tells a shard of commits.

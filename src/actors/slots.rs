@@ -12,10 +12,11 @@ use slotmap::SlotMap;
 use super::actor::{Batch, EntityActor};
 use super::entity::Work;
 use super::kept::Snapshot;
-use super::outbox::Pending;
+use super::outbox::{Pending, Released};
 use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::settle::Settled;
+use crate::model::outbox::{Outbox, Outgoing};
 use crate::model::state::LsnBook;
+use crate::store::Wake;
 
 slotmap::new_key_type! {
     /// The place of a live entity in its shard.
@@ -38,6 +39,12 @@ pub(super) struct Slot {
     pub stored: Version,
     /// It is listed for the next checkpoint.
     pub listed: bool,
+    /// Whether it is there itself, and not only waited for.
+    pub exists: bool,
+    /// When it is to be looked at, if that is in the shard's wheel.
+    pub wake: Option<Wake>,
+    /// What it has to tell others; nothing for most.
+    pub outbox: Option<Box<Outbox>>,
     /// What waits for a commit, in order of versions.
     pub waiting: Waiting,
     /// The actor was told to stop; what comes meanwhile waits here.
@@ -83,24 +90,38 @@ impl Slot {
 
     /// Whether nothing of it is under way, so that its actor may be stopped.
     pub(super) fn is_idle(&self) -> bool {
-        self.sent == 0 && self.book.version == self.latest && self.waiting.0.is_none() && self.closing.is_none()
+        let has_nothing_waiting = self.waiting.0.is_none() && self.outbox.is_none() && self.closing.is_none();
+        self.sent == 0 && self.book.version == self.latest && has_nothing_waiting
     }
 
     /// Holds back what waits for `version`, or releases it at once if that is committed.
-    pub(super) fn hold(&mut self, version: Version, pending: Pending, settled: &mut Settled) {
+    pub(super) fn hold(&mut self, id: SlotId, version: Version, pending: Pending, released: &mut Released) {
         if version <= self.book.version {
-            pending.release(&self.book, settled);
+            pending.release(id, &self.book, released);
         } else {
             self.waiting.push(version, pending);
         }
     }
 
     /// The record of `version` was committed at `lsn`; `standing` as in [`LsnBook::note`].
-    pub(super) fn commit(&mut self, version: Version, lsn: Lsn, standing: Option<&[Version]>, settled: &mut Settled) {
+    pub(super) fn commit(
+        &mut self,
+        id: SlotId,
+        version: Version,
+        lsn: Lsn,
+        standing: Option<&[Version]>,
+        released: &mut Released,
+    ) {
         self.book.note(version, lsn, standing);
         while let Some(pending) = self.waiting.pop_until(version) {
-            pending.release(&self.book, settled);
+            pending.release(id, &self.book, released);
         }
+    }
+
+    /// Letters that may be sent now.
+    pub(super) fn letters(&mut self) -> Vec<Outgoing> {
+        let committed = self.book.version;
+        self.outbox.as_mut().map(|outbox| outbox.send(committed)).unwrap_or_default()
     }
 }
 

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
@@ -13,16 +13,19 @@ use crossbeam_channel::Sender;
 use tokio::sync::oneshot;
 
 use super::actor::{EntityActor, Handle, Read, Shared};
+use super::aftermath::Aftermath;
 use super::copying::{Copies, Slice};
 use super::entity::{Surroundings, Work};
 use super::handed::HandedOver;
 use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
-use super::outbox::{Handled, Outbox, Pending, Take};
+use super::outbox::{Handled, Outbox, Pending, Released, Take};
+use super::shards::Shards;
 use super::slots::{Arrival, Batches, Slot, SlotId, Slots, Waiting};
+use super::wheel::{Horizon, TURN, Wheel};
 use crate::journal::{Entry, JournalWriter};
+use crate::model::dealings::Call;
 use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::settle::Settled;
 use crate::model::time::Timestamp;
 use crate::vital;
 
@@ -42,6 +45,7 @@ pub struct Recorded {
     /// As in [`LsnBook::note`](crate::model::state::LsnBook::note).
     standing: Option<Box<[Version]>>,
     pending: Pending,
+    aftermath: Option<Box<Aftermath>>,
 }
 
 /// What a supervisor needs to know.
@@ -59,7 +63,15 @@ pub struct ShardSetup {
     pub recovered: HashMap<EntityKey, HandedOver>,
     /// Bytes of states that wait for the store, over all shards.
     pub handed_bytes: Arc<AtomicU64>,
+    /// All shards, once they have started.
+    pub peers: Arc<OnceLock<Shards>>,
+    /// Has calls made that effects ask for; never blocks.
+    pub calls: MakeCalls,
+    pub horizon: Horizon,
 }
+
+/// Has calls made.
+pub type MakeCalls = Arc<dyn Fn(Vec<Call>) + Send + Sync>;
 
 /// The actor.
 pub struct Supervisor {
@@ -82,6 +94,9 @@ pub struct Supervisor {
     pub(super) watchers: HashMap<EntityKey, Vec<oneshot::Sender<()>>>,
     pub(super) copying: Copies<SlotId>,
     pub(super) tick: u32,
+    pub(super) wheel: Wheel,
+    pub(super) peers: Arc<OnceLock<Shards>>,
+    pub(super) calls: MakeCalls,
 }
 
 impl Supervisor {
@@ -94,6 +109,12 @@ impl Supervisor {
         let handed = setup.recovered;
         let handed_bytes = setup.handed_bytes;
         handed_bytes.fetch_add(handed.values().map(HandedOver::memory_bytes).sum(), Ordering::Relaxed);
+        let mut wheel = Wheel::new(setup.horizon);
+        for (key, handed) in &handed {
+            if let Some(wake) = handed.wake {
+                wheel.insert(wake, key.clone());
+            }
+        }
         Supervisor {
             index: setup.index,
             shared: Rc::new(Shared { around: setup.around, outbox: RefCell::new(Outbox::new(address)) }),
@@ -110,6 +131,9 @@ impl Supervisor {
             watchers: HashMap::new(),
             copying: Copies::default(),
             tick: 0,
+            wheel,
+            peers: setup.peers,
+            calls: setup.calls,
         }
     }
 
@@ -133,13 +157,15 @@ impl Supervisor {
 
     /// Starts the actor of an entity.
     pub(super) fn spawn(&mut self, key: EntityKey, kept: Kept, stored: Version, listed: bool) -> SlotId {
-        let Kept { entity, book } = kept;
+        let Kept { entity, book, outbox } = kept;
         let metrics = self.shared.around.types.get(key.kind()).cloned();
         if let Some(metrics) = &metrics {
             metrics.live.inc();
         }
         let (shared, last_used_tick) = (self.shared.clone(), self.tick);
-        self.slots.insert(key.clone(), |slot| Slot {
+        let outbox = (!outbox.is_empty()).then(|| Box::new(outbox));
+        let exists = entity.state().exists();
+        let id = self.slots.insert(key.clone(), |slot| Slot {
             key,
             latest: entity.version(),
             actor: EntityActor { slot, entity, metrics, shared }.start(),
@@ -148,10 +174,15 @@ impl Supervisor {
             book,
             stored,
             listed,
+            exists,
+            wake: None,
+            outbox,
             waiting: Waiting::default(),
             closing: None,
             last_used_tick,
-        })
+        });
+        self.send_letters(id);
+        id
     }
 
     /// The entity's slot; its actor is started if there is none.
@@ -169,6 +200,10 @@ impl Supervisor {
 
     /// Puts an input with the others of its entity.
     pub(super) fn sort(&mut self, work: Work, batches: &mut Batches) {
+        let work = match work {
+            Work::Receipt { sender, receipt } => return self.arrived(&sender, *receipt),
+            work => work,
+        };
         let Some(id) = self.slot(work.entity()) else { return };
         let tick = self.tick;
         let Some(slot) = self.slots.get_mut(id) else { return };
@@ -202,27 +237,29 @@ impl Supervisor {
             return;
         }
         // Without an actor nothing is under way; and reading starts none.
-        if let Some((Kept { entity, book }, _)) = self.load(key) {
-            let known = entity.version() > Version(0);
+        if let Some((Kept { entity, book, .. }, _)) = self.load(key) {
+            let known = entity.state().exists();
             drop(reply.send(known.then(|| Snapshot { state: entity.state().clone(), lsns: book })));
         }
     }
 
     /// What came of a message to the entity of `id`; records go to `entries`.
-    fn take(&mut self, id: SlotId, handled: Handled, entries: &mut Vec<Entry<Tag>>, settled: &mut Settled) {
+    fn take(&mut self, id: SlotId, handled: Handled, entries: &mut Vec<Entry<Tag>>, released: &mut Released) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         match handled {
-            Handled::Recorded { version, bytes, standing, pending } => {
+            Handled::Recorded { version, bytes, standing, exists, pending, letters, aftermath } => {
                 slot.latest = version;
+                slot.exists = exists;
                 if !slot.listed {
                     slot.listed = true;
                     self.changed.push(slot.key.clone());
                 }
                 let has_decision = standing.is_some();
-                let record = Recorded { slot: id, version, standing, pending };
+                let record = Recorded { slot: id, version, standing, pending, aftermath };
                 entries.push(Entry { bytes, has_decision, tag: Tag { shard: self.index, record } });
+                self.post_letters(id, letters);
             }
-            Handled::Unrecorded { version, pending } => slot.hold(version, pending, settled),
+            Handled::Unrecorded { version, pending } => slot.hold(id, version, pending, released),
             Handled::Copied(copied) => self.copied(id, *copied),
             Handled::Answered => slot.sent -= 1,
             Handled::Gone(entity) => self.gone(id, *entity),
@@ -237,6 +274,7 @@ impl Actor for Supervisor {
         vital::mark();
         context.set_mailbox_capacity(0);
         context.run_interval(TICK, |supervisor, _| supervisor.stop_idle());
+        context.run_interval(TURN, |supervisor, _| supervisor.turn());
     }
 }
 
@@ -261,13 +299,13 @@ impl Handler<Inputs> for Supervisor {
 impl Handler<Take> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, _: Take, _: &mut Self::Context) {
+    fn handle(&mut self, _: Take, context: &mut Self::Context) {
         let handled = self.shared.outbox.borrow_mut().take();
-        let (mut entries, mut settled) = (Vec::with_capacity(handled.len()), Settled::default());
+        let (mut entries, mut released) = (Vec::with_capacity(handled.len()), Released::default());
         for (slot, handled) in handled {
-            self.take(slot, handled, &mut entries, &mut settled);
+            self.take(slot, handled, &mut entries, &mut released);
         }
-        settled.tell();
+        self.tell(released, context);
         if !entries.is_empty() {
             // The writer is gone only after an I/O error, and then the process is ending.
             let _ = self.writer.append(entries);
@@ -285,13 +323,14 @@ pub struct Committed(pub Vec<(Lsn, Recorded)>);
 impl Handler<Committed> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Committed(records): Committed, _: &mut Self::Context) {
-        let mut settled = Settled::default();
-        for (lsn, Recorded { slot: id, version, standing, pending }) in records {
+    fn handle(&mut self, Committed(records): Committed, context: &mut Self::Context) {
+        let mut released = Released::default();
+        for (lsn, Recorded { slot: id, version, standing, pending, aftermath }) in records {
             self.committed = self.committed.max(lsn);
             let Some(slot) = self.slots.get_mut(id) else { continue };
-            slot.commit(version, lsn, standing.as_deref(), &mut settled);
-            pending.release(&slot.book, &mut settled);
+            slot.commit(id, version, lsn, standing.as_deref(), &mut released);
+            pending.release(id, &slot.book, &mut released);
+            released.acts.extend(aftermath.map(|aftermath| (id, aftermath)));
             if !self.watchers.is_empty()
                 && let Some(watchers) = self.watchers.remove(&slot.key)
             {
@@ -299,9 +338,12 @@ impl Handler<Committed> for Supervisor {
                     let _ = watcher.send(());
                 }
             }
-            self.copying.ripen(&id, &slot.key, &slot.book);
+            self.copying.ripen(&id, &slot.key, &slot.book, slot.outbox.as_deref());
+            if slot.outbox.is_some() {
+                self.send_letters(id);
+            }
         }
-        settled.tell();
+        self.tell(released, context);
         self.finish_slice();
         // What was busy until now may be stopped.
         self.make_room();
@@ -355,16 +397,17 @@ impl Handler<ListUnsaved> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, message: ListUnsaved, _: &mut Self::Context) {
-        let is_wanted = |entity: &EntityKey, stored: Version| {
-            stored == Version(0)
+        let is_wanted = |entity: &EntityKey, stored: Version, exists: bool| {
+            exists
+                && stored == Version(0)
                 && *entity.kind() == *message.kind
                 && entity.key().starts_with(&message.prefix)
                 && message.after.as_deref().is_none_or(|after| entity.key() > after)
         };
-        let live = self.slots.iter().filter(|slot| slot.latest > Version(0)).map(|slot| (&slot.key, slot.stored));
-        let handed = self.handed.iter().map(|(key, handed)| (key, handed.stored));
-        let wanted = live.chain(handed).filter(|(key, stored)| is_wanted(key, *stored));
-        let mut keys: Vec<Arc<str>> = wanted.map(|(key, _)| key.key().into()).collect();
+        let live = self.slots.iter().map(|slot| (&slot.key, slot.stored, slot.exists));
+        let handed = self.handed.iter().map(|(key, handed)| (key, handed.stored, handed.gaps.is_some()));
+        let wanted = live.chain(handed).filter(|(key, stored, exists)| is_wanted(key, *stored, *exists));
+        let mut keys: Vec<Arc<str>> = wanted.map(|(key, ..)| key.key().into()).collect();
         keys.sort_unstable();
         keys.truncate(message.limit);
         drop(message.reply.send(keys));

@@ -31,7 +31,7 @@ pub(super) fn types(api: web::Data<Api>) -> Ready<HttpResponse> {
 /// The counts of every type, as documents.
 pub(super) fn type_counts(api: &Api) -> Vec<Value> {
     let count = |rules: &Arc<EntityRules>| {
-        let metrics = api.metrics.entity_type(&rules.name, &[], &[]);
+        let metrics = api.metrics.entity_type(&rules.name, &[], &[], &[]);
         json!({ "type": *rules.name, "entities": metrics.entities.get(), "live": metrics.live.get() })
     };
     api.ruleset.types().iter().map(count).collect()
@@ -55,11 +55,7 @@ pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let limit = page_items(query.limit)?;
     let filter = Filter::new(&rules, &query)?;
     let mut items = Vec::new();
-    let next = match query.waiting {
-        // Only references make an entity wait, and there are none.
-        Some(_) => None,
-        None => collect(&api, &rules, query.after, &query.prefix, limit, &filter, &mut items).await?,
-    };
+    let next = collect(&api, &rules, query.after, &query.prefix, limit, &filter, &mut items).await?;
     let mut body = br#"{"items":["#.to_vec();
     body.append(&mut items);
     body.extend_from_slice(br#"],"next":"#);
@@ -73,6 +69,8 @@ pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
 struct Filter {
     /// Any of these members of `complete` is missing; no restriction if there is none.
     missing: Option<u64>,
+    /// Any of these references waits.
+    waiting: Option<u64>,
     expr: Option<Expr>,
 }
 
@@ -80,27 +78,38 @@ impl Filter {
     fn new(rules: &EntityRules, query: &Query) -> Result<Self, Problem> {
         let missing = query.incomplete.as_deref().map(|field| match field {
             "" | "true" => Ok(u64::MAX),
-            name => bit_of(rules, name),
+            name => bit_of("incomplete: the fields of `complete`", rules, rules.missing_names(u64::MAX), name),
+        });
+        let waiting = query.waiting.as_deref().map(|reference| match reference {
+            "" | "true" => Ok(u64::MAX),
+            name => bit_of("waiting: the references", rules, rules.references.iter().map(|it| &*it.name), name),
         });
         let expr = query.r#where.as_deref().map(|text| compile(rules, text));
-        Ok(Filter { missing: missing.transpose()?, expr: expr.transpose()? })
+        Ok(Filter { missing: missing.transpose()?, waiting: waiting.transpose()?, expr: expr.transpose()? })
     }
 
     fn is_any(&self) -> bool {
-        self.missing.is_none() && self.expr.is_none()
+        self.missing.is_none() && self.waiting.is_none() && self.expr.is_none()
     }
 
     fn passes(&self, rules: &EntityRules, entity: &EntityKey, snapshot: &Snapshot) -> bool {
-        self.missing.is_none_or(|mask| snapshot.state.missing & mask != 0)
+        let gaps = snapshot.state.gaps().unwrap_or_default();
+        self.missing.is_none_or(|mask| gaps.missing & mask != 0)
+            && self.waiting.is_none_or(|mask| gaps.waiting & mask != 0)
             && self.expr.as_ref().is_none_or(|expr| matches(rules, entity.key(), &snapshot.state, expr))
     }
 }
 
-fn bit_of(rules: &EntityRules, name: &str) -> Result<u64, Problem> {
-    let known: Vec<&str> = rules.missing_names(u64::MAX).collect();
+fn bit_of<'a>(
+    what: &str,
+    rules: &EntityRules,
+    known: impl Iterator<Item = &'a str>,
+    name: &str,
+) -> Result<u64, Problem> {
+    let known: Vec<&str> = known.collect();
     let bit = known.iter().position(|known| *known == name);
     bit.map(|bit| 1 << bit).ok_or_else(|| {
-        let why = format!("incomplete: the completeness of `{}` knows no {name:.80?}", rules.name);
+        let why = format!("{what} of `{}` know no {name:.80?}", rules.name);
         Problem::invalid(why + &suggest(name, known))
     })
 }

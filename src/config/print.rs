@@ -188,6 +188,7 @@ impl Printer {
         self.size("disk_free_min", limits.disk_free_min);
         self.size("http_body_bytes_max", limits.http_body_bytes_max);
         self.value("http_events_max", &limits.http_events_max.to_string());
+        self.size("effect_response_bytes_max", limits.effect_response_bytes_max);
         self.duration("drain", limits.drain);
         self.table("log");
         self.text("level", word(&LOG_LEVELS, &tuning.log.level));

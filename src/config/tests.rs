@@ -113,6 +113,7 @@ in_flight_bytes_max = "1MiB"
 disk_free_min = "0B"
 http_body_bytes_max = "1025B"
 http_events_max = 11
+effect_response_bytes_max = "4KiB"
 drain = "1s"
 [log]
 level = "trace"

@@ -57,6 +57,8 @@ pub const DISK_FREE_MIN_DEFAULT: u64 = 512 * MIB;
 pub const HTTP_BODY_BYTES_MAX_DEFAULT: u64 = 64 * MIB;
 /// Most events in one HTTP request.
 pub const HTTP_EVENTS_MAX_DEFAULT: u64 = 100_000;
+/// Largest answer to an effect's call that is kept; of a larger one, only that it was.
+pub const EFFECT_RESPONSE_BYTES_MAX_DEFAULT: u64 = 64 * KIB;
 /// Longest time an orderly stop may take; what is not done by then is left to recovery.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -134,6 +136,8 @@ pub struct Limits {
     pub http_body_bytes_max: u64,
     /// See [`HTTP_EVENTS_MAX_DEFAULT`].
     pub http_events_max: u64,
+    /// See [`EFFECT_RESPONSE_BYTES_MAX_DEFAULT`].
+    pub effect_response_bytes_max: u64,
     /// See [`DRAIN_DEFAULT`].
     pub drain: Duration,
 }
@@ -271,6 +275,9 @@ impl Limits {
             disk_free_min: section.size("disk_free_min", 0..=1024 * TIB).unwrap_or(DISK_FREE_MIN_DEFAULT),
             http_body_bytes_max: section.size("http_body_bytes_max", KIB..=GIB).unwrap_or(HTTP_BODY_BYTES_MAX_DEFAULT),
             http_events_max: section.integer("http_events_max", 1..=10_000_000).unwrap_or(HTTP_EVENTS_MAX_DEFAULT),
+            effect_response_bytes_max: section
+                .size("effect_response_bytes_max", KIB..=4 * MIB)
+                .unwrap_or(EFFECT_RESPONSE_BYTES_MAX_DEFAULT),
             drain: section
                 .duration("drain", Duration::from_millis(100)..=Duration::from_hours(1))
                 .unwrap_or(DRAIN_DEFAULT),

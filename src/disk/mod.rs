@@ -41,6 +41,9 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// A file's length in bytes.
     fn length(&self, path: &Path) -> io::Result<u64>;
 
+    /// How many bytes of the disk a file takes: less than its length while a part of it was never written.
+    fn taken(&self, path: &Path) -> io::Result<u64>;
+
     /// Gives a file another name in the same folder, replacing what has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 

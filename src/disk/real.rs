@@ -3,12 +3,15 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use redb::backends::FileBackend;
 
 use super::{Disk, DiskFile, Found, Lock, Storage};
+
+/// What the system counts a file's blocks in, whatever the disk's own are.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// The disk of the machine.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +38,10 @@ impl Disk for RealDisk {
 
     fn length(&self, path: &Path) -> io::Result<u64> {
         Ok(fs::metadata(path)?.len())
+    }
+
+    fn taken(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.blocks() * STAT_BLOCK_BYTES)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

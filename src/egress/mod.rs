@@ -3,12 +3,15 @@
 //! Nothing in this folder decides anything: it reads what the journal has committed.
 
 mod addresses;
+mod client;
 mod cloud_event;
 mod dispatcher;
+mod effects;
 mod file;
 mod lines;
 mod nats;
 mod notes;
+mod pauses;
 mod routing;
 mod sends;
 mod signature;
@@ -20,6 +23,7 @@ mod window;
 
 pub use cloud_event::write_cloud_event;
 pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Outlet, SinkPhase, dispatch};
+pub use effects::{Effects, EffectsSetup, NoteStep};
 pub use file::{FileSink, StdoutSink};
 pub use lines::{LineSink, Lines};
 pub use nats::Nats;

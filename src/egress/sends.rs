@@ -12,8 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::dispatcher::Outlet;
+use super::pauses::{PAUSE_MAX, backoff};
 use super::routing::Delivery;
-use super::window::{Sending, Window, backoff};
+use super::window::{Sending, Window};
 use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
 use crate::model::record::Input;
@@ -21,8 +22,6 @@ use crate::model::system::{DeadLetter, Origin, SinkWindow};
 
 /// The longest body that a dead letter keeps, in bytes; far above what any decision has.
 const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The longest that a receiver can ask to be left alone.
-const PAUSE_MAX: Duration = Duration::from_hours(1);
 
 /// What became of a send.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 //! The sink `webhook`: each decision is one POST, as in Standard Webhooks.
 
-use std::error::Error;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, Response, StatusCode, Url};
 
 use super::addresses::{PublicOnly, is_public, not_public};
+use super::client::{client, pause_of, root_cause};
 use super::routing::Delivery;
 use super::sends::{Outcome, Sent, Transport};
 use super::signature::Signer;
@@ -37,13 +37,7 @@ impl Webhook {
     /// When a certificate cannot be read, or the URL is none.
     pub fn new(declared: &WebhookSink) -> std::io::Result<Self> {
         let tls = Tls { ca: declared.tls_ca.as_deref(), identity: None };
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls.client_config()?)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .user_agent(concat!("turnstile/", env!("CARGO_PKG_VERSION")))
-            .timeout(declared.timeout);
+        let mut builder = client(tls.client_config()?).timeout(declared.timeout);
         if !declared.allow_private {
             builder = builder.dns_resolver(PublicOnly);
         }
@@ -99,7 +93,7 @@ impl Shared {
 
 async fn answered(mut response: Response) -> Outcome {
     let status = response.status();
-    let pause = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
+    let pause = pause_of(response.headers());
     let mut read = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
         read += chunk.len();
@@ -115,45 +109,5 @@ async fn answered(mut response: Response) -> Outcome {
             Outcome::Failed { why: format!("HTTP {} (redirects are not followed)", status.as_u16()), pause }
         }
         _ => Outcome::Failed { why: format!("HTTP {}", status.as_u16()), pause },
-    }
-}
-
-/// What `Retry-After` says: seconds, or a date.
-fn retry_after(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = chrono::DateTime::parse_from_rfc2822(text.trim()).ok()?;
-    Some(SystemTime::from(date).duration_since(SystemTime::now()).unwrap_or_default())
-}
-
-/// What went wrong at the bottom of it; the layers above only say that a request failed.
-fn root_cause(error: &dyn Error) -> String {
-    let mut root = error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    root.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// If this failed, an endpoint that asks for a pause would be called all the same, or never again.
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        for (text, expected) in [
-            ("120", Some(120)),
-            (" 0 ", Some(0)),
-            ("Fri, 31 Dec 1999 23:59:59 GMT", Some(0)),
-            ("-5", None),
-            ("soon", None),
-            ("", None),
-        ] {
-            assert_eq!(retry_after(text), expected.map(Duration::from_secs), "{text}");
-        }
-        let later = retry_after("Fri, 31 Dec 9999 23:59:59 GMT").unwrap();
-        assert!(later > Duration::from_hours(24));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::routing::Delivery;
 use crate::model::ids::{EntityKey, Lsn};
@@ -215,12 +215,4 @@ impl Window {
     pub fn delivered(&self) -> Lsn {
         self.open.first_key_value().map_or(self.read, |(lsn, _)| Lsn(lsn.0 - 1))
     }
-}
-
-/// How long to wait after so many failures: the first pause doubled each time, up to the longest; a half of it depends on
-/// what is sent, so that keys that failed together do not come back together.
-pub(super) fn backoff(first: Duration, longest: Duration, failures: u32, id: &str) -> Duration {
-    let doubled = first.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-    let hash = crc32c::crc32c_append(failures, id.as_bytes());
-    doubled.min(longest).mul_f64(0.5 + 0.5 * f64::from(hash) / f64::from(u32::MAX))
 }

@@ -40,7 +40,7 @@ pub struct Journal {
     options: JournalOptions,
     /// Position and header CRC of the last record and block.
     end: Seal,
-    /// What the active segment's blocks take. After a start it is the file's length, which may be more: then the
+    /// What the active segment's blocks take. After a start it is what the file takes, which may be more: then the
     /// segment is left early, no more.
     active_bytes: u64,
     /// Held, not used: keeps other processes out.
@@ -57,7 +57,7 @@ impl Journal {
         let header = active.header.clone();
         let database = active.database.clone();
         let is_empty = end.last_lsn < header.first_lsn;
-        let file_bytes = || dir.disk.length(&segment::path(&dir.path, header.number)).unwrap_or(0);
+        let file_bytes = || dir.disk.taken(&segment::path(&dir.path, header.number)).unwrap_or(0);
         let active_bytes = if is_empty { 0 } else { file_bytes() };
         let segments = Arc::new(Segments::new(dir, sealed, active, end.last_lsn));
         Ok(Journal { segments, active: database, header, options, end, active_bytes, _lock: lock })
@@ -129,7 +129,7 @@ impl Journal {
         self.segments.first_lsn()
     }
 
-    /// Size of the journal's files.
+    /// Bytes of the disk that the journal's files take.
     pub fn bytes(&self) -> u64 {
         self.segments.bytes()
     }

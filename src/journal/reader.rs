@@ -30,7 +30,7 @@ impl JournalReader {
         self.segments.first_lsn()
     }
 
-    /// Size of the journal's files.
+    /// Bytes of the disk that the journal's files take.
     pub fn bytes(&self) -> u64 {
         self.segments.bytes()
     }

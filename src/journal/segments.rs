@@ -84,11 +84,11 @@ impl Segments {
         self.state().first_lsn()
     }
 
-    /// Size of all files. A file that cannot be looked at counts as empty: the number is only shown.
+    /// Bytes of the disk that all files take. A file that cannot be looked at counts as empty: the number is only shown.
     pub fn bytes(&self) -> u64 {
         let state = self.state();
         let numbers = state.sealed.iter().map(|sealed| sealed.header.number).chain([state.active.header.number]);
-        numbers.map(|number| self.dir.disk.length(&segment::path(&self.dir.path, number)).unwrap_or(0)).sum()
+        numbers.map(|number| self.dir.disk.taken(&segment::path(&self.dir.path, number)).unwrap_or(0)).sum()
     }
 
     /// Runs `read` on the blocks of the segment that holds, or will hold, `lsn`.

@@ -5,6 +5,7 @@ use bincode::{Decode, Encode};
 
 use super::ids::{EntityKey, Version};
 use super::packed::Packed;
+use super::record::ReferenceSet;
 use super::time::Timestamp;
 
 /// All of it. The default is none.
@@ -30,6 +31,8 @@ pub struct Dealings {
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct View {
     pub reference: Box<str>,
+    /// The reference's place among those of its entity type.
+    pub place: u16,
     /// The key it refers to.
     pub to: Box<str>,
     /// Since when.
@@ -149,6 +152,26 @@ pub struct EffectOutcome {
     pub error: Option<Box<str>>,
 }
 
+/// A request that has no outcome yet, to be brought about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    pub entity: EntityKey,
+    pub effect: Box<str>,
+    pub run: u32,
+    /// A map: `method`, `url`, `headers`, `json`.
+    pub request: Packed,
+    /// Attempts that were begun before, in this process or an earlier one.
+    pub attempts: u32,
+}
+
+impl Effect {
+    /// The call that its request asks for.
+    pub fn call(&self, entity: &EntityKey) -> Call {
+        let (entity, effect, request) = (entity.clone(), self.name.clone(), self.request.clone());
+        Call { entity, effect, run: self.run, request, attempts: self.attempts }
+    }
+}
+
 impl Dealings {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
@@ -182,17 +205,23 @@ impl Dealings {
         standing.filter(|times| !times.has_passed).map(|times| times.due).min()
     }
 
+    /// Bit n is set while the n-th reference points to an entity that is not there yet.
+    pub fn waiting(&self) -> u64 {
+        let waiting = self.views.iter().filter(|view| view.content.is_none() && u32::from(view.place) < u64::BITS);
+        waiting.fold(0, |mask, view| mask | 1 << view.place)
+    }
+
     /// Whether something was begun that goes on without any event: it is looked at when the process starts.
     pub fn is_under_way(&self) -> bool {
         !self.settling.is_empty() || self.effects.iter().any(|effect| effect.stage.is_open())
     }
 
     /// Points a reference at another entity, or at none.
-    pub fn refer(&mut self, reference: &str, to: Option<&str>, now: Timestamp) {
-        self.views.retain(|view| &*view.reference != reference);
-        if let Some(to) = to {
-            let (reference, to) = (reference.into(), to.into());
-            self.views.push(View { reference, to, since: now, version: Version(0), content: None });
+    pub fn refer(&mut self, set: &ReferenceSet, now: Timestamp) {
+        self.views.retain(|view| view.reference != set.reference);
+        if let Some(to) = set.to.clone() {
+            let (reference, place) = (set.reference.clone(), set.place);
+            self.views.push(View { reference, place, to, since: now, version: Version(0), content: None });
         }
     }
 
@@ -303,14 +332,23 @@ mod tests {
     #[test]
     fn words_that_come_late_say_nothing() {
         let mut child = Dealings::default();
-        child.refer("parent", Some("a"), time(1));
+        let refer = |from: Option<&str>, to: &str| ReferenceSet {
+            reference: "parent".into(),
+            place: 0,
+            kind: "p".into(),
+            from: from.map(Box::from),
+            to: Some(to.into()),
+        };
+        child.refer(&refer(None, "a"), time(1));
+        assert_eq!(child.waiting(), 1);
         let (a, b) = (EntityKey::new("p", "a"), EntityKey::new("p", "b"));
         assert!(!child.see("parent", &b, Version(9), &packed(9)), "from one it does not refer to");
         assert!(child.see("parent", &a, Version(2), &packed(2)));
         assert!(!child.see("parent", &a, Version(2), &packed(7)), "the same again");
         assert!(!child.see("parent", &a, Version(1), &packed(1)), "an earlier one");
         assert_eq!(child.view("parent").unwrap().content, Some(packed(2)));
-        child.refer("parent", Some("b"), time(2));
+        assert_eq!(child.waiting(), 0);
+        child.refer(&refer(Some("a"), "b"), time(2));
         assert_eq!(child.view("parent").unwrap().content, None, "another entity, of which nothing is known");
 
         let mut parent = Dealings::default();

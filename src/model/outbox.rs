@@ -1,8 +1,12 @@
 //! What an entity has to tell others, itself among them, until it is known to have arrived. Beside the state, not in it: that
 //! something arrived is no record. What is sent again for that reason says nothing new to its receiver.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
 use bincode::{Decode, Encode};
 
+use super::codec;
 use super::event::PackedEvent;
 use super::ids::{EntityKey, Version};
 use super::record::{Content, Received};
@@ -42,7 +46,7 @@ pub struct Receipt {
 }
 
 /// What tells the letters to one receiver apart: of each, only the newest matters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Link {
     /// Watching, and ceasing to, through a reference.
     Watch(Box<str>),
@@ -71,48 +75,83 @@ impl Outgoing {
 }
 
 /// Letters that are not known to have arrived. The default has none.
-#[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
+#[derive(Clone, Debug, Default)]
 pub struct Outbox {
-    /// In the order of their versions, those that are under way first.
-    letters: Vec<Outgoing>,
+    /// Those that are not sent yet, in the order in which they were put.
+    waiting: BTreeMap<u64, Outgoing>,
+    /// Where each is.
+    places: HashMap<(EntityKey, Link), u64>,
+    under_way: HashMap<(EntityKey, Link), (u64, Outgoing)>,
+    /// How many were put.
+    put: u64,
 }
 
 impl Outbox {
     /// Whether nothing is outstanding.
     pub fn is_empty(&self) -> bool {
-        self.letters.is_empty()
+        self.waiting.is_empty() && self.under_way.is_empty()
     }
 
-    /// Adds letters of one record; each takes the place of an earlier one of its link, unless that is under way.
-    pub fn put(&mut self, letters: impl IntoIterator<Item = Outgoing>, under_way: usize) {
+    /// Adds letters of one record; each takes the place of an earlier one of its link that is not sent yet.
+    pub fn put(&mut self, letters: impl IntoIterator<Item = Outgoing>) {
         for letter in letters {
-            let waiting = self.letters.get(under_way..).unwrap_or_default();
-            let same = waiting.iter().position(|known| known.to == letter.to && known.link() == letter.link());
-            if let Some(at) = same {
-                self.letters.remove(under_way + at);
+            let place = self.put;
+            self.put += 1;
+            if let Some(old) = self.places.insert((letter.to.clone(), letter.link()), place) {
+                self.waiting.remove(&old);
             }
-            self.letters.push(letter);
+            self.waiting.insert(place, letter);
         }
     }
 
-    /// Those that may be sent now, since their records are committed, beyond the first `under_way`, which were sent.
-    pub fn sendable(&self, under_way: usize, committed: Version) -> impl Iterator<Item = &Outgoing> {
-        let room = UNDER_WAY_MAX.saturating_sub(under_way);
-        self.letters.iter().skip(under_way).take(room).take_while(move |letter| letter.version <= committed)
+    /// Takes those that may be sent now, since their records are committed and not too many are under way.
+    pub fn send(&mut self, committed: Version) -> Vec<Outgoing> {
+        let mut sent = Vec::new();
+        while self.under_way.len() < UNDER_WAY_MAX
+            && let Some(first) = self.waiting.first_entry().filter(|first| first.get().version <= committed)
+        {
+            let (place, letter) = first.remove_entry();
+            let key = (letter.to.clone(), letter.link());
+            self.places.remove(&key);
+            sent.push(letter.clone());
+            self.under_way.insert(key, (place, letter));
+        }
+        sent
     }
 
-    /// Notes that a letter, and every earlier one of its link, has arrived. Returns how many of the first `under_way` that
-    /// were.
-    pub fn arrived(&mut self, receipt: &Receipt, under_way: usize) -> usize {
-        let mut removed = 0;
-        let mut at = 0;
-        self.letters.retain(|letter| {
-            let is_it = letter.version <= receipt.version && letter.to == receipt.of && letter.link() == receipt.link;
-            removed += usize::from(is_it && at < under_way);
-            at += 1;
-            !is_it
-        });
-        removed
+    /// Notes that a letter, and every earlier one of its link, has arrived.
+    pub fn arrived(&mut self, receipt: Receipt) {
+        let Receipt { of, version, link } = receipt;
+        if let Entry::Occupied(sent) = self.under_way.entry((of, link))
+            && sent.get().1.version <= version
+        {
+            sent.remove();
+        }
+    }
+
+    /// The stored form: what records up to `through` put, in that order.
+    pub fn encode_into(&self, bytes: &mut Vec<u8>, through: Version) {
+        let under_way = self.under_way.values().map(|(place, letter)| (*place, letter));
+        let all = under_way.chain(self.waiting.iter().map(|(place, letter)| (*place, letter)));
+        let mut letters: Vec<(u64, &Outgoing)> = all.filter(|(_, letter)| letter.version <= through).collect();
+        letters.sort_unstable_by_key(|(place, _)| *place);
+        let letters: Vec<&Outgoing> = letters.into_iter().map(|(_, letter)| letter).collect();
+        codec::encode_into(bytes, &letters);
+    }
+
+    /// Whether nothing is outstanding of what records up to `through` put.
+    pub fn is_empty_through(&self, through: Version) -> bool {
+        let mut all = self.under_way.values().map(|(_, letter)| letter).chain(self.waiting.values());
+        all.all(|letter| letter.version > through)
+    }
+}
+
+/// What was stored; nothing of it is under way.
+impl From<Vec<Outgoing>> for Outbox {
+    fn from(letters: Vec<Outgoing>) -> Self {
+        let mut outbox = Outbox::default();
+        outbox.put(letters);
+        outbox
     }
 }
 
@@ -136,47 +175,60 @@ mod tests {
         Outgoing { to: EntityKey::new("c", to), version: Version(version), letter: Letter::Message(Box::new(received)) }
     }
 
-    fn versions<'a>(letters: impl Iterator<Item = &'a Outgoing>) -> Vec<(String, u64)> {
-        letters.map(|letter| (letter.to.key().to_owned(), letter.version.0)).collect()
+    fn versions(letters: Vec<Outgoing>) -> Vec<(String, u64)> {
+        letters.iter().map(|letter| (letter.to.key().to_owned(), letter.version.0)).collect()
     }
 
     /// If this failed, news would be told before it is durable, be lost, or pile up.
     #[test]
     fn only_the_newest_of_a_link_is_told_and_not_before_its_commit() {
         let mut outbox = Outbox::default();
-        outbox.put([notice("a", 1), notice("b", 1)], 0);
-        assert_eq!(versions(outbox.sendable(0, Version(0))), []);
-        assert_eq!(versions(outbox.sendable(0, Version(1))), [("a".into(), 1), ("b".into(), 1)]);
-        // Both are under way now: what comes for them waits behind.
-        outbox.put([notice("a", 2)], 2);
-        outbox.put([notice("a", 3)], 2);
-        assert_eq!(versions(outbox.sendable(2, Version(2))), []);
-        assert_eq!(versions(outbox.sendable(2, Version(3))), [("a".into(), 3)]);
-        assert_eq!(outbox.arrived(&notice("a", 1).receipt(), 2), 1);
-        assert_eq!(outbox.arrived(&notice("a", 1).receipt(), 1), 0, "a second receipt says nothing");
-        assert_eq!(outbox.arrived(&notice("b", 1).receipt(), 1), 1);
-        assert_eq!(versions(outbox.sendable(0, Version(9))), [("a".into(), 3)]);
-        assert_eq!(outbox.arrived(&notice("a", 3).receipt(), 1), 1);
-        assert!(outbox.is_empty());
+        outbox.put([notice("a", 1), notice("b", 1)]);
+        assert_eq!(versions(outbox.send(Version(0))), []);
+        assert_eq!(versions(outbox.send(Version(1))), [("a".into(), 1), ("b".into(), 1)]);
+        outbox.put([notice("a", 2)]);
+        outbox.put([notice("a", 3)]);
+        assert_eq!(versions(outbox.send(Version(2))), []);
+        assert_eq!(versions(outbox.send(Version(3))), [("a".into(), 3)]);
+        for (receipt, is_empty) in
+            [(notice("a", 1), false), (notice("b", 1), false), (notice("b", 1), false), (notice("a", 3), true)]
+        {
+            outbox.arrived(receipt.receipt());
+            assert_eq!(outbox.is_empty(), is_empty, "{receipt:?}");
+        }
     }
 
     /// If this failed, one entity with many watchers could fill memory with what is under way.
     #[test]
     fn so_many_are_under_way_and_no_more() {
         let mut outbox = Outbox::default();
-        outbox.put((0..600).map(|n| notice(&format!("{n}"), 1)), 0);
-        assert_eq!(outbox.sendable(0, Version(1)).count(), UNDER_WAY_MAX);
-        assert_eq!(outbox.sendable(UNDER_WAY_MAX, Version(1)).count(), 0);
+        outbox.put((0..600).map(|n| notice(&format!("{n}"), 1)));
+        assert_eq!(outbox.send(Version(1)).len(), UNDER_WAY_MAX);
+        assert_eq!(outbox.send(Version(1)).len(), 0);
+        outbox.arrived(notice("7", 1).receipt());
+        assert_eq!(versions(outbox.send(Version(1))), [("256".into(), 1)]);
+    }
+
+    /// If this failed, a crash would lose what was under way, or tell what was never committed.
+    #[test]
+    fn what_is_stored_is_all_that_may_be_outstanding_of_a_version() {
+        let mut outbox = Outbox::default();
+        outbox.put([notice("a", 1), notice("b", 1)]);
+        outbox.send(Version(1));
+        outbox.put([notice("c", 2), notice("d", 3)]);
+        let mut bytes = vec![2];
+        outbox.encode_into(&mut bytes, Version(2));
+        let mut read = Outbox::from(codec::decode::<Vec<Outgoing>>(2, &bytes).unwrap());
+        assert_eq!(versions(read.send(Version(9))), [("a".into(), 1), ("b".into(), 1), ("c".into(), 2)]);
+        assert!(outbox.is_empty_through(Version(0)) && !outbox.is_empty_through(Version(1)));
     }
 
     /// The store's content: a change here makes old folders unreadable.
     #[test]
     fn stored_form_is_frozen() {
-        let mut outbox = Outbox::default();
-        outbox.put([notice("a", 1)], 0);
-        let bytes = codec::encode(2, &outbox);
+        let mut bytes = vec![2];
+        Outbox::from(vec![notice("a", 1)]).encode_into(&mut bytes, Version(1));
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(hex, "0201016301610100017001310101650000020172020202");
-        assert_eq!(codec::decode::<Outbox>(2, &bytes).unwrap(), outbox);
     }
 }

@@ -269,6 +269,8 @@ impl DecisionState {
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct ReferenceSet {
     pub reference: Box<str>,
+    /// Its place among the references of the entity type.
+    pub place: u16,
     /// The entity type that the reference is to.
     pub kind: Box<str>,
     /// The key it referred to until now.
@@ -349,6 +351,7 @@ mod tests {
             }],
             references: vec![ReferenceSet {
                 reference: "r".into(),
+                place: 2,
                 kind: "k".into(),
                 from: Some("a".into()),
                 to: Some("b".into()),
@@ -378,7 +381,7 @@ mod tests {
             bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from_digit(n.into(), 16).unwrap()).collect();
         assert_eq!(
             hex,
-            "02056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d6000163010172016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
+            "02056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
     }

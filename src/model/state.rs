@@ -146,6 +146,15 @@ impl FieldState {
     }
 }
 
+/// What an entity that is there still lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Bit n is set while the n-th field of `complete` is missing.
+    pub missing: u64,
+    /// Bit n is set while the n-th reference points to an entity that is not there yet.
+    pub waiting: u64,
+}
+
 /// The last revision of one decision.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct LedgerEntry {
@@ -194,6 +203,12 @@ impl State {
     /// Whether anything is known of the entity itself: one that others only wait for is not there yet.
     pub fn exists(&self) -> bool {
         self.events > 0 || self.system.is_some()
+    }
+
+    /// What is counted of it over its type; none while it is not there itself.
+    pub fn gaps(&self) -> Option<Gaps> {
+        let waiting = self.dealings.as_deref().map_or(0, Dealings::waiting);
+        self.exists().then_some(Gaps { missing: self.missing, waiting })
     }
 
     /// The ledger's entry of a decision.
@@ -302,6 +317,7 @@ mod tests {
         Dealings {
             views: vec![View {
                 reference: "r".into(),
+                place: 2,
                 to: "k".into(),
                 since: time,
                 version: Version(2),
@@ -342,7 +358,7 @@ mod tests {
         let bytes = full().encode();
         assert_eq!(
             hex(&bytes),
-            "02fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff090101010172016bfc403400d6000201020206010174017201020208050101770601010164fc403400d600fc403400d600010101650102020e0302fc403400d600010301fbf4010102020201016501017308010178010009fb2c01"
+            "02fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff09010101017202016bfc403400d6000201020206010174017201020208050101770601010164fc403400d600fc403400d600010101650102020e0302fc403400d600010301fbf4010102020201016501017308010178010009fb2c01"
         );
         assert_eq!(State::decode(&bytes).unwrap(), full());
         assert_eq!(hex(&State::default().encode()), "02000000000000000000000000");

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::watch;
 
-use super::checkpoint::{Checkpoint, Pacing};
+use super::checkpoint::{Checkpoint, Pacing, StoredCopy};
 use super::fatal::Fatal;
 use crate::actors::{Shards, Slice, Tag};
 use crate::config::Tuning;
@@ -18,8 +19,14 @@ use crate::model::ids::Lsn;
 use crate::store::{Store, StoreError};
 use crate::vital;
 
-/// So many entities are copied at once.
-const SLICE_ENTITIES_MAX: usize = 2000;
+/// So many entities are copied at once: about a millisecond's work, in which nothing else is done for the shard's.
+const SLICE_ENTITIES_MAX: usize = 250;
+/// Shards are told of so many stored copies at once, and then have so long for other things.
+const TOLD_MAX: usize = 500;
+const TOLD_PAUSE: Duration = Duration::from_millis(1);
+/// What the thread's niceness is raised by: where processors are short, acknowledgements come before checkpoints.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 5;
 /// How often it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Slices of a shard that may be under way; more than one only if a checkpoint was given up.
@@ -66,6 +73,7 @@ impl Checkpointer {
     /// Makes checkpoints until it is asked to finish.
     pub fn run(self) {
         vital::mark();
+        step_back();
         let mut pacing = Pacing::new(&self.tuning, Instant::now(), *self.watermark.borrow());
         loop {
             let request = self.requests.recv_timeout(LOOK_EVERY);
@@ -118,16 +126,24 @@ impl Checkpointer {
                 // The shard copies while this thread writes.
                 self.shards.copy_slice(slice.shard, SLICE_ENTITIES_MAX);
             }
-            let stored = checkpoint.take(slice)?;
-            if !stored.is_empty() {
-                self.shards.stored(stored);
-            }
+            self.tell(checkpoint.take(slice)?);
         }
         let cut = checkpoint.finish()?;
         self.watermark.send_replace(cut);
         self.metrics.watermark_lsn.set(i64::try_from(cut.0).unwrap_or(i64::MAX));
         self.metrics.checkpoint_duration.observe(started.elapsed().as_secs_f64());
         Ok(Done::Completed)
+    }
+
+    /// Tells the shards what is stored, bit by bit.
+    fn tell(&self, stored: Vec<StoredCopy>) {
+        let mut rest = stored.into_iter();
+        while rest.len() > 0 {
+            self.shards.stored(rest.by_ref().take(TOLD_MAX).collect());
+            if rest.len() > 0 {
+                thread::sleep(TOLD_PAUSE);
+            }
+        }
     }
 
     /// The slice that was asked for. Slices never go missing while the node runs, so only a deadline ends the waiting: a
@@ -144,6 +160,13 @@ impl Checkpointer {
             }
         }
     }
+}
+
+/// Lowers the current thread's priority, where threads have one of their own.
+fn step_back() {
+    // Being nicer is never refused; and if it were, checkpoints would work as well.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(NICENESS);
 }
 
 /// The channel on which the slices of so many shards come; of each one is under way at a time.

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 
 use super::checkpointer::Request;
 use super::sinks::Sinks;
-use crate::actors::Shards;
+use crate::actors::{Horizon, Shards};
 use crate::admin::NodeState;
+use crate::egress::Effects;
 use crate::ingress::{Admission, Phase};
 use crate::journal::Journal;
 
@@ -26,6 +27,8 @@ const SETTLED_EVERY: Duration = Duration::from_millis(5);
 /// A running node.
 pub(super) struct Node {
     pub drain: Duration,
+    pub horizon: Horizon,
+    pub effects: Arc<Effects>,
     pub shards: Shards,
     pub arbiters: Vec<Arbiter>,
     pub admission: Arc<Admission>,
@@ -62,6 +65,9 @@ impl Node {
         let share = limit.mul_f64(DRAIN_SHARE);
         self.state.send_replace(NodeState::Draining);
         self.phase.send_replace(Phase::Draining);
+        self.horizon.stop();
+        let effects = self.effects;
+        let calls = tokio::spawn(async move { effects.drain(share).await });
         let settled = async {
             for source in self.sources {
                 let _ = source.await;
@@ -71,6 +77,8 @@ impl Node {
             }
         };
         let _ = tokio::time::timeout(share, settled).await;
+        // Their outcomes are recorded like all that was settled.
+        let _ = calls.await;
         if let Some(http) = self.http {
             let _ = tokio::time::timeout(share, http.stop(true)).await;
         }

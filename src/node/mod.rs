@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides or stores anything; every part does its own work and knows the others only through what it is given.
 
+mod agenda;
 mod checkpoint;
 mod checkpointer;
 mod commits;
@@ -12,6 +13,7 @@ mod open_files;
 mod prepare;
 pub mod recovery;
 pub mod replay;
+mod shards;
 mod sinks;
 mod sources;
 mod start;

@@ -38,11 +38,8 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
     if diagnostics.has_errors() {
         return None;
     }
-    Some(Prepared {
-        ruleset: Arc::new(Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max))),
-        decoders,
-        conditions,
-    })
+    let ruleset = Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max));
+    Some(Prepared { ruleset: Arc::new(ruleset.on_server(&config.server.name)), decoders, conditions })
 }
 
 /// Compiles the `if` of a sink, which reads the decision as `event`.

@@ -1,6 +1,7 @@
 //! Opening a data folder: journal and store belong together, and the rules are those it was written with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::Tuning;
 use crate::disk::Place;
@@ -51,6 +52,8 @@ pub enum RecoveryError {
 pub struct Opened {
     pub store: Store,
     pub journal: Journal,
+    /// The name in decisions' source.
+    pub server: Arc<str>,
     /// So many replayed entities are held before they are written to the store.
     pub replayed_held_max: usize,
     /// Threads that replay, each its share of the partitions; one replays on the caller's.
@@ -94,6 +97,7 @@ pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Res
     Ok(Opened {
         store,
         journal,
+        server: ruleset.server().clone(),
         replayed_held_max: REPLAYED_HELD_MAX,
         replaying_threads: usize::from(tuning.actors.shards),
     })

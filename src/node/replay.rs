@@ -37,10 +37,7 @@ pub struct Recovered {
 pub fn replay(opened: &Opened, types: &Types) -> Result<Recovered, RecoveryError> {
     for (kind, gauges) in opened.store.gauges()? {
         let Some(metrics) = types.get(kind.as_str()) else { continue };
-        metrics.entities.set(i64::try_from(gauges.entities).unwrap_or(i64::MAX));
-        for (gauge, missing) in metrics.incomplete.iter().zip(gauges.missing) {
-            gauge.set(i64::try_from(missing).unwrap_or(i64::MAX));
-        }
+        metrics.set_counts(gauges.entities, &gauges.missing, &gauges.waiting);
     }
     let from = opened.store.watermark()?.next();
     match opened.replaying_threads {
@@ -173,20 +170,17 @@ impl<'a> Replayer<'a> {
         let record = Record::decode(bytes).map_err(|source| RecoveryError::Record { lsn, source })?;
         self.records += 1;
         self.bytes += bytes.len() as u64;
-        let types = self.types;
+        let (types, opened) = (self.types, self.opened);
         let kept = self.entity(&record.entity)?;
-        let (missing, version) = (kept.entity.state().missing, kept.entity.version());
-        kept.replay(&record, lsn).map_err(|state| RecoveryError::Gap {
+        let gaps = kept.entity.state().gaps();
+        kept.replay(&record, lsn, &opened.server).map_err(|state| RecoveryError::Gap {
             entity: record.entity.to_string(),
             lsn,
             found: record.version.0,
             state: state.0,
         })?;
         if let Some(metrics) = types.get(record.entity.kind()) {
-            metrics.missing_changed(missing, kept.entity.state().missing);
-            if version == Version(0) {
-                metrics.entities.inc();
-            }
+            metrics.gaps_changed(gaps, kept.entity.state().gaps());
         }
         if self.held.len() > self.held_max {
             self.store_held()?;

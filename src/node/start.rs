@@ -6,12 +6,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use actix::Arbiter;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use super::agenda::Agenda;
 use super::checkpointer::{Checkpointer, Request, slices};
-use super::commits::Commits;
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
@@ -19,24 +18,19 @@ use super::open_files;
 use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
 use super::replay::{Recovered, replay};
+use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
-use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{Horizon, Shards, Slice, Tag};
 use crate::admin::{self, Api, NodeState};
 use crate::config::{Config, Limits};
-use crate::egress::write_cloud_event;
-use crate::ingress::{Admission, Credits, Deliver, Gate, Phase, Receiving, SourceMetrics};
-use crate::journal::{Journal, JournalReader, JournalWriter, spawn_writer};
+use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
+use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
+use crate::journal::{JournalReader, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
-use crate::model::ids::{EntityKey, Lsn};
-use crate::rules::{Ruleset, decide};
+use crate::model::ids::Lsn;
 use crate::store::Store;
 use crate::vital;
-
-/// Batches that may wait for the writer beyond those that credits bound: inputs from inside, and copies.
-const WRITER_QUEUE_SPARE: usize = 4096;
-/// More batches never wait for the writer, whatever the limits say.
-const WRITER_QUEUE_MAX: usize = 1 << 20;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -74,34 +68,30 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
     outcome
 }
 
-struct Starting<'a> {
-    config: &'a Config,
+pub(super) struct Starting<'a> {
+    pub(super) config: &'a Config,
     /// As configured, and as the system allows.
     limits: Limits,
-    prepared: Prepared,
+    pub(super) prepared: Prepared,
     runtime: &'a Runtime,
 }
 
 /// What the parts of a node share.
-struct Shared {
-    metrics: Arc<Metrics>,
-    types: HashMap<Arc<str>, Arc<TypeMetrics>>,
-    fatal: Fatal,
-    store: Store,
-    journal: JournalReader,
-    committed: watch::Receiver<Lsn>,
-    watermark: watch::Sender<Lsn>,
-    journaled_bytes: Arc<AtomicU64>,
-    handed_bytes: Arc<AtomicU64>,
-    saved_bytes: Arc<AtomicU64>,
-}
-
-/// The journal's writer and what it sets off.
-struct Writing {
-    writer: JournalWriter<Tag>,
-    thread: std::thread::JoinHandle<Option<Journal>>,
-    /// Where the writer finds the shards once they have started.
-    shards: Arc<OnceLock<Shards>>,
+pub(super) struct Shared {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) types: HashMap<Arc<str>, Arc<TypeMetrics>>,
+    pub(super) fatal: Fatal,
+    pub(super) store: Store,
+    pub(super) journal: JournalReader,
+    pub(super) committed: watch::Receiver<Lsn>,
+    pub(super) watermark: watch::Sender<Lsn>,
+    pub(super) journaled_bytes: Arc<AtomicU64>,
+    pub(super) handed_bytes: Arc<AtomicU64>,
+    pub(super) saved_bytes: Arc<AtomicU64>,
+    pub(super) horizon: Horizon,
+    /// All shards, once they have started.
+    pub(super) shards: Arc<OnceLock<Shards>>,
+    pub(super) effects: Arc<Effects>,
 }
 
 impl Starting<'_> {
@@ -114,7 +104,11 @@ impl Starting<'_> {
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
         metrics.watermark_lsn.set(gauge(watermark));
+        let shards: Arc<OnceLock<Shards>> = Arc::default();
+        let effects = self.effects(&metrics, &shards)?;
         let shared = Shared {
+            effects,
+            shards,
             metrics,
             types,
             fatal: fatal::exit(),
@@ -126,16 +120,24 @@ impl Starting<'_> {
             journaled_bytes: Arc::new(AtomicU64::new(recovered.bytes)),
             handed_bytes: Arc::default(),
             saved_bytes: Arc::default(),
+            horizon: Horizon::default(),
         };
         let writing = self.writing(&shared, opened.journal, committed)?;
         let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
-        let (shards, arbiters) = self.shards(&shared, &writing.writer, &slice_sender, recovered.entities);
-        let _ = writing.shards.set(shards.clone());
+        let (shards, arbiters) = self.shards(&shared, &writing, &slice_sender, recovered.entities);
         let admission = self.admission(&shared, &shards);
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
             self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
         self.guard(&shared, &admission);
+        shared.horizon.start();
+        let agenda = Agenda {
+            store: shared.store.clone(),
+            shards: shards.clone(),
+            horizon: shared.horizon.clone(),
+            fatal: shared.fatal.clone(),
+        };
+        self.runtime.spawn(agenda.load());
 
         let (phase, state) = (watch::Sender::new(Phase::Running), watch::Sender::new(NodeState::Ready));
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
@@ -168,6 +170,8 @@ impl Starting<'_> {
         let _ = out.flush();
         Ok(Node {
             drain: self.config.tuning.limits.drain,
+            horizon: shared.horizon,
+            effects: shared.effects,
             shards,
             arbiters,
             admission,
@@ -211,63 +215,21 @@ impl Starting<'_> {
         Ok(recovered.map_err(failed)??)
     }
 
-    fn writing(&self, shared: &Shared, journal: Journal, committed: watch::Sender<Lsn>) -> Result<Writing, NodeError> {
-        let shards = Arc::new(OnceLock::new());
-        let commits = Commits {
-            shards: shards.clone(),
-            committed,
-            journaled_bytes: shared.journaled_bytes.clone(),
-            metrics: shared.metrics.clone(),
-        };
-        let in_flight = usize::try_from(self.config.tuning.limits.in_flight_records_max).unwrap_or(usize::MAX);
-        let queued_max = in_flight.min(WRITER_QUEUE_MAX) + WRITER_QUEUE_SPARE;
-        let fatal = shared.fatal.clone();
-        let (writer, thread) =
-            spawn_writer(journal, queued_max, move |commit| commits.pass_on(commit), move |error| fatal(&error))
-                .map_err(|source| NodeError::Start { what: "the journal's writer", source })?;
-        Ok(Writing { writer, thread, shards })
-    }
-
-    fn shards(
-        &self,
-        shared: &Shared,
-        writer: &JournalWriter<Tag>,
-        slices: &crossbeam_channel::Sender<Slice>,
-        recovered: HashMap<EntityKey, HandedOver>,
-    ) -> (Shards, Vec<Arbiter>) {
-        let actors = &self.config.tuning.actors;
-        let count = usize::from(actors.shards).max(1);
-        let mut by_shard: Vec<HashMap<EntityKey, HandedOver>> = (0..count).map(|_| HashMap::new()).collect();
-        for (key, handed) in recovered {
-            by_shard[key.partition().shard(count)].insert(key, handed);
-        }
-        let mut arbiters = Vec::new();
-        let mut supervisors = Vec::new();
-        for (index, recovered) in by_shard.into_iter().enumerate() {
-            let fatal = shared.fatal.clone();
-            let setup = ShardSetup {
-                index: index as u16,
-                around: Surroundings {
-                    store: shared.store.clone(),
-                    metrics: shared.metrics.clone(),
-                    types: shared.types.clone(),
-                    entity_bytes_max: usize::try_from(self.config.tuning.limits.entity_bytes_max).unwrap_or(usize::MAX),
-                    decide,
-                    fatal: Arc::new(move |error| fatal(&error)),
-                },
-                writer: writer.clone(),
-                slices: slices.clone(),
-                committed: *shared.committed.borrow(),
-                live_max: (usize::try_from(actors.max_live).unwrap_or(usize::MAX) / count).max(1),
-                idle: actors.idle,
-                recovered,
-                handed_bytes: shared.handed_bytes.clone(),
-            };
-            let arbiter = Arbiter::new();
-            supervisors.push(Supervisor::start_on(&arbiter.handle(), setup));
-            arbiters.push(arbiter);
-        }
-        (Shards::new(supervisors), arbiters)
+    fn effects(&self, metrics: &Metrics, shards: &Arc<OnceLock<Shards>>) -> Result<Arc<Effects>, NodeError> {
+        let shards = shards.clone();
+        let note: NoteStep = Arc::new(move |entity, input| match shards.get() {
+            Some(shards) => shards.step(entity, input),
+            // Calls come from shards: there are some.
+            None => tokio::sync::oneshot::channel().1,
+        });
+        let effects = Effects::new(&EffectsSetup {
+            ruleset: &self.prepared.ruleset,
+            note,
+            metrics,
+            limits: &self.limits,
+            runtime: self.runtime.handle().clone(),
+        });
+        effects.map(Arc::new).map_err(|source| NodeError::Start { what: "effects", source })
     }
 
     fn admission(&self, shared: &Shared, shards: &Shards) -> Arc<Admission> {
@@ -413,20 +375,4 @@ fn status(
 
 fn gauge(lsn: Lsn) -> i64 {
     i64::try_from(lsn.0).unwrap_or(i64::MAX)
-}
-
-fn type_metrics(metrics: &Metrics, ruleset: &Ruleset) -> HashMap<Arc<str>, Arc<TypeMetrics>> {
-    let of = |rules: &Arc<crate::rules::EntityRules>| {
-        let complete: Vec<&str> = rules.missing_names(u64::MAX).collect();
-        let decisions: Vec<&str> = rules.decisions.iter().map(|decision| &*decision.name).collect();
-        (rules.name.clone(), metrics.entity_type(&rules.name, &complete, &decisions))
-    };
-    ruleset.types().iter().map(of).collect()
-}
-
-fn delivering(shards: Shards) -> Deliver {
-    Arc::new(move |deliveries| {
-        let work = |delivery: crate::ingress::Delivery| Work::Event { taken: delivery.taken, ticket: delivery.ticket };
-        shards.deliver(deliveries.into_iter().map(work));
-    })
 }

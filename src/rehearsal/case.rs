@@ -10,12 +10,12 @@ use crate::config::{
     Step, Test, read_text,
 };
 use crate::ingress::Decoder;
-use crate::model::dealings::EffectOutcome;
+use crate::model::dealings::{Call, Dealings, EffectOutcome};
 use crate::model::event::Event;
 use crate::model::ids::EntityKey;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::time::{Span, Timestamp};
-use crate::rules::{Around, Call, Came, Expr, Machine, Rest, Ruleset, compile_condition, explain, waiting};
+use crate::rules::{Around, Came, Expr, Machine, Rest, Ruleset, compile_condition, explain};
 
 /// The time at which tests begin whose events carry none.
 const BEGIN: &str = "2026-01-01T00:00:00Z";
@@ -246,7 +246,7 @@ impl Expected {
             }
         }
         if let Some(expected) = &self.waiting_for {
-            let mask = waiting(rules, state);
+            let mask = state.dealings.as_deref().map_or(0, Dealings::waiting);
             let is_waiting = |at: usize| mask & (1 << at) != 0;
             let references = rules.references.iter().enumerate().filter(|(at, _)| is_waiting(*at));
             let actual: Vec<String> = references.map(|(_, it)| it.name.to_string()).collect();

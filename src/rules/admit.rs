@@ -11,7 +11,7 @@ use super::bindings::EventBindings;
 use super::entity_rules::{EntityRules, FieldRules, KeyRules};
 use super::expr::{Expr, Fault, Root};
 use super::merge::SUM_DIGITS_MAX;
-use crate::config::glob_matches;
+use crate::config::{SERVER_NAME_DEFAULT, glob_matches};
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
 use crate::model::json;
@@ -30,6 +30,7 @@ pub struct Ruleset {
     types: Vec<Arc<EntityRules>>,
     ignore: Vec<String>,
     key_bytes_max: usize,
+    server: Arc<str>,
     routes: RwLock<HashMap<Arc<str>, Arc<Route>>>,
 }
 
@@ -58,8 +59,21 @@ impl Ruleset {
             types: types.into_iter().map(Arc::new).collect(),
             ignore: ignore.to_vec(),
             key_bytes_max,
+            server: SERVER_NAME_DEFAULT.into(),
             routes: RwLock::default(),
         }
+    }
+
+    /// The same, on a server of this name.
+    #[must_use]
+    pub fn on_server(mut self, name: &str) -> Self {
+        self.server = name.into();
+        self
+    }
+
+    /// The server's name, which is part of every decision's source.
+    pub fn server(&self) -> &Arc<str> {
+        &self.server
     }
 
     /// All entity types.

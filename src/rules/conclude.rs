@@ -191,8 +191,9 @@ impl Concluding<'_> {
         let dealings = &*self.dealings;
         let bindings = EntityBindings::new(rules, record.entity.key(), state).changed(fields, Some(dealings));
         let is_touched = |reads: &[Unit]| *is_first || self.touched.iter().any(|unit| reads.contains(unit));
-        let references = rules.references.iter().filter(|it| is_touched(&it.reads));
-        let mut found: Found<'_> = references.map(|it| (&*it.name, refer(it, &bindings, dealings))).collect();
+        let references = (0..).zip(&rules.references).filter(|(_, it)| is_touched(&it.reads));
+        let mut found: Found<'_> =
+            references.map(|(place, it)| (&*it.name, refer(place, it, &bindings, dealings))).collect();
         if !is_any(&found) {
             let deadlines = rules.deadlines.iter().filter(|it| is_touched(&it.reads));
             found.extend(deadlines.map(|it| (&*it.name, deadline(it, &bindings, dealings, record.now))));
@@ -218,7 +219,7 @@ impl Concluding<'_> {
         let dealings = self.dealings.to_mut();
         let unit = match change {
             Change::Refer(set) => {
-                dealings.refer(&set.reference, set.to.as_deref(), record.now);
+                dealings.refer(&set, record.now);
                 let at = rules.references.iter().position(|it| it.name == set.reference);
                 record.references.push(set);
                 at.map(|at| rules.reference_unit(at))
@@ -247,7 +248,7 @@ pub(super) fn wrong<'a>(
     state: &State,
 ) -> impl Iterator<Item = (&'a str, String)> {
     let dealings = state.dealings.as_deref().cloned().unwrap_or_default();
-    let references = rules.references.iter().map(|it| (&*it.name, refer(it, bindings, &dealings)));
+    let references = (0..).zip(&rules.references).map(|(at, it)| (&*it.name, refer(at, it, bindings, &dealings)));
     let deadlines = rules.deadlines.iter().map(|it| (&*it.name, deadline(it, bindings, &dealings, state.now)));
     let effects = rules.effects.iter().map(|it| (&*it.name, request(it, bindings, &dealings)));
     let found: Found<'a> = references.chain(deadlines).chain(effects).collect();
@@ -261,7 +262,12 @@ fn is_any(found: &Found<'_>) -> bool {
     found.iter().any(|(_, change)| matches!(change, Ok(Some(_))))
 }
 
-fn refer(rules: &ReferenceRules, bindings: &EntityBindings<'_>, dealings: &Dealings) -> Result<Option<Change>, String> {
+fn refer(
+    place: u16,
+    rules: &ReferenceRules,
+    bindings: &EntityBindings<'_>,
+    dealings: &Dealings,
+) -> Result<Option<Change>, String> {
     let to: Option<Box<str>> = match rules.key.evaluate(bindings) {
         Err(Fault::Missing(_)) => None,
         Err(Fault::Wrong(why)) => return Err(why),
@@ -278,7 +284,7 @@ fn refer(rules: &ReferenceRules, bindings: &EntityBindings<'_>, dealings: &Deali
     };
     let from = dealings.view(&rules.name).map(|view| view.to.clone());
     let (reference, kind) = (rules.name.clone(), Box::from(&*rules.kind));
-    Ok((from != to).then(|| Change::Refer(ReferenceSet { reference, kind, from, to })))
+    Ok((from != to).then(|| Change::Refer(ReferenceSet { reference, place, kind, from, to })))
 }
 
 fn deadline(

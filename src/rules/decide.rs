@@ -153,6 +153,14 @@ pub fn touched(rules: &EntityRules, record: &Record) -> Vec<Unit> {
     slots.chain(touched_by(rules, &record.input)).collect()
 }
 
+/// An input from inside of which nothing follows, since its rules cannot be followed; the record is its receipt.
+pub fn without_conclusions(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Decided {
+    let mut record = Record::of_input(entity, state.version.next(), now.max(state.now), input);
+    record.missing = state.missing;
+    record.settling = state.dealings.iter().flat_map(|dealings| dealings.settling.iter().cloned()).collect();
+    Decided { record, outcome: Outcome::Merged, errors: Vec::new() }
+}
+
 /// What an input from inside changes.
 fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
     let unit = match input {

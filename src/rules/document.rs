@@ -126,14 +126,6 @@ fn waiting_for(rules: &EntityRules, state: &State) -> Value {
     Value::List(shown.collect())
 }
 
-/// Bit n is set while the n-th reference points to an entity that is not there yet.
-pub fn waiting(rules: &EntityRules, state: &State) -> u64 {
-    let Some(dealings) = &state.dealings else { return 0 };
-    let waits = |name: &str| dealings.view(name).is_some_and(|view| view.content.is_none());
-    let waiting = (0..u64::BITS).zip(&rules.references).filter(|(_, it)| waits(&it.name));
-    waiting.fold(0, |mask, (bit, _)| mask | 1 << bit)
-}
-
 fn deadlines(rules: &EntityRules, state: &State) -> Value {
     let mut all = Map::default();
     let dealings = state.dealings.as_deref();

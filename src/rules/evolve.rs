@@ -97,7 +97,7 @@ fn changes_dealings(record: &Record) -> bool {
 /// What was concluded, in the order in which it was.
 fn deal(dealings: &mut Dealings, record: &Record) {
     for set in &record.references {
-        dealings.refer(&set.reference, set.to.as_deref(), record.now);
+        dealings.refer(set, record.now);
     }
     for set in &record.deadlines {
         dealings.set_deadline(&set.name, set.to);

@@ -12,17 +12,14 @@ use super::decide::{Decided, Verdict, decide, decide_inside};
 use super::evolve::evolve;
 use super::messages::messages;
 use crate::model::codec::CodecError;
-use crate::model::dealings::{Dealings, EffectOutcome};
+use crate::model::dealings::{Call, Dealings, EffectOutcome};
 use crate::model::ids::EntityKey;
 use crate::model::outbox::{Letter, Outgoing};
-use crate::model::packed::Packed;
 use crate::model::record::{Input, Record};
 use crate::model::refusal::Refusal;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
 
-/// In whose name decisions come back to their entities.
-const SERVER: &str = "turnstile";
 /// So much may follow by itself in one go; rules that need more never come to rest.
 const STEPS_MAX: u32 = 1_000_000;
 
@@ -50,15 +47,6 @@ pub trait Around {
 
 /// Nobody answers, and nobody hears.
 impl Around for () {}
-
-/// A call that the rules ask for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Call {
-    pub entity: EntityKey,
-    pub effect: Box<str>,
-    pub run: u32,
-    pub request: Packed,
-}
 
 /// Whether everything that follows by itself did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,13 +140,9 @@ impl Machine {
     /// What is set off by a record.
     fn follow(&mut self, entity: &EntityKey, record: &Record) {
         let state = &self.states[entity];
-        self.letters.extend(messages(SERVER, state, record));
-        self.calls.extend(record.effects.iter().map(|effect| Call {
-            entity: entity.clone(),
-            effect: effect.name.clone(),
-            run: effect.run,
-            request: effect.request.clone(),
-        }));
+        self.letters.extend(messages(self.ruleset.server(), state, record));
+        let asked = record.effects.iter().filter_map(|asked| state.dealings.as_deref()?.effect(&asked.name));
+        self.calls.extend(asked.map(|effect| effect.call(entity)));
         if state.dealings.is_some() || self.alarms.contains_key(entity) {
             let alarm = self.alarms.entry(entity.clone()).or_insert(Alarm { wake: None, noise: self.now });
             if is_noise(&record.input) {

@@ -10,11 +10,11 @@ use super::error::StoreError;
 use super::file::Store;
 use super::gauges::GaugesInTransaction;
 use super::row::{self, IDENTITY_ROW_BYTES, STATE_ROW_OVERHEAD_BYTES, StoredIdentity, StoredRow};
-use super::tables::{self, ENTITIES, HIGHEST_LSN, IDENTITIES, IdentityRowKey, META, WATERMARK};
+use super::tables::{self, AGENDA, ENTITIES, HIGHEST_LSN, IDENTITIES, IdentityRowKey, META, WATERMARK};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn};
 
 /// Keys and values of one transaction, in bytes; more only if a single entity has more.
-pub const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const TRANSACTION_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The largest state that is stored, in bytes. The rules' own limit is far lower; this one keeps redb's pages sane.
 pub const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
@@ -126,6 +126,7 @@ fn check(write: &EntityWrite, highest: Lsn) -> Result<(), StoreError> {
 
 fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(), StoreError> {
     let mut entities = transaction.open_table(ENTITIES)?;
+    let mut agenda = transaction.open_table(AGENDA)?;
     let mut gauges = GaugesInTransaction::open(transaction)?;
     let mut identities: Vec<(IdentityRowKey, StoredIdentity)> = Vec::new();
     for write in batch {
@@ -136,18 +137,27 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
             match entities.insert(key.as_slice(), value.as_slice())? {
                 Some(old) => {
                     let old = row::view_state(&key, old.value())?;
-                    Some((old.version, old.missing))
+                    Some((old.version, old.gaps, old.wake))
                 }
                 None => None,
             }
         };
-        if let Some((stored, _)) = replaced
+        if let Some((stored, ..)) = replaced
             && write.row.version < stored
         {
             let (entity, offered) = (write.entity.clone(), write.row.version);
             return Err(StoreError::VersionRegression { entity, stored, offered });
         }
-        gauges.replace(kind, replaced.map(|(_, missing)| missing), write.row.missing)?;
+        gauges.replace(kind, replaced.and_then(|(_, gaps, _)| gaps), write.row.gaps)?;
+        let (old, new) = (replaced.and_then(|(_, _, wake)| wake), write.row.wake);
+        if old != new {
+            if let Some(old) = old {
+                agenda.remove(tables::agenda_key(old, &key).as_slice())?;
+            }
+            if let Some(new) = new {
+                agenda.insert(tables::agenda_key(new, &key).as_slice(), ())?;
+            }
+        }
         let owner = tables::identity_owner(&key);
         identities.extend(write.identities.iter().map(|&(id, identity)| (tables::identity_key(owner, id), identity)));
     }

@@ -24,6 +24,13 @@ pub enum StoreError {
     )]
     NewerFormat { what: &'static str, found: u64, expected: u64 },
 
+    /// An earlier version of the program wrote this. Nothing was changed.
+    #[error(
+        "the store (state.redb) has format {found}, which this version does not read any more (it reads {expected}); run \
+         the turnstile that wrote it, or start on an empty folder"
+    )]
+    OlderFormat { found: u64, expected: u64 },
+
     /// Bytes that are not what was written: a checksum, a layout or an invariant between rows does not hold.
     #[error(
         "the store (state.redb) is damaged: {what} (table `{table}`, key `{key}`); check the disk, then restore a backup \

@@ -111,9 +111,9 @@ impl Store {
         })
     }
 
-    /// Size of the file in bytes, 0 if it cannot be told.
+    /// Bytes of the disk that the file takes, 0 if it cannot be told.
     pub fn file_bytes(&self) -> u64 {
-        self.inner.file.disk.length(&self.inner.file.path).unwrap_or(0)
+        self.inner.file.disk.taken(&self.inner.file.path).unwrap_or(0)
     }
 
     /// Runs `look` on a snapshot of what is committed. Pages that it sees are not reused meanwhile, so keep it short.
@@ -151,6 +151,9 @@ fn check_marks(reading: &ReadTransaction) -> Result<Uuid, StoreError> {
     let format: u64 = tables::read_mark(reading, FORMAT)?;
     if format > FILE_FORMAT {
         return Err(StoreError::NewerFormat { what: "file", found: format, expected: FILE_FORMAT });
+    }
+    if format < FILE_FORMAT {
+        return Err(StoreError::OlderFormat { found: format, expected: FILE_FORMAT });
     }
     Ok(Uuid::from_bytes(tables::read_mark(reading, UUID)?))
 }

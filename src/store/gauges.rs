@@ -9,40 +9,53 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::error::StoreError;
 use super::row;
 use super::tables::GAUGES;
+use crate::model::state::Gaps;
 
 /// How many stored entities a type has, and how many of them miss which field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct TypeGauges {
-    /// Rows, tombstones included: the store cannot tell.
+    /// Those that are there themselves; not what others only wait for.
     pub entities: u64,
     /// Per bit of the missing mask, how many rows have it set; ends with the highest bit that was ever set.
     pub missing: Vec<u64>,
+    /// The same for the mask of references that wait.
+    pub waiting: Vec<u64>,
 }
 
 impl TypeGauges {
-    /// Counts a row with mask `new` that takes the place of one with mask `old` (None: of none). False if the gauges
-    /// never counted the old row.
+    /// Counts a row that takes the place of another. False if the gauges never counted the old row.
     #[must_use]
-    fn replace(&mut self, old: Option<u64>, new: u64) -> bool {
-        let appeared = new & !old.unwrap_or(0);
-        let gone = old.unwrap_or(0) & !new;
-        if old.is_none() {
-            self.entities += 1;
-        }
-        for bit in bits(appeared) {
-            if self.missing.len() <= bit {
-                self.missing.resize(bit + 1, 0);
+    fn replace(&mut self, old: Option<Gaps>, new: Option<Gaps>) -> bool {
+        let mut is_right = true;
+        match (old, new) {
+            (None, Some(_)) => self.entities += 1,
+            (Some(_), None) => {
+                is_right = self.entities > 0;
+                self.entities = self.entities.saturating_sub(1);
             }
-            self.missing[bit] += 1;
+            (None, None) | (Some(_), Some(_)) => {}
         }
-        bits(gone).all(|bit| match self.missing.get_mut(bit) {
-            Some(count) if *count > 0 => {
-                *count -= 1;
-                true
-            }
-            _ => false,
-        })
+        let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+        is_right &= recount(&mut self.missing, old.missing, new.missing);
+        is_right & recount(&mut self.waiting, old.waiting, new.waiting)
     }
+}
+
+/// Counts a mask that takes the place of another. False if the old one was never counted.
+fn recount(counts: &mut Vec<u64>, old: u64, new: u64) -> bool {
+    for bit in bits(new & !old) {
+        if counts.len() <= bit {
+            counts.resize(bit + 1, 0);
+        }
+        counts[bit] += 1;
+    }
+    bits(old & !new).all(|bit| match counts.get_mut(bit) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        _ => false,
+    })
 }
 
 /// Positions of the bits set in `mask`, lowest first.
@@ -68,7 +81,7 @@ impl<'txn> GaugesInTransaction<'txn> {
     }
 
     /// Counts one row of `kind`; see [`TypeGauges::replace`].
-    pub(super) fn replace(&mut self, kind: &str, old: Option<u64>, new: u64) -> Result<(), StoreError> {
+    pub(super) fn replace(&mut self, kind: &str, old: Option<Gaps>, new: Option<Gaps>) -> Result<(), StoreError> {
         if !self.changed.contains_key(kind) {
             let key = kind.as_bytes();
             let stored = match self.table.get(key)? {
@@ -99,18 +112,23 @@ mod tests {
     #[test]
     fn rows_that_come_and_change_are_counted() {
         let mut gauges = TypeGauges::default();
-        let steps: [(Option<u64>, u64, u64, &[u64]); 5] = [
-            (None, 0b101, 1, &[1, 0, 1]),
-            (None, 0b001, 2, &[2, 0, 1]),
-            (Some(0b101), 0b010, 2, &[1, 1, 0]),
-            (Some(0b001), 0, 2, &[0, 1, 0]),
-            (None, 0, 3, &[0, 1, 0]),
+        let gaps = |missing| Some(Gaps { missing, waiting: 0 });
+        let steps: [(Option<Gaps>, Option<Gaps>, u64, &[u64]); 6] = [
+            (None, gaps(0b101), 1, &[1, 0, 1]),
+            (None, gaps(0b001), 2, &[2, 0, 1]),
+            (gaps(0b101), gaps(0b010), 2, &[1, 1, 0]),
+            (gaps(0b001), gaps(0), 2, &[0, 1, 0]),
+            (None, None, 2, &[0, 1, 0]),
+            (None, gaps(0), 3, &[0, 1, 0]),
         ];
         for (old, new, entities, missing) in steps {
             assert!(gauges.replace(old, new));
-            assert_eq!((gauges.entities, gauges.missing.as_slice()), (entities, missing), "{old:?} -> {new}");
+            assert_eq!((gauges.entities, gauges.missing.as_slice()), (entities, missing), "{old:?} -> {new:?}");
         }
-        assert!(!gauges.replace(Some(1), 0), "a row that was never counted cannot leave");
+        assert!(!gauges.replace(gaps(1), gaps(0)), "a row that was never counted cannot leave");
+        let waiting = |waiting| Some(Gaps { missing: 0, waiting });
+        assert!(gauges.replace(gaps(0), waiting(2)));
+        assert_eq!(gauges.waiting, [0, 1]);
         assert_eq!(bits(1 << 63 | 1).collect::<Vec<_>>(), [0, 63]);
     }
 }

@@ -23,4 +23,4 @@ pub use checkpoint::{CheckpointWriter, EntityWrite, STATE_BYTES_MAX, TRANSACTION
 pub use error::StoreError;
 pub use file::{Store, StoreOptions, TypeMark};
 pub use gauges::TypeGauges;
-pub use row::{StoredIdentity, StoredRow};
+pub use row::{StoredIdentity, StoredRow, Wake};

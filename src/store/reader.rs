@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::error::StoreError;
 use super::file::Store;
 use super::gauges::TypeGauges;
-use super::row::{self, StoredIdentity, StoredRow};
-use super::tables::{self, ENTITIES, GAUGES, IDENTITIES};
+use super::row::{self, StoredIdentity, StoredRow, Wake};
+use super::tables::{self, AGENDA, ENTITIES, GAUGES, IDENTITIES};
 use crate::model::ids::{EntityKey, IdentityHash};
 
 impl Store {
@@ -28,6 +28,32 @@ impl Store {
         self.read(|transaction| match transaction.open_table(IDENTITIES)?.get(&key)? {
             Some(found) => Ok(Some(row::decode_identity(&key, found.value())?)),
             None => Ok(None),
+        })
+    }
+
+    /// Entities that are to be looked at up to `through`, in the order of time, beginning after one: at most `limit`.
+    pub fn agenda(
+        &self,
+        after: Option<&(Wake, EntityKey)>,
+        through: Wake,
+        limit: usize,
+    ) -> Result<Vec<(Wake, EntityKey)>, StoreError> {
+        let after = after.and_then(|(wake, entity)| {
+            let key = tables::entity_key(entity.kind(), entity.key())?;
+            Some(tables::agenda_key(*wake, &key))
+        });
+        let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.read(|transaction| {
+            let agenda = transaction.open_table(AGENDA)?;
+            let mut found = Vec::new();
+            for entry in agenda.range::<&[u8]>((start, Bound::Unbounded))? {
+                let (wake, entity) = tables::parse_agenda_key(entry?.0.value())?;
+                if wake > through || found.len() == limit {
+                    break;
+                }
+                found.push((wake, entity));
+            }
+            Ok(found)
         })
     }
 
@@ -53,7 +79,9 @@ impl Store {
                 if keys.len() == limit || !key.value().starts_with(&first) {
                     break;
                 }
-                row::view_state(key.value(), value.value())?;
+                if row::view_state(key.value(), value.value())?.gaps.is_none() {
+                    continue;
+                }
                 keys.push(tables::parse_entity_key(key.value())?.key().into());
             }
             Ok(keys)

@@ -9,14 +9,30 @@ use bincode::{Decode, Encode};
 use super::error::StoreError;
 use crate::model::codec::{self, CodecError};
 use crate::model::ids::{Lsn, PayloadHash, Version};
+use crate::model::state::Gaps;
 
 /// Format byte of every row this version writes.
 const ROW_FORMAT: u8 = 1;
 const CRC_BYTES: usize = 4;
 /// Format, payload hash, time seen, CRC.
 pub(super) const IDENTITY_ROW_BYTES: usize = 1 + 8 + 8 + CRC_BYTES;
-/// What a state row holds besides the state: format, version, LSN, mask, CRC.
-pub(super) const STATE_ROW_OVERHEAD_BYTES: usize = 1 + 8 + 8 + 8 + CRC_BYTES;
+/// What a state row holds at most besides the state: format, version, LSN, which of the following there are, masks, time to
+/// wake, CRC.
+pub(super) const STATE_ROW_OVERHEAD_BYTES: usize = 1 + 8 + 8 + 1 + 8 + 8 + 8 + CRC_BYTES;
+
+/// Bits of the byte that says what a state row holds.
+const EXISTS: u8 = 1;
+const WAITS: u8 = 2;
+const WAKES: u8 = 4;
+
+/// When an entity is to be looked at though nothing comes for it: in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wake(pub i64);
+
+impl Wake {
+    /// As soon as the process starts.
+    pub const AT_START: Wake = Wake(i64::MIN);
+}
 
 /// An entity as it is stored: the state's bytes, and what the store itself must know of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +40,10 @@ pub struct StoredRow {
     pub version: Version,
     /// LSN of the last record in the state; [`Lsn::ZERO`] if it was not known when the state was copied.
     pub lsn: Lsn,
-    /// Bit mask of incomplete fields, bits as in the type's `TypeMark`; 0 = complete.
-    pub missing: u64,
+    /// What is counted over its type; none for what only others wait for.
+    pub gaps: Option<Gaps>,
+    /// When it is to be looked at, if anything is ahead of it.
+    pub wake: Option<Wake>,
     /// The caller's encoding of the state.
     pub state: Vec<u8>,
 }
@@ -42,13 +60,15 @@ pub struct StoredIdentity {
 pub(super) struct RowView<'a> {
     pub version: Version,
     pub lsn: Lsn,
-    pub missing: u64,
+    pub gaps: Option<Gaps>,
+    pub wake: Option<Wake>,
     pub state: &'a [u8],
 }
 
 impl RowView<'_> {
     pub(super) fn to_owned(&self) -> StoredRow {
-        StoredRow { version: self.version, lsn: self.lsn, missing: self.missing, state: self.state.to_vec() }
+        let RowView { version, lsn, gaps, wake, state } = *self;
+        StoredRow { version, lsn, gaps, wake, state: state.to_vec() }
     }
 }
 
@@ -58,7 +78,21 @@ pub(super) fn encode_state(key: &[u8], row: &StoredRow) -> Vec<u8> {
     bytes.push(ROW_FORMAT);
     bytes.extend_from_slice(&row.version.0.to_le_bytes());
     bytes.extend_from_slice(&row.lsn.0.to_le_bytes());
-    bytes.extend_from_slice(&row.missing.to_le_bytes());
+    let Gaps { missing, waiting } = row.gaps.unwrap_or_default();
+    let mut holds = 0;
+    holds |= if row.gaps.is_some() { EXISTS } else { 0 };
+    holds |= if waiting == 0 { 0 } else { WAITS };
+    holds |= if row.wake.is_some() { WAKES } else { 0 };
+    bytes.push(holds);
+    if row.gaps.is_some() {
+        bytes.extend_from_slice(&missing.to_le_bytes());
+    }
+    if waiting != 0 {
+        bytes.extend_from_slice(&waiting.to_le_bytes());
+    }
+    if let Some(Wake(at)) = row.wake {
+        bytes.extend_from_slice(&at.to_le_bytes());
+    }
     bytes.extend_from_slice(&row.state);
     seal("entities", key, &mut bytes);
     bytes
@@ -70,8 +104,14 @@ pub(super) fn view_state<'a>(key: &[u8], bytes: &'a [u8]) -> Result<RowView<'a>,
     let parts = || {
         let (version, rest) = split_u64(body)?;
         let (lsn, rest) = split_u64(rest)?;
-        let (missing, state) = split_u64(rest)?;
-        Some(RowView { version: Version(version), lsn: Lsn(lsn), missing, state })
+        let (&holds, rest) = rest.split_first()?;
+        let optional = |bit: u8, rest| if holds & bit == 0 { Some((0, rest)) } else { split_u64(rest) };
+        let (missing, rest) = optional(EXISTS, rest)?;
+        let (waiting, rest) = optional(WAITS, rest)?;
+        let (wake, state) = optional(WAKES, rest)?;
+        let gaps = (holds & EXISTS != 0).then_some(Gaps { missing, waiting });
+        let wake = (holds & WAKES != 0).then_some(Wake(wake.cast_signed()));
+        Some(RowView { version: Version(version), lsn: Lsn(lsn), gaps, wake, state })
     };
     parts().ok_or_else(|| StoreError::corrupt("entities", key, "the row is too short"))
 }
@@ -153,7 +193,8 @@ mod tests {
     use crate::store::{TypeGauges, TypeMark};
 
     fn row() -> StoredRow {
-        StoredRow { version: Version(3), lsn: Lsn(258), missing: 5, state: b"st".to_vec() }
+        let gaps = Some(Gaps { missing: 5, waiting: 0 });
+        StoredRow { version: Version(3), lsn: Lsn(258), gaps, wake: None, state: b"st".to_vec() }
     }
 
     /// These bytes are on people's disks; were they to change, FORMAT bytes must too.
@@ -161,8 +202,18 @@ mod tests {
     fn golden_bytes() {
         let key = b"order\0a";
         #[rustfmt::skip]
-        let state = [1,  3, 0, 0, 0, 0, 0, 0, 0,  2, 1, 0, 0, 0, 0, 0, 0,  5, 0, 0, 0, 0, 0, 0, 0,  b's', b't'];
-        check("state", &encode_state(key, &row()), &state, 0x8ef5_ca34);
+        let state = [1,  3, 0, 0, 0, 0, 0, 0, 0,  2, 1, 0, 0, 0, 0, 0, 0,  1,  5, 0, 0, 0, 0, 0, 0, 0,  b's', b't'];
+        check("state", &encode_state(key, &row()), &state, 0x6b6c_8892);
+
+        let gaps = Some(Gaps { missing: 5, waiting: 6 });
+        let full = StoredRow { gaps, wake: Some(Wake(-2)), ..row() };
+        #[rustfmt::skip]
+        let state = [1,  3, 0, 0, 0, 0, 0, 0, 0,  2, 1, 0, 0, 0, 0, 0, 0,  7,  5, 0, 0, 0, 0, 0, 0, 0,
+            6, 0, 0, 0, 0, 0, 0, 0,  254, 255, 255, 255, 255, 255, 255, 255,  b's', b't'];
+        check("full state", &encode_state(key, &full), &state, 0x5de2_5fe8);
+        assert_eq!(view_state(key, &encode_state(key, &full)).expect("a sound row").to_owned(), full);
+        let unheard_of = StoredRow { gaps: None, ..row() };
+        assert_eq!(view_state(key, &encode_state(key, &unheard_of)).expect("a sound row").to_owned(), unheard_of);
 
         let identity = StoredIdentity { payload: PayloadHash(0x0102), seen_ms: -2 };
         #[rustfmt::skip]
@@ -172,8 +223,8 @@ mod tests {
         check("mark", &encode_record("meta", b"watermark", &Lsn(300)), &[1, 251, 44, 1], 0xe4c6_d2c3);
         check("uuid", &encode_record("meta", b"uuid", &[7_u8; 16]), &[&[1][..], &[7; 16]].concat(), 0xf03a_9029);
 
-        let gauges = TypeGauges { entities: 4, missing: vec![0, 2] };
-        check("gauges", &encode_record("gauges", b"order", &gauges), &[1, 4, 2, 0, 2], 0xe405_cc50);
+        let gauges = TypeGauges { entities: 4, missing: vec![0, 2], waiting: vec![1] };
+        check("gauges", &encode_record("gauges", b"order", &gauges), &[1, 4, 2, 0, 2, 1, 1], 0xe405_cc50);
 
         let mark = TypeMark { fingerprint: [8; 32], names: vec!["pay".into()] };
         let bytes = [&[1][..], &[8; 32], &[1, 3], b"pay"].concat();

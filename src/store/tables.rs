@@ -8,17 +8,19 @@ use std::collections::BTreeMap;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::error::StoreError;
-use super::row::{self, IDENTITY_ROW_BYTES};
+use super::row::{self, IDENTITY_ROW_BYTES, Wake};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn};
 
 /// The format of the file as a whole, in `meta` under `format`. Each row has a format of its own besides.
-pub(super) const FILE_FORMAT: u64 = 1;
+pub(super) const FILE_FORMAT: u64 = 2;
 
 /// Kind, NUL, key -> state row. Kinds hold no NUL, keys may.
 pub(super) const ENTITIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("entities");
 /// Hash of the entity, hash of the identity -> identity row. Fixed widths, since one hot key can have a million.
 pub(super) const IDENTITIES: TableDefinition<&IdentityRowKey, &[u8; IDENTITY_ROW_BYTES]> =
     TableDefinition::new("identities");
+/// When an entity is to be looked at, and its row key -> nothing. One row an entity that has anything ahead of it.
+pub(super) const AGENDA: TableDefinition<&[u8], ()> = TableDefinition::new("agenda");
 /// Kind -> `TypeGauges`.
 pub(super) const GAUGES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("gauges");
 /// Kind -> `TypeMark`.
@@ -34,6 +36,8 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const UUID: &str = "uuid";
 pub(super) const WATERMARK: &str = "watermark";
 pub(super) const HIGHEST_LSN: &str = "highest_lsn";
+
+const WAKE_BYTES: usize = 8;
 
 /// The byte between kind and key; also what no kind may hold.
 const SEPARATOR: u8 = 0;
@@ -77,6 +81,21 @@ pub(super) fn all_records<T: bincode::Decode<()>>(
     Ok(records)
 }
 
+/// The key of an entity's row in the agenda: in the order of time.
+pub(super) fn agenda_key(wake: Wake, entity_key: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(WAKE_BYTES + entity_key.len());
+    key.extend_from_slice(&(wake.0 ^ i64::MIN).to_be_bytes());
+    key.extend_from_slice(entity_key);
+    key
+}
+
+/// What [`agenda_key`] made `bytes` of.
+pub(super) fn parse_agenda_key(bytes: &[u8]) -> Result<(Wake, EntityKey), StoreError> {
+    let damaged = || StoreError::corrupt("agenda", bytes, "its key is too short");
+    let (time, entity) = bytes.split_first_chunk::<WAKE_BYTES>().ok_or_else(damaged)?;
+    Ok((Wake(i64::from_be_bytes(*time) ^ i64::MIN), parse_entity_key(entity)?))
+}
+
 /// The part of an [`IdentityRowKey`] that says whose identity it is.
 pub(super) fn identity_owner(entity_key: &[u8]) -> [u8; 16] {
     let mut owner = [0; 16];
@@ -96,6 +115,7 @@ pub(super) fn identity_key(owner: [u8; 16], id: IdentityHash) -> IdentityRowKey 
 pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(ENTITIES)?;
     transaction.open_table(IDENTITIES)?;
+    transaction.open_table(AGENDA)?;
     transaction.open_table(GAUGES)?;
     transaction.open_table(TYPES)?;
     transaction.open_table(META)?;
@@ -148,6 +168,18 @@ mod tests {
         let identity = identity_key(identity_owner(&key), IdentityHash([7; 16]));
         assert_eq!(identity[..16], blake3::hash(b"order\0a\0b").as_bytes()[..16]);
         assert_eq!(identity[16..], [7; 16]);
+    }
+
+    /// Rows of the agenda are read in the order of time, also of times before 1970.
+    #[test]
+    fn the_agenda_is_in_the_order_of_time() {
+        let times = [i64::MIN, -5, 0, 7, i64::MAX];
+        let keys: Vec<_> = times.iter().map(|time| agenda_key(Wake(*time), b"order\0a")).collect();
+        assert!(keys.is_sorted());
+        assert_eq!(keys[3], [&[128, 0, 0, 0, 0, 0, 0, 7][..], b"order\0a"].concat());
+        for (time, key) in times.iter().zip(keys) {
+            assert_eq!(parse_agenda_key(&key).unwrap(), (Wake(*time), EntityKey::new("order", "a")));
+        }
     }
 
     /// `("a", "b\0c")` and `("a\0b", "c")` would share a row.

@@ -19,8 +19,9 @@ pub struct Call {
 }
 
 impl Call {
+    /// What tells it from others: a webhook's id, an effect's key.
     pub fn id(&self) -> &str {
-        &self.headers["webhook-id"]
+        self.headers.get("webhook-id").unwrap_or_else(|| &self.headers["idempotency-key"])
     }
 
     pub fn event(&self) -> Value {

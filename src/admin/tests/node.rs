@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::super::{Api, NodeState, configure};
-use crate::actors::{self, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics, Secret};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
@@ -101,12 +101,13 @@ impl Node {
         let kinds: HashMap<_, _> = ruleset
             .types()
             .iter()
-            .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["note", "paid"], &[])))
+            .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["note", "paid"], &[], &[])))
             .collect();
         let around = Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
             types: kinds,
+            ruleset: ruleset.clone(),
             entity_bytes_max: 1 << 20,
             decide: |state, taken, prior, now| {
                 assert!(&*taken.input.event.id != "panic", "a rule went wrong");
@@ -125,6 +126,9 @@ impl Node {
             idle: Duration::from_mins(5),
             recovered: HashMap::new(),
             handed_bytes: Arc::new(AtomicU64::new(0)),
+            peers: shards.clone(),
+            calls: Arc::new(|_| {}),
+            horizon: Horizon::default(),
         };
         let supervisor = Supervisor::start_on(&actix::Arbiter::current(), setup);
         let all = shards.get_or_init(|| Shards::new(vec![supervisor])).clone();

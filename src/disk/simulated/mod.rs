@@ -275,6 +275,10 @@ impl Disk for SimDisk {
         Ok(machine.view.files[&machine.file(path)?].length())
     }
 
+    fn taken(&self, path: &Path) -> io::Result<u64> {
+        self.length(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut machine = self.alive()?;
         let file = machine.file(from)?;

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::{delivery, places};
-use crate::egress::window::{HELD_MAX, Sending, Window, backoff};
+use crate::egress::pauses::backoff;
+use crate::egress::window::{HELD_MAX, Sending, Window};
 use crate::model::ids::Lsn;
 use crate::model::system::{OpenRecord, SinkWindow};
 

@@ -10,7 +10,7 @@ use actix::{Arbiter, SystemRunner};
 use tokio::sync::watch;
 
 use super::fixtures::{Folder, RULES, decide, order, ruleset, tuning};
-use crate::actors::{HandedOver, ShardSetup, Shards, Slice, Snapshot, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{HandedOver, Horizon, ShardSetup, Shards, Slice, Snapshot, Supervisor, Surroundings, Tag, Work};
 use crate::journal::{Journal, JournalReader, JournalWriter, spawn_writer};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
@@ -116,7 +116,7 @@ impl Harness {
         let types: HashMap<_, _> = ruleset
             .types()
             .iter()
-            .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["last"], &["Large", "Seen"])))
+            .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["last"], &[], &["Large", "Seen"])))
             .collect();
         let opened = recovery::open(folder.path(), &tuning(), &ruleset)?;
         let recovered = replay(&opened, &types)?;
@@ -134,11 +134,13 @@ impl Harness {
         };
         let (writer, thread) = spawn_writer(opened.journal, 64, on_commit, |error| panic!("{error}")).unwrap();
         let system = actix::System::new();
+        let horizon = Horizon::default();
         let handed_bytes: Arc<AtomicU64> = Arc::default();
         let around = || Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
             types: types.clone(),
+            ruleset: ruleset.clone(),
             entity_bytes_max: wiring.entity_bytes_max,
             decide,
             fatal: Arc::new(|error| panic!("{error}")),
@@ -151,6 +153,8 @@ impl Harness {
                 slices: &slice_sender,
                 committed: journal.last_lsn(),
                 handed_bytes: &handed_bytes,
+                peers: &found,
+                horizon: &horizon,
             },
             around,
         );
@@ -161,6 +165,7 @@ impl Harness {
             (arbiters, shards)
         });
         let _ = found.set(shards.clone());
+        horizon.start();
         let checkpointer = Checkpointer {
             store: store.clone(),
             shards: shards.clone(),
@@ -336,6 +341,8 @@ struct Parts<'a> {
     slices: &'a crossbeam_channel::Sender<Slice>,
     committed: Lsn,
     handed_bytes: &'a Arc<AtomicU64>,
+    peers: &'a Arc<OnceLock<Shards>>,
+    horizon: &'a Horizon,
 }
 
 fn setups(
@@ -358,6 +365,9 @@ fn setups(
         idle: wiring.idle,
         recovered,
         handed_bytes: parts.handed_bytes.clone(),
+        peers: parts.peers.clone(),
+        calls: Arc::new(|_| {}),
+        horizon: parts.horizon.clone(),
     };
     (0..).zip(by_shard).map(setup).collect()
 }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use crate::model::codec::CodecError;
-use crate::model::dealings::{EffectOutcome, EffectStage};
+use crate::model::dealings::{Call, EffectOutcome, EffectStage};
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::EntityKey;
 use crate::model::time::{Span, Timestamp};
-use crate::rules::{Around, Call, Came, Decided, Machine, Ruleset, Taken};
+use crate::rules::{Around, Came, Decided, Machine, Ruleset, Taken};
 
 const NANOS_PER_MS: i128 = 1_000_000;
 /// Between two arrivals, unless more is needed.
@@ -125,10 +125,10 @@ impl Group {
         }
     }
 
-    /// How long after the last arrival the last thing happened.
-    pub(super) fn rest_ms(&self, outcome: &Machine) -> u64 {
+    /// How long after the last arrival `last` is.
+    pub(super) fn rest_ms(&self, last: Timestamp) -> u64 {
         let arrived_ms: u64 = self.given.iter().map(|arrival| arrival.pause_ms).sum();
-        let all_ms = outcome.now().since(self.begin).as_nanos() / NANOS_PER_MS;
+        let all_ms = last.since(self.begin).as_nanos() / NANOS_PER_MS;
         u64::try_from(all_ms).unwrap_or_default().saturating_sub(arrived_ms)
     }
 

@@ -10,6 +10,7 @@ use super::orders::Orders;
 use super::shrink::{Pair, Shrinker};
 use crate::config::Config;
 use crate::model::codec::CodecError;
+use crate::model::time::Timestamp;
 use crate::rules::{Fickle, Ruleset};
 
 /// So many rules are explained; it is better to mend some and ask again.
@@ -139,8 +140,14 @@ fn shuffle(
     progress: &mut impl FnMut(u64),
 ) -> Result<Vec<(Subject, Vec<Arrival>)>, CodecError> {
     let ruleset = rules.ruleset;
-    let given = group.run(ruleset, &group.given, Times::OfArrival)?;
-    let mut orders = Orders::new(group, options.seed, options.duplicates, group.rest_ms(&given));
+    // Deadlines that are met in this order may be missed in another one.
+    let mut last_due = Timestamp::default();
+    let given = group.observe(ruleset, &group.given, Times::OfArrival, |decided| {
+        let dues = decided.record.deadlines.iter().filter_map(|set| Some(set.to?.due));
+        last_due = dues.fold(last_due, Timestamp::max);
+    })?;
+    let rest_ms = group.rest_ms(last_due.max(given.now()));
+    let mut orders = Orders::new(group, options.seed, options.duplicates, rest_ms);
     let mut parts: Vec<(Subject, Vec<Arrival>)> = Vec::new();
     for _ in 0..options.rounds {
         let order = orders.next();

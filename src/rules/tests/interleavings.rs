@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::web::{self, EventSpec, Member, Oracle, Web};
 use super::{event, ruleset, second};
-use crate::model::dealings::{EffectOutcome, EffectStage};
+use crate::model::dealings::{Call, Dealings, EffectOutcome, EffectStage};
 use crate::model::event::Event;
 use crate::model::ids::EntityKey;
 use crate::model::outgoing::decision_id;
@@ -17,7 +17,7 @@ use crate::model::record::{DecisionState, Record};
 use crate::model::state::{LsnBook, State};
 use crate::model::time::Timestamp;
 use crate::model::value::{Map, Value};
-use crate::rules::{Around, Call, Came, Decided, Document, Machine, Rest, Ruleset, evolve, waiting};
+use crate::rules::{Around, Came, Decided, Document, Machine, Rest, Ruleset, evolve};
 
 /// Everything that was decided and called.
 #[derive(Default)]
@@ -167,7 +167,7 @@ fn check(web: &Web, oracle: &Oracle<'_>, rules: &Ruleset, machine: &Machine) {
         let waits = (0..of.references.len())
             .filter(|at| oracle.target((kind, key), *at).is_some_and(|(_, is_there)| !is_there));
         assert_eq!(
-            waiting(rules.get(entity.kind()).unwrap(), state),
+            state.dealings.as_deref().map_or(0, Dealings::waiting),
             waits.map(|at| 1 << at).sum::<u64>(),
             "{entity} waits"
         );

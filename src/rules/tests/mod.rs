@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::{Around, Call, Decided, Document, Rest, Ruleset, Taken, compile};
+use super::{Around, Decided, Document, Rest, Ruleset, Taken, compile};
 use crate::config;
-use crate::model::dealings::EffectOutcome;
+use crate::model::dealings::{Call, EffectOutcome};
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::EntityKey;
 use crate::model::json;

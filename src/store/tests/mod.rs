@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::{CheckpointWriter, EntityWrite, Store, StoreOptions, StoredIdentity, StoredRow};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, PayloadHash, Version};
+use crate::model::state::Gaps;
 
 const OPTIONS: StoreOptions = StoreOptions { cache_bytes: 4 * 1024 * 1024 };
 
@@ -25,7 +26,8 @@ fn scratch() -> (tempfile::TempDir, Store) {
 }
 
 fn row(version: u64, missing: u64, state: &[u8]) -> StoredRow {
-    StoredRow { version: Version(version), lsn: Lsn(version), missing, state: state.to_vec() }
+    let gaps = Some(Gaps { missing, waiting: 0 });
+    StoredRow { version: Version(version), lsn: Lsn(version), gaps, wake: None, state: state.to_vec() }
 }
 
 fn write_of(kind: &str, key: &str, row: StoredRow) -> EntityWrite {

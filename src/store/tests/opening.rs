@@ -93,12 +93,18 @@ fn a_second_opener_is_told_that_it_is_locked() {
 }
 
 #[test]
-fn a_newer_file_is_refused() {
-    let (dir, store) = scratch();
-    store.update(|tx| tables::put_mark(&mut tx.open_table(META)?, tables::FORMAT, &2_u64)).unwrap();
-    drop(store);
-    let error = Store::open(dir.path(), OPTIONS).err().expect("a newer format is refused");
-    assert!(matches!(error, StoreError::NewerFormat { what: "file", found: 2, expected: 1 }), "{error}");
+fn a_file_of_another_format_is_refused() {
+    for other in [tables::FILE_FORMAT + 1, tables::FILE_FORMAT - 1] {
+        let (dir, store) = scratch();
+        store.update(|tx| tables::put_mark(&mut tx.open_table(META)?, tables::FORMAT, &other)).unwrap();
+        drop(store);
+        let error = Store::open(dir.path(), OPTIONS).err().expect("another format is refused");
+        match error {
+            StoreError::NewerFormat { what: "file", found, expected: tables::FILE_FORMAT } if found == other => {}
+            StoreError::OlderFormat { found, expected: tables::FILE_FORMAT } if found == other => {}
+            error => panic!("{error}"),
+        }
+    }
 }
 
 /// What is no store, or only part of one, must not look like an empty one, nor like a failing disk.

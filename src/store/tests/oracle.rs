@@ -68,7 +68,7 @@ impl Oracle {
             gauge.entities += 1;
             gauge.missing.resize(64, 0);
             for (bit, count) in gauge.missing.iter_mut().enumerate() {
-                *count += row.missing >> bit & 1;
+                *count += row.gaps.unwrap_or_default().missing >> bit & 1;
             }
         }
         gauges

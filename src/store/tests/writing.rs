@@ -3,10 +3,9 @@
 use super::*;
 use crate::store::{StoreError, TRANSACTION_BYTES_MAX, TypeGauges};
 
-const MIB: usize = 1024 * 1024;
-
-fn big(key: &str, version: u64, mib: usize) -> EntityWrite {
-    write_of("order", key, row(version, 1, &vec![7; mib * MIB]))
+/// An entity that takes so many eighths of a transaction, or a little more.
+fn big(key: &str, version: u64, eighths: usize) -> EntityWrite {
+    write_of("order", key, row(version, 1, &vec![7; eighths * TRANSACTION_BYTES_MAX / 8]))
 }
 
 /// Transactions stay within their limit, except for an entity that is larger by itself.
@@ -49,7 +48,7 @@ fn an_entity_is_stored_whole_or_not_at_all() {
     assert_eq!(found("a"), (Some(Version(1)), true), "the first transaction was committed");
     assert_eq!(found("b"), (None, false), "b shared the transaction of c");
     assert_eq!(found("c"), (Some(Version(5)), false));
-    assert_eq!(store.gauges().unwrap()["order"], TypeGauges { entities: 2, missing: vec![1] });
+    assert_eq!(store.gauges().unwrap()["order"], TypeGauges { entities: 2, missing: vec![1], waiting: vec![] });
     assert_eq!(store.highest_lsn().unwrap(), Lsn(2000), "noted with the first transaction");
 }
 
@@ -62,7 +61,7 @@ fn the_same_version_may_come_again() {
         write.identities.push(identity(1));
         store_all(&store, vec![write]);
     }
-    assert_eq!(store.gauges().unwrap()["order"], TypeGauges { entities: 1, missing: vec![1, 1] });
+    assert_eq!(store.gauges().unwrap()["order"], TypeGauges { entities: 1, missing: vec![1, 1], waiting: vec![] });
 }
 
 /// Gauges follow rows that are replaced, also within one call, and types do not mix.
@@ -80,11 +79,11 @@ fn gauges_follow_the_rows() {
     );
     let mut missing = vec![0; 64];
     (missing[0], missing[63]) = (1, 1);
-    assert_eq!(store.gauges().unwrap()["order"], TypeGauges { entities: 2, missing: missing.clone() });
+    assert_eq!(store.gauges().unwrap()["order"], TypeGauges { entities: 2, missing: missing.clone(), waiting: vec![] });
     store_all(&store, vec![write_of("order", "a", row(3, 0, b"")), write_of("order", "b", row(2, 1, b""))]);
     missing[63] = 0;
-    assert_eq!(store.gauges().unwrap()["order"], TypeGauges { entities: 2, missing });
-    assert_eq!(store.gauges().unwrap()["$sinks"], TypeGauges { entities: 1, missing: vec![] });
+    assert_eq!(store.gauges().unwrap()["order"], TypeGauges { entities: 2, missing, waiting: vec![] });
+    assert_eq!(store.gauges().unwrap()["$sinks"], TypeGauges { entities: 1, missing: vec![], waiting: vec![] });
 }
 
 /// Marks only ever rise, and the highest LSN is never below the watermark.

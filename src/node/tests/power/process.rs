@@ -62,7 +62,7 @@ static RULESET: LazyLock<Arc<Ruleset>> = LazyLock::new(|| fixtures::ruleset(RULE
 static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::new()));
 static TYPES: LazyLock<HashMap<Arc<str>, Arc<TypeMetrics>>> = LazyLock::new(|| {
     let of = |kind: &str, complete: &[&str], decisions: &[&str]| {
-        (Arc::from(kind), METRICS.entity_type(kind, complete, decisions))
+        (Arc::from(kind), METRICS.entity_type(kind, complete, &[], decisions))
     };
     HashMap::from([of("order", &["last"], &["Large", "Odd"]), of("tally", &[], &[])])
 });
@@ -315,7 +315,7 @@ impl Process {
             live.book.note(tag.version, lsn, tag.standing.as_deref());
             settled
                 .extend(live.waiting.extract_if(.., |(version, _)| *version <= tag.version).map(|(_, number)| number));
-            self.copies.ripen(&tag.entity, &tag.entity, &live.book);
+            self.copies.ripen(&tag.entity, &tag.entity, &live.book, None);
         }
         self.committed = last_lsn;
         self.pass_slice(clock)?;
@@ -336,7 +336,7 @@ impl Process {
             live.listed = false;
             self.copies.wait_for_one();
             self.copies.came(key.clone(), live.entity.copy());
-            self.copies.ripen(&key, &key, &live.book);
+            self.copies.ripen(&key, &key, &live.book, None);
         }
         self.pass_slice(clock)?;
         // At any time, not only after a checkpoint: what may go may go.
@@ -401,7 +401,7 @@ impl Process {
 
 impl Live {
     fn new(kept: Kept, stored: Version) -> Self {
-        let Kept { entity, book } = kept;
+        let Kept { entity, book, .. } = kept;
         Live { entity, book, stored, listed: false, waiting: Vec::new() }
     }
 }
