@@ -284,7 +284,7 @@ fn refer(
     };
     let from = dealings.view(&rules.name).map(|view| view.to.clone());
     let (reference, kind) = (rules.name.clone(), Box::from(&*rules.kind));
-    Ok((from != to).then(|| Change::Refer(ReferenceSet { reference, place, kind, from, to })))
+    Ok((from != to).then_some(Change::Refer(ReferenceSet { reference, place, kind, from, to })))
 }
 
 fn deadline(

@@ -184,7 +184,9 @@ impl Machine {
                 }
             },
         };
-        decided.iter().for_each(|decided| around.hear(decided));
+        if let Some(decided) = &decided {
+            around.hear(decided);
+        }
     }
 
     /// Takes the call that was asked for first.
@@ -198,7 +200,9 @@ impl Machine {
         let started = Input::Started { effect: effect(), run, attempt: 1 };
         let ended = Input::Ended { effect: effect(), run, outcome: Box::new(outcome) };
         for input in [started, ended] {
-            self.handle(&call.entity, input).iter().for_each(|decided| around.hear(decided));
+            if let Some(decided) = self.handle(&call.entity, input) {
+                around.hear(&decided);
+            }
         }
     }
 
@@ -215,7 +219,9 @@ impl Machine {
         let due = self.states.get(&entity).and_then(|state| next(&self.ruleset, &entity, state, noise));
         let decided = due.and_then(|(_, input)| self.handle(&entity, input));
         assert!(decided.is_some(), "what is due at {at} says nothing to {entity}");
-        decided.iter().for_each(|decided| around.hear(decided));
+        if let Some(decided) = &decided {
+            around.hear(decided);
+        }
         true
     }
 

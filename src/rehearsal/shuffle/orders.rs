@@ -97,7 +97,9 @@ impl<'a> Orders<'a> {
             order[self.random.random_range(0..order.len())].pause_ms = long;
         }
         if self.acts_later && self.random.random_ratio(1, HOLDING_ONE_IN) {
-            order.iter_mut().for_each(|arrival| arrival.hold = self.random.random_ratio(1, HELD_ONE_IN));
+            for arrival in order.iter_mut() {
+                arrival.hold = self.random.random_ratio(1, HELD_ONE_IN);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! says, no decision says two things under one id, and nothing that is called once is called twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -114,7 +115,9 @@ fn run(rules: &Arc<Ruleset>, events: &[Event], steps: &[[u8; 2]]) -> (Machine, H
     let (machine, heard) = (Machine::new(rules.clone()), Heard::default());
     let mut schedule = Schedule { machine, heard, rules, now: second(0) };
     let mut next = 0;
-    steps.iter().for_each(|step| schedule.step(*step, events, &mut next));
+    for step in steps {
+        schedule.step(*step, events, &mut next);
+    }
     events[next..].iter().for_each(|event| schedule.event(event));
     let Schedule { mut machine, mut heard, .. } = schedule;
     assert_eq!(machine.finish(&mut heard), Rest::Reached);
@@ -126,13 +129,11 @@ fn events_of(specs: &[EventSpec], web: &Web) -> (Vec<(Timestamp, EventSpec)>, Ve
     let specs = specs.iter().map(|spec| EventSpec { kind: spec.kind % count, ..spec.clone() });
     let timed: Vec<_> = specs.map(|spec| (second(60 * spec.minute), spec)).collect();
     let events = timed.iter().enumerate().map(|(n, (time, spec))| {
-        let word = |key: Option<&str>| key.map_or("null".to_owned(), |key| format!("{key:?}"));
         let mut data = format!("\"s\":{}", spec.number);
-        spec.value
-            .iter()
-            .for_each(|it| data += &format!(",\"v\":{}", it.map_or("null".to_owned(), |it| it.to_string())));
-        for (name, to) in ["a", "b"].iter().zip(spec.to) {
-            to.iter().for_each(|to| data += &format!(",\"{name}\":{}", word(*to)));
+        let to = spec.to.map(|to| to.json(|key| format!("{key:?}")));
+        let members = [("v", spec.value.json(|it| it.to_string()))].into_iter().chain(["a", "b"].into_iter().zip(to));
+        for (name, json) in members.filter_map(|(name, json)| Some((name, json?))) {
+            let _ = write!(data, ",\"{name}\":{json}");
         }
         let (kind, key) = (spec.kind, spec.key);
         event(&format!(r#"{{"id":"{n}","type":"E{kind}","time":"{time}","subject":"{key}","data":{{{data}}}}}"#))

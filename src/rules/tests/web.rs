@@ -67,15 +67,42 @@ pub struct TypeSpec {
 #[derive(Clone, Debug)]
 pub struct Web(pub Vec<TypeSpec>);
 
-/// An event for an entity: each member of its data, if it has it; nulls are `Some(None)`.
+/// What an event says of a member of its data.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<T> {
+    Nothing,
+    Null,
+    Value(T),
+}
+
+impl<T> Said<T> {
+    /// The JSON, if anything is said.
+    pub fn json(self, value: impl FnOnce(T) -> String) -> Option<String> {
+        match self {
+            Said::Nothing => None,
+            Said::Null => Some("null".to_owned()),
+            Said::Value(it) => Some(value(it)),
+        }
+    }
+
+    /// What the last of these that say anything says.
+    fn latest(all: impl DoubleEndedIterator<Item = Said<T>>) -> Option<T> {
+        match all.rev().find(|said| !matches!(said, Said::Nothing))? {
+            Said::Value(it) => Some(it),
+            Said::Nothing | Said::Null => None,
+        }
+    }
+}
+
+/// An event for an entity, and what it says.
 #[derive(Clone, Debug)]
 pub struct EventSpec {
     pub kind: usize,
     pub key: &'static str,
     pub minute: i64,
-    pub value: Option<Option<i64>>,
+    pub value: Said<i64>,
     pub number: i64,
-    pub to: [Option<Option<&'static str>>; 2],
+    pub to: [Said<&'static str>; 2],
 }
 
 impl Form {
@@ -190,11 +217,15 @@ impl Web {
             }
             if let Some((after, unless)) = &of.deadline {
                 let _ = writeln!(text, "[entity.t{own}.deadline.late]\nat = \"t{own}.at + duration('{after}m')\"");
-                unless.iter().for_each(|it| text += &format!("unless = {:?}\n", it.text(own)));
+                for it in unless {
+                    let _ = write!(text, "unless = {:?}\n", it.text(own));
+                }
             }
             for (at, decision) in of.decisions.iter().enumerate() {
                 let _ = writeln!(text, "[entity.t{own}.decision.D{at}]");
-                decision.when.iter().for_each(|it| text += &format!("when = {:?}\n", it.text(own)));
+                for it in &decision.when {
+                    let _ = write!(text, "when = {:?}\n", it.text(own));
+                }
                 text += if decision.is_once { "policy = \"once\"\n" } else { "" };
                 text += if decision.settles { "settle = \"10s\"\n" } else { "" };
                 if decision.has_elements {
@@ -244,7 +275,7 @@ impl<'a> Oracle<'a> {
         reference: usize,
     ) -> Option<((usize, &'static str), bool)> {
         let events = &self.events[&(kind, key)];
-        let to = events.iter().rev().find_map(|(_, event)| event.to[reference])??;
+        let to = Said::latest(events.iter().map(|(_, event)| event.to[reference]))?;
         let target = (self.web.0[kind].references[reference], to);
         Some((target, self.events.contains_key(&target)))
     }
@@ -252,7 +283,7 @@ impl<'a> Oracle<'a> {
     pub fn member(&self, entity: (usize, &'static str), member: Member) -> Option<Value> {
         let (events, of) = (&self.events[&entity], &self.web.0[entity.0]);
         match member {
-            Member::Value => events.iter().rev().find_map(|(_, event)| event.value)?.map(Value::Int),
+            Member::Value => Said::latest(events.iter().map(|(_, event)| event.value)).map(Value::Int),
             Member::Sum => {
                 let sum: i64 = events.iter().map(|(_, event)| event.number).sum();
                 Some(Value::decimal(Decimal::from(sum)))
@@ -348,8 +379,8 @@ pub fn web() -> impl Strategy<Value = Web> {
 /// Random events for these many types.
 pub fn events() -> impl Strategy<Value = Vec<EventSpec>> {
     let keys = || select(vec!["k0", "k1"]);
-    let to = || option::weighted(0.6, option::weighted(0.85, keys()));
-    let value = option::weighted(0.8, option::weighted(0.8, 1..3_i64));
+    let to = || prop_oneof![4 => Just(Said::Nothing), 1 => Just(Said::Null), 5 => keys().prop_map(Said::Value)];
+    let value = prop_oneof![1 => Just(Said::Nothing), 1 => Just(Said::Null), 4 => (1..3_i64).prop_map(Said::Value)];
     let event = (any::<Index>(), keys(), select(vec![0_i64, 5, 10, 30]), value, -2..3_i64, [to(), to()]);
     prop::collection::vec(event, 1..10).prop_map(|events| {
         let events = events.into_iter().map(|(kind, key, minute, value, number, to)| EventSpec {
