@@ -4,7 +4,9 @@ use super::entity_rules::{
     DataRules, DeadlineRules, DecisionRules, DerivedRules, EffectRules, EntityRules, FieldRules, JsonRules, KeyRules,
     ReferenceRules, RequestRules, TemplateRules, TextRules,
 };
-use super::expr::{CompileError, Expr, Root, Roots, Shown};
+use super::expr::{CompileError, Expr, Member, Root, Roots, Shown};
+use super::kinds::{self, Place};
+use super::negations;
 use super::reads::Reads;
 use super::watches;
 use crate::config::{self, Data, Diagnostics, EntityType, Expr as Text, Files, Json, KeyRule, Template, TemplatePart};
@@ -36,22 +38,12 @@ pub fn compile(declared: &[EntityType], files: &Files, diagnostics: &mut Diagnos
 /// The names that rules read of an entity type, each group in order.
 struct Names<'a> {
     kind: &'a str,
-    members: Vec<&'a str>,
+    members: Vec<Member<'a>>,
 }
 
 impl<'a> Names<'a> {
     fn new(declared: &'a EntityType) -> Self {
-        let mut members = Vec::new();
-        let mut add = |names: Vec<&'a str>| {
-            let mut names = names;
-            names.sort_unstable();
-            members.extend(names);
-        };
-        add(declared.fields.iter().map(|it| it.name.as_str()).collect());
-        add(declared.derived.iter().map(|(name, _)| name.as_str()).collect());
-        add(declared.deadlines.iter().map(|it| it.name.as_str()).collect());
-        add(declared.effects.iter().map(|it| it.name.as_str()).collect());
-        Names { kind: &declared.name.value, members }
+        Names { kind: &declared.name.value, members: kinds::members(declared) }
     }
 }
 
@@ -80,13 +72,16 @@ fn compile_type(
     let mut compiler = Compiler { files, diagnostics, own, references: &references, element: false, failed: false };
 
     let key = match &declared.key {
-        KeyRule::Expr(text) => compiler.event(text).map(KeyRules::Expr),
+        KeyRule::Expr(text) => compiler.event_at(Place::Key, text).map(KeyRules::Expr),
         KeyRule::ByType(table) => Some(KeyRules::ByType(
-            table.iter().filter_map(|(glob, text)| Some((glob.as_str().into(), compiler.event(text)?))).collect(),
+            table
+                .iter()
+                .filter_map(|(glob, text)| Some((glob.as_str().into(), compiler.event_at(Place::Key, text)?)))
+                .collect(),
         )),
     };
-    let id = compiler.event_option(declared.id.as_ref());
-    let time = compiler.event_option(declared.time.as_ref());
+    let id = compiler.event_option(Place::Key, declared.id.as_ref());
+    let time = compiler.event_option(Place::EventTime, declared.time.as_ref());
     let condition = compiler.event_condition(declared.condition.as_ref());
     let fields = sorted(&declared.fields, |it| &it.name.value);
     let derived = sorted(&declared.derived, |it| &it.0.value);
@@ -113,7 +108,7 @@ fn compile_type(
         complete: declared
             .complete
             .iter()
-            .filter_map(|name| own.members.iter().position(|member| *member == name.as_str()))
+            .filter_map(|name| own.members.iter().position(|member| member.name == name.as_str()))
             .collect(),
         complete_reads: Vec::new(),
         watches: Vec::new(),
@@ -124,7 +119,11 @@ fn compile_type(
         return None;
     }
     note_reads(&mut rules);
-    Reads::new(&rules).check_dealings(declared, diagnostics).then_some(rules)
+    if !Reads::new(&rules).check_dealings(declared, diagnostics) {
+        return None;
+    }
+    negations::warn(&rules, declared, files, diagnostics);
+    Some(rules)
 }
 
 /// Notes what every rule depends on.
@@ -170,8 +169,20 @@ impl Compiler<'_> {
         self.compiled(text, &Roots::Event)
     }
 
-    fn event_option(&mut self, text: Option<&Text>) -> Option<Expr> {
-        text.and_then(|text| self.event(text))
+    /// Whether types let the expression be here.
+    fn placed(&mut self, place: Place, text: &Text, expr: Option<Expr>) -> Option<Expr> {
+        let expr = expr.filter(|expr| place.accepts(expr, text, self.diagnostics));
+        self.failed |= expr.is_none();
+        expr
+    }
+
+    fn event_at(&mut self, place: Place, text: &Text) -> Option<Expr> {
+        let expr = self.event(text);
+        self.placed(place, text, expr)
+    }
+
+    fn event_option(&mut self, place: Place, text: Option<&Text>) -> Option<Expr> {
+        text.and_then(|text| self.event_at(place, text))
     }
 
     fn event_condition(&mut self, text: Option<&Text>) -> Option<Expr> {
@@ -185,6 +196,11 @@ impl Compiler<'_> {
         let Names { kind, members } = self.own;
         let roots = Roots::Entity { kind, members, references: self.references, element: self.element };
         self.compiled(text, &roots)
+    }
+
+    fn entity_at(&mut self, place: Place, text: &Text) -> Option<Expr> {
+        let expr = self.entity(text);
+        self.placed(place, text, expr)
     }
 
     fn entity_condition(&mut self, text: Option<&Text>) -> Option<Expr> {
@@ -208,10 +224,10 @@ impl Compiler<'_> {
                 config::Take::Set => Take::Set,
                 config::Take::List => Take::List { keep: field.keep },
             },
-            value: self.event_option(field.value.as_ref()),
-            order_by: self.event_option(field.order_by.as_ref()),
+            value: self.event_option(Place::Value(field.take), field.value.as_ref()),
+            order_by: self.event_option(Place::OrderBy, field.order_by.as_ref()),
             condition: self.event_condition(field.condition.as_ref()),
-            by: self.event_option(field.by.as_ref()),
+            by: self.event_option(Place::By, field.by.as_ref()),
             is_read: false,
         }
     }
@@ -220,9 +236,9 @@ impl Compiler<'_> {
         Some(ReferenceRules {
             name: shown.name.into(),
             kind: reference.entity.value.as_str().into(),
-            key: self.entity(&reference.key)?,
+            key: self.entity_at(Place::Key, &reference.key)?,
             reads: Vec::new(),
-            members: shown.members.iter().map(|name| Box::from(*name)).collect(),
+            members: shown.members.iter().map(|member| Box::from(member.name)).collect(),
         })
     }
 
@@ -230,7 +246,7 @@ impl Compiler<'_> {
         Some(DeadlineRules {
             name: deadline.name.as_str().into(),
             unless: self.entity_condition(deadline.unless.as_ref()),
-            at: self.entity(&deadline.at)?,
+            at: self.entity_at(Place::DeadlineAt, &deadline.at)?,
             grace: deadline.grace,
             reads: Vec::new(),
         })
@@ -269,7 +285,7 @@ impl Compiler<'_> {
     fn template(&mut self, template: &Template) -> TemplateRules {
         let parts = template.parts.iter().filter_map(|part| match part {
             TemplatePart::Text(text) => Some(TextRules::Text(text.as_str().into())),
-            TemplatePart::Expr(text) => self.entity(text).map(TextRules::Expr),
+            TemplatePart::Expr(text) => self.entity_at(Place::Text, text).map(TextRules::Expr),
         });
         TemplateRules(parts.collect())
     }
@@ -286,7 +302,7 @@ impl Compiler<'_> {
     }
 
     fn decision(&mut self, decision: &config::Decision) -> Option<DecisionRules> {
-        let by = decision.by.as_ref().and_then(|text| self.entity(text));
+        let by = decision.by.as_ref().and_then(|text| self.entity_at(Place::Elements, text));
         self.element = decision.by.is_some();
         let when = self.entity_condition(decision.when.as_ref());
         let data = match &decision.data {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::expr::{CompileError, Expr, Roots, Shown};
+use super::expr::{CompileError, Expr, Member, Roots, Shown};
 use crate::config::{Duplicates, Feedback, Guarantee, Policy, Retry, glob_matches};
 use crate::model::dealings::Watch;
 use crate::model::record::Take;
@@ -266,9 +266,10 @@ impl EntityRules {
 
     /// Calls `compile` with the names that expressions over this entity type may read.
     pub(super) fn with_roots<T>(&self, compile: impl FnOnce(&Roots<'_>) -> T) -> T {
-        let members: Vec<&str> = self.member_names().collect();
-        let seen: Vec<Vec<&str>> =
-            self.references.iter().map(|reference| reference.members.iter().map(|name| &**name).collect()).collect();
+        let member = |name| Member { name, kind: None };
+        let members: Vec<Member<'_>> = self.member_names().map(member).collect();
+        let seen: Vec<Vec<Member<'_>>> =
+            self.references.iter().map(|it| it.members.iter().map(|name| member(name)).collect()).collect();
         let shown = self.references.iter().zip(&seen);
         let references: Vec<Shown> = shown.map(|(it, members)| Shown { name: &it.name, members }).collect();
         compile(&Roots::Entity { kind: &self.name, members: &members, references: &references, element: false })

@@ -14,9 +14,11 @@ mod entity_rules;
 mod evolve;
 mod expr;
 mod fickle;
+mod kinds;
 mod machine;
 mod merge;
 mod messages;
+mod negations;
 mod reads;
 mod request;
 #[cfg(test)]

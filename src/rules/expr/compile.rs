@@ -9,7 +9,7 @@ use super::library::{self, LibraryCall};
 use super::node::{Collect, Fold, Node, Presence};
 use super::operators::Binary;
 use super::optional::OptionalCall;
-use super::{Root, functions::closest};
+use super::{Root, functions::closest, types};
 use crate::model::number::Decimal;
 use crate::model::value::{Value, described};
 
@@ -23,16 +23,25 @@ pub enum Roots<'a> {
     Event,
     /// The entity under its type name with these members, `key`, and what its references show; `element` too for
     /// decisions that have one for each.
-    Entity { kind: &'a str, members: &'a [&'a str], references: &'a [Shown<'a>], element: bool },
+    Entity { kind: &'a str, members: &'a [Member<'a>], references: &'a [Shown<'a>], element: bool },
     /// `body`, what a source received.
     Body,
+    /// `row`, what a source read from a database.
+    Row,
+}
+
+/// A member of an entity type: its name, and the type of its value where the declaration tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'a> {
+    pub name: &'a str,
+    pub kind: Option<&'static str>,
 }
 
 /// A reference, and the members of the entity type it shows that may be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
     pub name: &'a str,
-    pub members: &'a [&'a str],
+    pub members: &'a [Member<'a>],
 }
 
 /// Why an expression does not compile, and where in its text (byte offsets).
@@ -165,7 +174,7 @@ impl Compiler<'_> {
         }
         let root = match (self.roots, name) {
             (Roots::Event, "event") => Root::Event,
-            (Roots::Body, "body") => Root::Body,
+            (Roots::Body, "body") | (Roots::Row, "row") => Root::Body,
             (Roots::Entity { .. }, "key") => Root::Key,
             (Roots::Entity { kind, .. }, name) if name == *kind => Root::Entity,
             (Roots::Entity { element: true, .. }, "element") => Root::Element,
@@ -175,14 +184,16 @@ impl Compiler<'_> {
             }
             _ => return Err(self.unknown_name(ast, name)),
         };
-        Ok(Node::Root(root, name.into()))
+        let kind = (root == Root::Key).then_some("string");
+        Ok(Node::Root(root, name.into(), kind))
     }
 
     fn unknown_name(&self, ast: &IdedExpr, name: &str) -> CompileError {
         let (known, help): (Vec<&str>, _) = match self.roots {
             Roots::Event => (vec!["event"], "this expression reads `event` only".to_owned()),
+            Roots::Row => (vec!["row"], "this expression reads `row` only".to_owned()),
             Roots::Body => (vec!["body"], "this expression reads `body` only".to_owned()),
-            Roots::Entity { kind, members, .. } if members.contains(&name) => {
+            Roots::Entity { kind, members, .. } if members.iter().any(|it| it.name == name) => {
                 (vec![], format!("write `{kind}.{name}`"))
             }
             Roots::Entity { kind, .. } if name == "event" => (
@@ -221,10 +232,11 @@ impl Compiler<'_> {
         CompileError { end, ..error }
     }
 
-    fn no_member(&self, operand: &IdedExpr, of: &str, members: &[&str], member: &str) -> CompileError {
-        let help = match closest(member, members.iter().copied()) {
+    fn no_member(&self, operand: &IdedExpr, of: &str, members: &[Member<'_>], member: &str) -> CompileError {
+        let members = members.iter().map(|it| it.name);
+        let help = match closest(member, members.clone()) {
             Some(near) => format!("did you mean `{of}.{near}`?"),
-            None => format!("`{of}` has: {}", members.join(", ")),
+            None => format!("`{of}` has: {}", members.collect::<Vec<_>>().join(", ")),
         };
         let message = format!("`{of}` has no field or derived value `{member}`");
         self.error_at_member(operand, of, message, help)
@@ -236,37 +248,46 @@ impl Compiler<'_> {
         if self.locals.contains(name) {
             return Ok(None);
         }
-        let root = match self.roots {
-            Roots::Event if name == "event" => Root::Attribute(member.into()),
-            Roots::Entity { kind, members, .. } if name == kind => {
-                match members.iter().position(|known| *known == member) {
-                    Some(at) => Root::Member(at),
-                    None => return Err(self.no_member(operand, kind, members, member)),
-                }
-            }
+        let place = |members: &[Member<'_>]| members.iter().position(|known| known.name == member);
+        let (root, kind) = match self.roots {
+            Roots::Event if name == "event" => (Root::Attribute(member.into()), types::of_attribute(member)),
+            Roots::Entity { kind, members, .. } if name == kind => match place(members) {
+                Some(at) => (Root::Member(at), members[at].kind),
+                None => return Err(self.no_member(operand, kind, members, member)),
+            },
             Roots::Entity { references, .. } => match references.iter().position(|shown| shown.name == name) {
-                Some(at) if references[at].members.contains(&member) => Root::Seen(at, member.into()),
-                Some(at) => return Err(self.no_member(operand, name, references[at].members, member)),
+                Some(at) => match place(references[at].members) {
+                    Some(seen) => (Root::Seen(at, member.into()), references[at].members[seen].kind),
+                    None => return Err(self.no_member(operand, name, references[at].members, member)),
+                },
                 None => return Ok(None),
             },
             _ => return Ok(None),
         };
-        Ok(Some(Node::Root(root, format!("{name}.{member}").into())))
+        Ok(Some(Node::Root(root, format!("{name}.{member}").into(), kind)))
     }
 
     fn call(&mut self, ast: &IdedExpr, call: &CallExpr) -> Compiled {
         use cel::common::ast::operators as op;
         if let Some(binary) = Binary::named(&call.func_name) {
-            let [a, b] = self.two(ast, call)?;
-            return Ok(Node::Binary(binary, Box::new([a, b])));
+            let operands = self.two(ast, call)?;
+            types::check_binary(binary, &operands).map_err(|(message, help)| self.error(ast, message, help))?;
+            return Ok(Node::Binary(binary, Box::new(operands)));
         }
         match (call.func_name.as_str(), call.args.as_slice()) {
             (op::LOGICAL_AND, [a, b]) => Ok(Node::And(self.condition(a)?, self.condition(b)?)),
             (op::LOGICAL_OR, [a, b]) => Ok(Node::Or(self.condition(a)?, self.condition(b)?)),
-            (op::LOGICAL_NOT, [a]) => Ok(Node::Not(self.condition(a)?)),
+            (op::LOGICAL_NOT, [a]) => {
+                let start = self.source.offset_for(ast.id).map_or(0, |(start, _)| start as usize);
+                Ok(Node::Not(self.condition(a)?, start))
+            }
             (op::CONDITIONAL, [c, a, b]) => Ok(Node::If(Box::new([*self.condition(c)?, self.node(a)?, self.node(b)?]))),
-            (op::NEGATE, [a]) => Ok(Node::Negate(self.boxed(a)?)),
-            (op::INDEX | op::OPT_INDEX | op::OPT_SELECT, [of, at]) => self.access(&call.func_name, of, at),
+            (op::NEGATE, [a]) => {
+                let a = self.boxed(a)?;
+                types::check_negation(&a).map_err(|message| self.error(ast, message, None))?;
+                Ok(Node::Negate(a))
+            }
+            (op::INDEX | op::OPT_INDEX | op::OPT_SELECT, [of, at]) => self.access(ast, &call.func_name, of, at),
             // Kept as it is: a fold's condition treats what has no value as true.
             (op::NOT_STRICTLY_FALSE, [a]) => self.node(a),
             _ => self.function(ast, call),
@@ -286,7 +307,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn access(&mut self, operator: &str, of: &IdedExpr, at: &IdedExpr) -> Compiled {
+    fn access(&mut self, ast: &IdedExpr, operator: &str, of: &IdedExpr, at: &IdedExpr) -> Compiled {
         let member = match &at.expr {
             Ast::Literal(LiteralValue::String(member)) => Some(member.inner().to_owned()),
             _ => None,
@@ -303,6 +324,7 @@ impl Compiler<'_> {
             }
         }
         let (of, at) = (self.boxed(of)?, self.boxed(at)?);
+        types::check_elements(&of).map_err(|message| self.error(ast, message, None))?;
         Ok(if operator == operators::INDEX { Node::Index(of, at) } else { Node::OptIndex(of, at) })
     }
 
@@ -333,7 +355,10 @@ impl Compiler<'_> {
             && let Some(function) = Function::named(name)
         {
             match (function.check(is_method, arguments.len()), is_method && library::NAMES.contains(&name)) {
-                (Ok(()), _) => return Ok(Node::Call(function, arguments)),
+                (Ok(()), _) => {
+                    types::check_call(name, function, &arguments).map_err(|message| self.error(ast, message, None))?;
+                    return Ok(Node::Call(function, arguments));
+                }
                 (Err(_), true) => {}
                 (Err(usage), false) => {
                     let help = Some(format!("write {usage}"));
@@ -351,6 +376,7 @@ impl Compiler<'_> {
 
     fn comprehension(&mut self, ast: &ComprehensionExpr) -> Compiled {
         let range = self.node(&ast.iter_range)?;
+        types::check_range(&range).map_err(|message| self.error(&ast.iter_range, message, None))?;
         let init = self.node(&ast.accu_init)?;
         let depth = self.locals.len();
         self.locals.push(ast.iter_var.clone());

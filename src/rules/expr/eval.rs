@@ -95,7 +95,7 @@ impl<'e> Evaluator<'e> {
         self.step()?;
         match node {
             Node::Literal(value) => Ok(Item::Value(Cow::Borrowed(value))),
-            Node::Root(root, label) => self.root(root, label),
+            Node::Root(root, label, _) => self.root(root, label),
             Node::Local(name) => local(name, locals),
             Node::Select(of, member) => {
                 if let Some(value) = self.direct(node) {
@@ -137,7 +137,7 @@ impl<'e> Evaluator<'e> {
                 |outcome| matches!(outcome, Ok(Item::Value(value)) if **value == Value::Bool(true)),
                 || self.logic(a, b, true, locals),
             ),
-            Node::Not(a) => self.unless_moot(Result::is_ok, || Ok(own(Value::Bool(!self.truth(a, locals)?)))),
+            Node::Not(a, _) => self.unless_moot(Result::is_ok, || Ok(own(Value::Bool(!self.truth(a, locals)?)))),
             Node::If(parts) => self.node(if self.truth(&parts[0], locals)? { &parts[1] } else { &parts[2] }, locals),
             Node::Negate(a) => operators::negate(&*self.value(a, locals)?).map(own),
             Node::Binary(binary, parts) => {
@@ -169,7 +169,7 @@ impl<'e> Evaluator<'e> {
     /// Whether a root is there, if the bindings tell; not while everything that is missing is to be noted.
     fn is_there(&self, node: &Node) -> Option<bool> {
         match node {
-            Node::Root(root, _) if self.bindings.missing().is_none() => self.bindings.is_there(root),
+            Node::Root(root, ..) if self.bindings.missing().is_none() => self.bindings.is_there(root),
             _ => None,
         }
     }
@@ -185,7 +185,7 @@ impl<'e> Evaluator<'e> {
             path.push(member);
             node = of;
         }
-        let Node::Root(root, _) = node else { return None };
+        let Node::Root(root, ..) = node else { return None };
         path.reverse();
         self.bindings.select(root, &path)
     }

@@ -13,13 +13,17 @@ mod node;
 mod operators;
 mod optional;
 mod parts;
+mod paths;
 mod syntax;
+mod totality;
+mod types;
 
 use std::borrow::Cow;
 
-pub use compile::{CompileError, Roots, Shown};
+pub use compile::{CompileError, Member, Roots, Shown};
 use node::Node;
 pub use parts::Part;
+pub use totality::{Known, PartialNegation, Standing};
 
 use crate::model::value::Value;
 
@@ -112,7 +116,7 @@ impl Expr {
     /// The root the expression is, if it is nothing else.
     pub fn as_root(&self) -> Option<&Root> {
         match &self.node {
-            Node::Root(root, _) => Some(root),
+            Node::Root(root, ..) => Some(root),
             _ => None,
         }
     }
@@ -120,6 +124,11 @@ impl Expr {
     /// What the expression reads, sorted.
     pub fn reads(&self) -> &[Root] {
         &self.reads
+    }
+
+    /// The type of the outcome, as far as text and declarations tell.
+    pub fn kind(&self) -> Option<&'static str> {
+        self.node.kind()
     }
 
     /// Whether the outcome can be a bool, as far as the text tells.

@@ -41,7 +41,7 @@ impl Evaluator<'_> {
 /// How the text spells a chain of members.
 pub(super) fn path(node: &Node) -> String {
     match node {
-        Node::Root(_, label) => label.to_string(),
+        Node::Root(_, label, _) => label.to_string(),
         Node::Local(name) => name.to_string(),
         Node::Select(of, member) | Node::OptSelect(of, member) => format!("{}.{member}", path(of)),
         Node::Optional(OptionalCall::OfMaybe, of) => of.first().map(path).unwrap_or_default(),

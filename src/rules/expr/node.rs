@@ -5,14 +5,15 @@ use super::functions::Function;
 use super::library::LibraryCall;
 use super::operators::Binary;
 use super::optional::OptionalCall;
+use super::types;
 use crate::model::value::Value;
 
 /// A compiled expression's tree.
 #[derive(Debug)]
 pub(super) enum Node {
     Literal(Value),
-    /// A root and how the text spells it.
-    Root(Root, Box<str>),
+    /// A root, how the text spells it, and the type of its value where the declaration tells.
+    Root(Root, Box<str>, Option<&'static str>),
     /// A variable of an enclosing macro.
     Local(Box<str>),
     Select(Box<Node>, Box<str>),
@@ -22,7 +23,8 @@ pub(super) enum Node {
     OptIndex(Box<Node>, Box<Node>),
     And(Box<Node>, Box<Node>),
     Or(Box<Node>, Box<Node>),
-    Not(Box<Node>),
+    /// What is negated, and the byte of the text at which the `!` stands.
+    Not(Box<Node>, usize),
     If(Box<[Node; 3]>),
     Negate(Box<Node>),
     Binary(Binary, Box<[Node; 2]>),
@@ -68,12 +70,15 @@ impl Node {
     pub(super) fn kind(&self) -> Option<&'static str> {
         match self {
             Node::Literal(value) => Some(value.type_name()),
-            Node::Has(_) | Node::And(..) | Node::Or(..) | Node::Not(_) => Some("bool"),
-            Node::Binary(binary, _) => binary.kind(),
+            Node::Has(_) | Node::And(..) | Node::Or(..) | Node::Not(..) | Node::Optional(OptionalCall::HasValue, _) => {
+                Some("bool")
+            }
+            Node::Binary(binary, operands) => types::of_binary(*binary, operands),
             Node::List(_) | Node::Collect(_) => Some("list"),
             Node::Map(_) => Some("map"),
             Node::Call(function, _) => function.kind(),
-            Node::Root(Root::Key, _) => Some("string"),
+            Node::Root(_, _, kind) => *kind,
+            Node::Negate(a) => types::of_negation(a),
             Node::If(parts) => parts[1].kind().filter(|kind| parts[2].kind() == Some(kind)),
             _ => None,
         }
@@ -82,7 +87,7 @@ impl Node {
     /// All roots read anywhere in it.
     pub(super) fn collect_roots(&self, roots: &mut Vec<Root>) {
         match self {
-            Node::Root(root, _) => roots.push(root.clone()),
+            Node::Root(root, ..) => roots.push(root.clone()),
             node => node.for_each_child(&mut |child| child.collect_roots(roots)),
         }
     }
@@ -91,7 +96,7 @@ impl Node {
     pub(super) fn for_each_child<'n>(&'n self, each: &mut dyn FnMut(&'n Node)) {
         match self {
             Node::Literal(_) | Node::Local(_) | Node::Root(..) => {}
-            Node::Select(a, _) | Node::OptSelect(a, _) | Node::Has(a) | Node::Not(a) | Node::Negate(a) => each(a),
+            Node::Select(a, _) | Node::OptSelect(a, _) | Node::Has(a) | Node::Not(a, _) | Node::Negate(a) => each(a),
             Node::Index(a, b) | Node::OptIndex(a, b) | Node::And(a, b) | Node::Or(a, b) => {
                 each(a);
                 each(b);

@@ -2,19 +2,26 @@
 
 use std::borrow::Cow;
 
-use super::{Bindings, Expr, Fault, Root, Roots};
+use super::{Bindings, Expr, Fault, Member, Root, Roots};
 use crate::model::json;
 use crate::model::value::Value;
 
 struct Order(Value);
 
-const MEMBERS: &[&str] = &["payment", "stock", "items", "n", "created", "gone"];
+const MEMBERS: &[Member<'_>] = &[
+    Member { name: "payment", kind: None },
+    Member { name: "stock", kind: None },
+    Member { name: "items", kind: None },
+    Member { name: "n", kind: None },
+    Member { name: "created", kind: None },
+    Member { name: "gone", kind: None },
+];
 
 impl Bindings for Order {
     fn read(&self, root: &Root) -> Result<Cow<'_, Value>, Fault> {
         let Value::Map(members) = &self.0 else { return Err(Fault::Missing(String::new())) };
         match root {
-            Root::Member(at) => members.get(MEMBERS[*at]).map(Cow::Borrowed).ok_or(Fault::Missing(String::new())),
+            Root::Member(at) => members.get(MEMBERS[*at].name).map(Cow::Borrowed).ok_or(Fault::Missing(String::new())),
             Root::Key => Ok(Cow::Owned(Value::string("k1"))),
             _ => Ok(Cow::Borrowed(&self.0)),
         }
@@ -153,11 +160,11 @@ fn wrong_says_why() {
         ("order.n < 'a'", "`<` does not work on int and string"),
         ("9223372036854775807 + order.n", "beyond 64 bits"),
         ("order.n.x", "an int has no members"),
-        ("int('x')", "is not a 64-bit integer"),
-        ("timestamp('2026-11-20T10:00:00')", "needs its zone"),
-        ("date(timestamp(order.created), 'Europe/Berln')", "is no time zone"),
-        ("format(timestamp(order.created), '%Q')", "is no strftime format"),
-        ("duration('1d')", "is no duration"),
+        ("int(dyn('x'))", "is not a 64-bit integer"),
+        ("timestamp(dyn('2026-11-20T10:00:00'))", "needs its zone"),
+        ("date(timestamp(order.created), dyn('Europe/Berln'))", "is no time zone"),
+        ("format(timestamp(order.created), dyn('%Q'))", "is no strftime format"),
+        ("duration(dyn('1d'))", "is no duration"),
         ("dyn(order.n) && true", "a bool is needed"),
         ("lists.range(2000).map(a, lists.range(2000).map(b, a * b)).size() > 0", "steps"),
     ] {

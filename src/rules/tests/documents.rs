@@ -89,7 +89,7 @@ fn what_a_pending_decision_needs_is_what_would_help() {
 [entity.e]
 key = "'k'"
 [entity.e.fields]
-a = {{ on = "A", take = "latest", value = "1" }}
+a = {{ on = "A", take = "latest", value = "dyn(1)" }}
 m = {{ on = "A", take = "latest", value = "{{'n': 1}}" }}
 l = {{ on = "A", take = "list", value = "1" }}
 b = {{ on = "B", take = "latest" }}

@@ -217,14 +217,14 @@ impl Web {
             }
             if let Some((after, unless)) = &of.deadline {
                 let _ = writeln!(text, "[entity.t{own}.deadline.late]\nat = \"t{own}.at + duration('{after}m')\"");
-                for it in unless {
-                    let _ = write!(text, "unless = {:?}\n", it.text(own));
+                if let Some(it) = unless {
+                    let _ = writeln!(text, "unless = {:?}", it.text(own));
                 }
             }
             for (at, decision) in of.decisions.iter().enumerate() {
                 let _ = writeln!(text, "[entity.t{own}.decision.D{at}]");
-                for it in &decision.when {
-                    let _ = write!(text, "when = {:?}\n", it.text(own));
+                if let Some(it) = &decision.when {
+                    let _ = writeln!(text, "when = {:?}", it.text(own));
                 }
                 text += if decision.is_once { "policy = \"once\"\n" } else { "" };
                 text += if decision.settles { "settle = \"10s\"\n" } else { "" };
@@ -260,7 +260,9 @@ impl<'a> Oracle<'a> {
             by_entity.entry((event.kind, event.key)).or_default().push((*time, event));
         }
         // Sorting is stable: ids of one time are in order already.
-        by_entity.values_mut().for_each(|events| events.sort_by_key(|(time, _)| *time));
+        for events in by_entity.values_mut() {
+            events.sort_by_key(|(time, _)| *time);
+        }
         Oracle { web, events: by_entity }
     }
 
