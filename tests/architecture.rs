@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["model"],
     &["metrics", "telemetry", "vital", "disk", "pages"],
     &["config"],
+    &["connect"],
     &["rules", "journal", "store"],
     &["ingress", "actors", "egress"],
     &["admin", "rehearsal"],

@@ -73,6 +73,8 @@ pub struct Api {
     /// Ends the process, when journal or store cannot be read.
     pub fatal: Fatal,
     pub sources: Sources,
+    /// The sources that cannot receive at the moment.
+    pub not_connected: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The node's own members of the status document: an object.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
 }

@@ -52,14 +52,26 @@ pub(super) async fn post_events(
             return Err(refusal.into());
         }
     };
-    let Some(wait) = wait else {
-        let entities = posted.links().iter().map(|link| json!(link).to_string()).collect::<Vec<_>>().join(",");
-        return Ok(posted.answer(StatusCode::ACCEPTED, entities.as_bytes()));
-    };
+    let Some(wait) = wait else { return Ok(accepted(StatusCode::ACCEPTED, posted.document_with_links())) };
     wait_for(&api, &posted.entities, &wait, deadline).await;
     let (documents, is_met) = documents(&api, &posted.entities, &wait).await;
     let status = if is_met || wait == Wait::Applied { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(posted.answer(status, &documents))
+    Ok(accepted(status, posted.document(&documents)))
+}
+
+fn accepted(status: StatusCode, document: Vec<u8>) -> HttpResponse {
+    HttpResponse::build(status).content_type("application/json").body(document)
+}
+
+/// The document that answers for one event, whichever way it came: it became `outcome` at `entities`.
+pub fn answer(outcome: EventOutcome, mut entities: Vec<EntityKey>) -> Vec<u8> {
+    entities.sort();
+    entities.dedup();
+    let mut summary = Summary::new(Posted { outcomes: vec![(1, outcome)], entities });
+    match summary.refused.pop() {
+        None => summary.document_with_links(),
+        Some((_, refusal)) => Problem::from(refusal).document().to_string().into_bytes(),
+    }
 }
 
 /// A request's events.
@@ -160,11 +172,16 @@ impl Summary {
         self.entities.iter().map(entity_link).collect()
     }
 
+    fn document_with_links(&self) -> Vec<u8> {
+        let entities = self.links().iter().map(|link| json!(link).to_string()).collect::<Vec<_>>().join(",");
+        self.document(entities.as_bytes())
+    }
+
     /// `entities` is the content of a JSON array.
-    fn answer(&self, status: StatusCode, entities: &[u8]) -> HttpResponse {
+    fn document(&self, entities: &[u8]) -> Vec<u8> {
         let Summary { accepted, duplicates, lsn, .. } = self;
         let head = format!(r#"{{"accepted":{accepted},"duplicates":{duplicates},"lsn":{lsn},"entities":["#);
-        HttpResponse::build(status).content_type("application/json").body([head.as_bytes(), entities, b"]}"].concat())
+        [head.as_bytes(), entities, b"]}"].concat()
     }
 
     /// The answer where some of several events were refused. If nothing but being busy stood in the way, all may be sent

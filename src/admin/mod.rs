@@ -27,6 +27,7 @@ mod tests;
 mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, configure, serve};
+pub use events::answer;
 pub use path::entity_link;
 pub use recovering::serve_recovering;
 pub use sources::Sources;

@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
 use super::failure::{Exit, Failure};
-use crate::egress::plain_client_config;
+use crate::connect::plain_client_config;
 use crate::model::json;
 use crate::model::value::Value;
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 use super::Config;
 use super::diagnostics::Expr;
 use super::entities::word;
+use super::nats::{NatsAuth, NatsConnection};
 use super::retry::format_retry;
 use super::secret::Secret;
 use super::server::HTTP_OFF;
-use super::sink_nats::{DELIVERIES, NatsAuth, NatsSink, SubjectPart};
+use super::sink_nats::{DELIVERIES, NatsSink, SubjectPart};
 use super::sink_webhook::WebhookSink;
 use super::sinks::{FROM, Sink, SinkKind};
+use super::source_nats::{NatsFrom, NatsSource};
 use super::source_sql::{Database, Growth, SqlSource};
 use super::sources::{Source, SourceKind};
 use super::tuning::{LOG_FORMATS, LOG_LEVELS, Tuning};
@@ -87,6 +89,7 @@ impl Printer {
                 self.secret(token.as_ref());
             }
             SourceKind::Sql(sql) => self.sql(sql),
+            SourceKind::Nats(nats) => self.nats_source(nats),
         }
         if let Some(mapping) = &source.event {
             let parts = mapping.attributes().map(|(name, expr)| format!("{name} = {}", quote(expr)));
@@ -135,9 +138,25 @@ impl Printer {
         self.expr("if", sink.condition.as_ref());
     }
 
+    fn nats_source(&mut self, nats: &NatsSource) {
+        self.text("kind", "nats");
+        self.nats_connection(&nats.connection);
+        if !nats.subjects.is_empty() {
+            self.value("subjects", &list(nats.subjects.iter()));
+        }
+        match &nats.from {
+            NatsFrom::Stream { stream, consumer } => {
+                self.text("stream", stream);
+                self.text("consumer", consumer);
+            }
+            NatsFrom::Core { queue: Some(queue) } => self.text("queue", queue),
+            NatsFrom::Core { queue: None } => {}
+        }
+    }
+
     fn nats(&mut self, nats: &NatsSink) {
         self.text("kind", "nats");
-        self.value("url", &list(nats.urls.iter()));
+        self.nats_connection(&nats.connection);
         let part = |part: &SubjectPart| match part {
             SubjectPart::Text(text) => text.clone(),
             SubjectPart::Entity => "{entity}".to_owned(),
@@ -146,7 +165,12 @@ impl Printer {
         };
         self.text("subject", &nats.subject.iter().map(part).collect::<String>());
         self.text("delivery", word(&DELIVERIES, &nats.delivery));
-        match &nats.auth {
+        self.value("window", &nats.window.to_string());
+    }
+
+    fn nats_connection(&mut self, connection: &NatsConnection) {
+        self.value("servers", &list(connection.servers.iter()));
+        match &connection.auth {
             None => {}
             Some(NatsAuth::User { user, password }) => {
                 self.text("user", user);
@@ -156,10 +180,9 @@ impl Printer {
             Some(NatsAuth::Nkey(file)) => self.path("nkey_file", &file.path),
             Some(NatsAuth::Credentials(file)) => self.path("credentials_file", &file.path),
         }
-        self.paths("tls_ca", nats.tls_ca.as_deref());
-        self.paths("tls_cert", nats.tls_identity.as_ref().map(|(certificate, _)| certificate.as_path()));
-        self.paths("tls_key", nats.tls_identity.as_ref().map(|(_, key)| key.as_path()));
-        self.value("window", &nats.window.to_string());
+        self.paths("tls_ca", connection.tls_ca.as_deref());
+        self.paths("tls_cert", connection.tls_identity.as_ref().map(|(certificate, _)| certificate.as_path()));
+        self.paths("tls_key", connection.tls_identity.as_ref().map(|(_, key)| key.as_path()));
     }
 
     fn webhook(&mut self, webhook: &WebhookSink) {

@@ -7,6 +7,7 @@ use super::names::{NameOf, check_name};
 use super::reader::{Context, Section};
 use super::secret::Secret;
 use super::server::{Server, read_token};
+use super::source_nats::NatsSource;
 use super::source_sql::SqlSource;
 
 /// The name of the source that `[server] http` is.
@@ -31,9 +32,11 @@ pub enum SourceKind {
     },
     /// Asks a database for rows.
     Sql(Box<SqlSource>),
+    Nats(Box<NatsSource>),
 }
 
-/// How an event's attributes are computed from other JSON (`body`). What is absent here is taken as in CloudEvents.
+/// How an event's attributes are computed from other JSON (`body`), of messages also from what is known of them (`meta`).
+/// What is absent here is taken as in CloudEvents.
 #[derive(Clone, Debug, Default)]
 pub struct EventMapping {
     pub id: Option<Expr>,
@@ -49,10 +52,10 @@ enum Kind {
     Http,
     Tcp,
     Sql,
-    NotYet,
+    Nats,
 }
 
-const KINDS: [(&str, Kind); 4] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("nats", Kind::NotYet), ("sql", Kind::Sql)];
+const KINDS: [(&str, Kind); 4] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("nats", Kind::Nats), ("sql", Kind::Sql)];
 
 impl Source {
     /// Reads all sources and adds the one that `[server] http` is.
@@ -81,16 +84,16 @@ impl Source {
         let mut section = Section::open(cx, &title, Some(entry));
         let kind = section.required_choice("kind", &KINDS, "add kind = \"tcp\"")?;
         let kind = match *kind {
-            Kind::NotYet => {
-                section.cx.not_yet(kind.at, "a source of this kind");
-                return None;
-            }
             Kind::Http => {
                 read_http(&mut section, &name, server);
                 Some(SourceKind::Http)
             }
             Kind::Tcp => read_tcp(&mut section, &name, &title),
             Kind::Sql => SqlSource::read(&mut section).map(|sql| SourceKind::Sql(Box::new(sql))),
+            Kind::Nats => {
+                check_is_not_http(&mut section, &name);
+                NatsSource::read(&mut section).map(|nats| SourceKind::Nats(Box::new(nats)))
+            }
         };
         let event = EventMapping::read(&mut section);
         section.finish();
@@ -113,11 +116,15 @@ fn read_http(section: &mut Section, name: &Located<String>, server: &Server) {
     section.unsupported(&["path", "format", "each", "respond", "listen", "token", "tls", "tls_cert", "tls_key"]);
 }
 
-fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Option<SourceKind> {
+fn check_is_not_http(section: &mut Section, name: &Located<String>) {
     if name.value == HTTP_SOURCE {
         let message = format!("the name `{HTTP_SOURCE}` belongs to the source that [server] http is");
         section.cx.out.error(name.at, message).help("choose another name, such as [source.tcp]");
     }
+}
+
+fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Option<SourceKind> {
+    check_is_not_http(section, name);
     let listen = section.required_string("listen", "add listen = \"127.0.0.1:7400\"");
     let token = read_token(section);
     section.unsupported(&["tls", "tls_cert", "tls_key"]);

@@ -9,6 +9,7 @@ mod commits;
 mod drain;
 mod fatal;
 mod guard;
+mod nats_sources;
 mod open_files;
 mod prepare;
 pub mod recovery;
@@ -19,6 +20,7 @@ mod sources;
 mod start;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};

@@ -27,6 +27,7 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
         .map(|source| {
             let roots = match source.kind {
                 SourceKind::Sql(_) => Roots::Row,
+                SourceKind::Nats(_) => Roots::Message,
                 SourceKind::Http | SourceKind::Tcp { .. } => Roots::Body,
             };
             let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, &roots, files, diagnostics));

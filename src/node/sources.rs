@@ -9,7 +9,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::nats_sources::NatsSources;
 use super::start::NodeError;
+use super::told::Describe;
 use crate::actors::Shards;
 use crate::config::{Address, Config, HTTP_SOURCE, Limits, Secret, Source, SourceKind};
 use crate::ingress::{Admission, Decoder, Ledger, Phase, SourceMetrics, SqlControl, SqlSetup, TcpSource, sql_source};
@@ -50,7 +52,7 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Bound<'_>>, NodeError> {
                 Some(address) => (Kind::Http, address),
                 None => continue,
             },
-            SourceKind::Sql(_) => continue,
+            SourceKind::Sql(_) | SourceKind::Nats(_) => continue,
         };
         let (listener, address) = bind(address)?;
         bound.push(Bound { source, kind, listener, address });
@@ -135,21 +137,18 @@ pub(super) struct Polled {
 }
 
 /// A function that describes all sources, in the order of the configuration.
-pub(super) fn listed(
-    config: &Config,
-    bound: &[Bound<'_>],
-    polled: &Polled,
-) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+pub(super) fn listed(config: &Config, bound: &[Bound<'_>], polled: &Polled, messages: &NatsSources) -> Describe {
     let find = |source: &Source| {
         let bound = bound.iter().find(|bound| bound.source.name.value == source.name.value).map(Bound::status);
         (bound, polled.controls.get(&source.name.value).cloned())
     };
     let sources: Vec<_> = config.sources.iter().map(find).collect();
+    let messages = messages.status();
     Arc::new(move || {
         let shown = sources
             .iter()
             .filter_map(|(bound, polled)| polled.as_ref().map(SqlControl::status).or_else(|| bound.clone()));
-        shown.collect()
+        shown.chain(messages()).collect()
     })
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -14,6 +13,7 @@ use super::checkpointer::{Checkpointer, Request, slices};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
+use super::nats_sources::NatsSources;
 use super::open_files;
 use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
@@ -21,6 +21,7 @@ use super::replay::{Recovered, replay};
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
+use super::told::Told;
 use crate::actors::{Horizon, Shards, Slice, Tag};
 use crate::admin::{self, Api, NodeState, Sources};
 use crate::config::{Config, Limits};
@@ -41,6 +42,8 @@ pub enum NodeError {
     Listen { address: String, source: std::io::Error },
     #[error(transparent)]
     Sink(#[from] SinkError),
+    #[error("source `{name}` cannot start")]
+    Source { name: String, source: std::io::Error },
     #[error("cannot start {what}")]
     Start { what: &'static str, source: std::io::Error },
 }
@@ -75,9 +78,6 @@ pub(super) struct Starting<'a> {
     pub(super) prepared: Prepared,
     runtime: &'a Runtime,
 }
-
-/// Describes something as it is at the moment.
-type Describe = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// What the parts of a node share.
 pub(super) struct Shared {
@@ -129,6 +129,10 @@ impl Starting<'_> {
         let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
         let (shards, arbiters) = self.shards(&shared, &writing, &slice_sender, recovered.entities);
         let admission = self.admission(&shared, &shards);
+        let phase = watch::Sender::new(Phase::Running);
+        let messages =
+            NatsSources::connect(self.config, &mut self.prepared.decoders, &admission, &shards, &phase, self.runtime)
+                .await?;
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
             self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
@@ -142,24 +146,28 @@ impl Starting<'_> {
         };
         self.runtime.spawn(agenda.load());
 
-        let (phase, state) = (watch::Sender::new(Phase::Running), watch::Sender::new(NodeState::Ready));
+        let state = watch::Sender::new(NodeState::Ready);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let decoders = &mut self.prepared.decoders;
-        let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
-        let listed = sources::listed(self.config, &bound, &polled);
-        let status = status(&shared, &shards, &sinks, listed.clone());
+        let polled = sources::start_polling(
+            self.config,
+            &mut self.prepared.decoders,
+            &admission,
+            &shards,
+            &phase,
+            self.runtime,
+        )?;
+        let listed = sources::listed(self.config, &bound, &polled, &messages);
+        let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, listed.clone(), &messages);
         let (mut tasks, mut http) = (polled.tasks, None);
-        let mut described = Some((Sources { listed, polled: polled.controls }, status));
+        let listed = Sources { listed, polled: polled.controls };
         for bound in bound {
             match bound.kind {
                 Kind::Http => {
                     let _ = writeln!(out, "http listening on http://{}", bound.address);
                     let state = state.subscribe();
-                    if let Some(described) = described.take() {
-                        http = Some(self.http(bound, &shared, &shards, &admission, state, described)?);
-                    }
+                    http = Some(self.http(bound, &shared, &shards, &admission, state, listed.clone(), told.clone())?);
                 }
                 Kind::Tcp(token) => {
                     let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
@@ -175,6 +183,7 @@ impl Starting<'_> {
                 }
             }
         }
+        tasks.extend(messages.start(&mut out, self.runtime));
         let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
         let _ = out.flush();
         Ok(Node {
@@ -321,7 +330,8 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, status): (Sources, Describe),
+        sources: Sources,
+        told: Told,
     ) -> Result<actix_web::dev::ServerHandle, NodeError> {
         let server_name = self.config.server.name.clone();
         let api = Api {
@@ -348,7 +358,8 @@ impl Starting<'_> {
                 record.decisions.iter().map(render).collect()
             }),
             sources,
-            status,
+            status: told.status,
+            not_connected: told.not_connected,
         };
         let server = admin::serve(Arc::new(api), bound.listener)
             .map_err(|source| NodeError::Listen { address: bound.address.to_string(), source })?;
@@ -356,25 +367,6 @@ impl Starting<'_> {
         actix_rt::spawn(server);
         Ok(handle)
     }
-}
-
-/// The node's own members of the status document.
-fn status(shared: &Shared, shards: &Shards, sinks: &Sinks, sources: Describe) -> Describe {
-    let started = Instant::now();
-    let sinks = sinks.status();
-    let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
-    let shards = shards.count();
-    Arc::new(move || {
-        let committed = *committed.borrow();
-        serde_json::json!({
-            "uptime_seconds": started.elapsed().as_secs(),
-            "lsn": committed.0,
-            "watermark": watermark.borrow().0,
-            "shards": shards,
-            "sources": sources(),
-            "sinks": sinks(),
-        })
-    })
 }
 
 fn gauge(lsn: Lsn) -> i64 {

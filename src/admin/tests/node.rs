@@ -168,6 +168,7 @@ impl Node {
                 listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
                 polled: HashMap::new(),
             },
+            not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };
         Rc::new(Node { api: web::Data::new(api), journal, state, committed, slices, _dir: dir })

@@ -28,6 +28,8 @@ pub enum Roots<'a> {
     Body,
     /// `row`, what a source read from a database.
     Row,
+    /// `body`, and `meta`, what is known of it beside.
+    Message,
 }
 
 /// A member of an entity type: its name, and the type of its value where the declaration tells.
@@ -174,7 +176,8 @@ impl Compiler<'_> {
         }
         let root = match (self.roots, name) {
             (Roots::Event, "event") => Root::Event,
-            (Roots::Body, "body") | (Roots::Row, "row") => Root::Body,
+            (Roots::Body | Roots::Message, "body") | (Roots::Row, "row") => Root::Body,
+            (Roots::Message, "meta") => Root::Meta,
             (Roots::Entity { .. }, "key") => Root::Key,
             (Roots::Entity { kind, .. }, name) if name == *kind => Root::Entity,
             (Roots::Entity { element: true, .. }, "element") => Root::Element,
@@ -193,6 +196,7 @@ impl Compiler<'_> {
             Roots::Event => (vec!["event"], "this expression reads `event` only".to_owned()),
             Roots::Row => (vec!["row"], "this expression reads `row` only".to_owned()),
             Roots::Body => (vec!["body"], "this expression reads `body` only".to_owned()),
+            Roots::Message => (vec!["body", "meta"], "this expression reads `body` and `meta`".to_owned()),
             Roots::Entity { kind, members, .. } if members.iter().any(|it| it.name == name) => {
                 (vec![], format!("write `{kind}.{name}`"))
             }

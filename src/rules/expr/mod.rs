@@ -58,6 +58,8 @@ pub enum Root {
     Key,
     /// The `body` that a source maps to an event.
     Body,
+    /// What a source knows of what it received.
+    Meta,
 }
 
 /// Why an expression has no value.

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 /// What an outgoing connection trusts and shows.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tls<'a> {
+pub struct Tls<'a> {
     /// Certificates to trust instead of the system's.
     pub ca: Option<&'a Path>,
     /// A certificate to show, and its key.
