@@ -37,7 +37,9 @@ mod source_sql;
 mod sources;
 mod sql_query;
 mod template;
+mod test_answers;
 mod test_blocks;
+mod test_expectations;
 mod tuning;
 mod units;
 
@@ -69,7 +71,9 @@ pub use source_nats::{NatsFrom, NatsSource};
 pub use source_sql::{Database, Growth, PAGE_ROWS_MAX, SqlSource};
 pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};
 pub use sql_query::{Place, SqlQuery};
-pub use test_blocks::{DecisionState, EventsOfTest, Expectation, ExpectedDecision, Step, Test};
+pub use test_answers::Answer;
+pub use test_blocks::{EventsOfTest, Step, Test};
+pub use test_expectations::{DecisionState, Expectation, ExpectedDecision};
 pub use tuning::{Actors, Checkpoint, Journal, Limits, Log, LogFormat, LogLevel, Tuning};
 
 /// A configuration without errors.
