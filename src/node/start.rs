@@ -142,14 +142,7 @@ impl Starting<'_> {
         let (checkpoints, checkpointer) =
             self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
         self.guard(&shared, &admission);
-        shared.horizon.start();
-        let agenda = Agenda {
-            store: shared.store.clone(),
-            shards: shards.clone(),
-            horizon: shared.horizon.clone(),
-            fatal: shared.fatal.clone(),
-        };
-        self.runtime.spawn(agenda.load());
+        self.turn_wheels(&shared, &shards);
 
         let state = watch::Sender::new(NodeState::Ready);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
@@ -205,6 +198,18 @@ impl Starting<'_> {
             checkpointer,
             writer: writing.thread,
         })
+    }
+
+    /// Looks at entities whose time has come, from now on.
+    fn turn_wheels(&self, shared: &Shared, shards: &Shards) {
+        shared.horizon.start();
+        let agenda = Agenda {
+            store: shared.store.clone(),
+            shards: shards.clone(),
+            horizon: shared.horizon.clone(),
+            fatal: shared.fatal.clone(),
+        };
+        self.runtime.spawn(agenda.load());
     }
 
     /// Certificates are read again when SIGHUP comes.
