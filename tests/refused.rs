@@ -189,7 +189,7 @@ fn a_file_from_a_newer_version() {
             "the store",
             |server| {
                 change_row::<&[u8]>(&server.path("data/state.redb"), "meta", b"format", |row| {
-                    *row = vec![1, 2];
+                    *row = vec![1, 3];
                     let parts = [&b"meta"[..], &6_u64.to_le_bytes(), b"format", row];
                     row.extend(crc32c::crc32c(&parts.concat()).to_le_bytes());
                 });
@@ -227,15 +227,15 @@ fn a_file_from_a_newer_version() {
 fn damage_that_is_met_later() {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let ask = [
-        ("an event", reading(700) + "\n"),
-        ("a question", get("/v1/entities/meter/meter-700")),
-        ("a page of keys", get("/v1/entities/meter?limit=10&after=meter-699")),
+        ("an event", reading(702) + "\n"),
+        ("a question", get("/v1/entities/meter/meter-702")),
+        ("a page of keys", get("/v1/entities/meter?limit=10&after=meter-701")),
     ];
     for (who, ask) in ask {
         let mut server = used_by(1000);
         let path = server.path("data/state.redb");
         let mut bytes = fs::read(&path).unwrap();
-        let needle = b"meter\0meter-700";
+        let needle = b"meter\0meter-702";
         let found: Vec<_> = (0..bytes.len() - needle.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
         assert!(!found.is_empty());
         for at in found {
