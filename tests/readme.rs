@@ -49,6 +49,11 @@ fn timesheets() {
     run("examples/timesheets/README.md");
 }
 
+#[test]
+fn shipments() {
+    run("examples/shipments/README.md");
+}
+
 struct Step {
     command: String,
     output: Vec<String>,
