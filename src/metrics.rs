@@ -44,6 +44,7 @@ pub struct Metrics {
     pub deadlines_fired: IntCounterVec,
     completeness: HistogramVec,
     pub dead_letters: IntGaugeVec,
+    pub polling: PollingMetrics,
     pub sink_lag: IntGaugeVec,
     pub sink_deliveries: IntCounterVec,
     pub effects_in_flight: IntGaugeVec,
@@ -53,6 +54,25 @@ pub struct Metrics {
     pub store_bytes: IntGaugeVec,
     pub events_without_time: IntCounterVec,
     pub admission_open: Gauge,
+}
+
+/// The metrics of sources that ask for their events.
+pub struct PollingMetrics {
+    pub up: IntGaugeVec,
+    pub caught_up: IntGaugeVec,
+}
+
+impl PollingMetrics {
+    fn new(registry: &Registry) -> Self {
+        let gauges = |name: &str, help: &str| register(registry, IntGaugeVec::new(Opts::new(name, help), &["source"]));
+        PollingMetrics {
+            up: gauges("turnstile_source_up", "1 while the source can read."),
+            caught_up: gauges(
+                "turnstile_source_caught_up_timestamp_seconds",
+                "When the source last had read all that was there, since 1970; 0 if never since the start.",
+            ),
+        }
+    }
 }
 
 /// The metrics of one entity type, resolved.
@@ -140,12 +160,7 @@ impl Default for Metrics {
 impl Metrics {
     /// A registry of its own with every metric, and those of the process.
     pub fn new() -> Self {
-        let registry = Registry::new();
-        let build =
-            IntGaugeVec::new(Opts::new("turnstile_build_info", "Always 1; the version is a label."), &["version"]);
-        register(&registry, build).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        // The registry is new and the process collector's names are its own.
-        let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+        let registry = registry_of_process();
         let counters = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
         };
@@ -224,6 +239,7 @@ impl Metrics {
                 &["entity"],
             ),
             dead_letters: gauges("turnstile_dead_letters", "Dead letters, by reason.", &["reason"]),
+            polling: PollingMetrics::new(&registry),
             sink_lag: gauges("turnstile_sink_lag_records", "Committed records a sink has not passed yet.", &["sink"]),
             sink_deliveries: counters(
                 "turnstile_sink_deliveries_total",
@@ -293,6 +309,16 @@ impl Metrics {
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
         text
     }
+}
+
+/// A registry with what is known of the process itself.
+fn registry_of_process() -> Registry {
+    let registry = Registry::new();
+    let build = IntGaugeVec::new(Opts::new("turnstile_build_info", "Always 1; the version is a label."), &["version"]);
+    register(&registry, build).with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+    // The registry is new and the process collector's names are its own.
+    let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
+    registry
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {

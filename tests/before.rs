@@ -51,7 +51,11 @@ fn concurrent_writers_of_one_aggregate() {
             });
         }
     });
-    assert_eq!(server.entity("order", "o")["fields"].as_object().unwrap().len(), WRITERS, "each writer's part is there");
+    assert_eq!(
+        server.entity("order", "o")["fields"].as_object().unwrap().len(),
+        WRITERS,
+        "each writer's part is there"
+    );
 }
 
 /// A routing needs its shipment's segment. It was put off by five seconds, which is enough until a shipment takes six.
@@ -81,7 +85,8 @@ data = "{'segment': shipment.segment}"
 "#,
     )
     .start();
-    let shipment = |n: usize| event(&format!("s{n}"), "SegmentRegistered", &json!({"id": n, "segment": format!("seg{n}")}));
+    let shipment =
+        |n: usize| event(&format!("s{n}"), "SegmentRegistered", &json!({"id": n, "segment": format!("seg{n}")}));
     let routing = |n: usize| event(&format!("r{n}"), "RoutingReceived", &json!({"id": n, "shipment": n}));
     let early: String = (0..ROUTINGS).filter(|n| registered_at(*n) <= DELAY).map(shipment).collect();
     let late: String = (0..ROUTINGS).filter(|n| registered_at(*n) > DELAY).map(shipment).collect();

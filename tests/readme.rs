@@ -21,6 +21,8 @@ const PORTS: [&str; 2] = ["7400", "7480"];
 const SKIPPED: [&str; 5] = ["make", "apt", "sudo", "cargo build", "cargo install"];
 /// The commands that start the server.
 const STARTS: [&str; 3] = ["cargo run --release", "turnstile", "turnstile run"];
+/// What starts it with a configuration of an example.
+const OWN_CONFIG: &str = "turnstile run -c ";
 /// For bash where there is no netcat: sends standard input and prints answers until the last line is acknowledged.
 const NETCAT: &str = r#"#!/bin/bash
 [ "$1" = -N ] && shift
@@ -88,8 +90,13 @@ fn run(page: &str) {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("the page");
     let steps = steps(&text);
     assert!(!steps.is_empty(), "{page} shows a command");
+    if find_on_path("sqlite3").is_none() && steps.iter().any(|step| step.command.contains("sqlite3")) {
+        println!("{page} is skipped: sqlite3 is not on the PATH");
+        return;
+    }
     let mut copy = Copy::new();
-    if !steps.iter().any(|step| starts_server(&step.command)) {
+    // A page may later start one with a configuration of its own.
+    if !steps.iter().any(|step| starts_server(&step.command) && !step.command.contains(OWN_CONFIG)) {
         copy.start(page, &Step { command: STARTS[0].into(), output: Vec::new() });
     }
     let mut wrong = Vec::new();
@@ -106,7 +113,8 @@ fn run(page: &str) {
 }
 
 fn starts_server(command: &str) -> bool {
-    STARTS.contains(&command.trim_end_matches('&').trim())
+    let command = command.trim_end_matches('&').trim();
+    STARTS.contains(&command) || command.contains(OWN_CONFIG)
 }
 
 /// The commands of a page with the output shown for each.
@@ -151,9 +159,11 @@ impl Copy {
         let free = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let ports = free.map(|listener| listener.local_addr().expect("an address").port().to_string());
         let copy = Copy { dir, ports, server: None };
-        let config = copy.root().join("config.toml");
-        let text = std::fs::read_to_string(&config).expect("the shipped configuration");
-        std::fs::write(&config, copy.with_ports(&text)).expect("the configuration");
+        for config in ["config.toml", "examples/timesheets/clock.toml"] {
+            let config = copy.root().join(config);
+            let text = std::fs::read_to_string(&config).expect("the shipped configuration");
+            std::fs::write(&config, copy.with_ports(&text)).expect("the configuration");
+        }
         // What the page's `cargo run --release` would have built.
         let built = copy.root().join("target/release");
         std::fs::create_dir_all(&built).expect("a directory");
@@ -197,7 +207,8 @@ impl Copy {
     /// Starts the server, waits until it listens, and looks at what it says.
     fn start(&mut self, page: &str, step: &Step) {
         self.server = None;
-        let mut child = self.shell("exec turnstile run").stdout(Stdio::piped()).spawn().expect("it starts");
+        let command = if step.command.contains(OWN_CONFIG) { &step.command } else { "turnstile run" };
+        let mut child = self.shell(&format!("exec {command}")).stdout(Stdio::piped()).spawn().expect("it starts");
         let pipe = child.stdout.take().expect("a pipe");
         let said = Arc::new(Mutex::new(String::new()));
         let shared = said.clone();
@@ -235,6 +246,8 @@ impl Copy {
             "turnstile get",
             "turnstile ls",
             "turnstile status",
+            "turnstile sources ls",
+            "turnstile dead-letters ls",
         ]
         .iter()
         .any(|prefix| command.starts_with(prefix));
@@ -268,7 +281,8 @@ fn tracked(root: &Path) -> Vec<PathBuf> {
         String::from_utf8_lossy(&listed).split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect();
     if files.is_empty() {
         let names = ["orders", "timesheets"].into_iter().flat_map(|example| {
-            ["README.md", "rules.toml", "events.ndjson"].map(|file| PathBuf::from("examples").join(example).join(file))
+            let files = ["README.md", "rules.toml", "events.ndjson", "clock.toml", "clock.sql"];
+            files.map(|file| PathBuf::from("examples").join(example).join(file))
         });
         files = names.chain(["README.md", "config.toml"].map(PathBuf::from)).collect();
     }

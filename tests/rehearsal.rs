@@ -103,6 +103,94 @@ expect = [
     assert_eq!((&outcome["passed"], &outcome["tests"][0]["name"]), (&1.into(), &"right".into()), "{said}");
 }
 
+const TOGETHER: &str = r#"
+[entity.shipment]
+key = "event.subject"
+fields = { segment = { on = "Shipped", take = "latest", value = "event.data.segment" } }
+[entity.routing]
+key = "event.subject"
+[entity.routing.fields]
+to = { on = "Routed", take = "latest", value = "event.data.to" }
+legs = { on = "Routed", take = "latest", value = "event.data.legs" }
+routed = { on = "Routed", take = "min", value = "event.time" }
+told = { on = "Orphan", take = "count" }
+[entity.routing.ref.shipment]
+entity = "shipment"
+key = "routing.to"
+[entity.routing.deadline.orphan]
+at = "routing.routed + duration('24h')"
+unless = "has(shipment.segment)"
+[entity.routing.decision.Orphan]
+when = "has(routing.orphan)"
+to = ["self"]
+[entity.routing.decision.Dispatched]
+by = "routing.legs"
+when = "has(shipment.segment)"
+settle = "1m"
+data = { segment = "shipment.segment" }
+[entity.routing.effect.book]
+when = "has(shipment.segment)"
+request = { url = "http://carrier/{key}" }
+"#;
+
+/// If this failed, rules about several entities, time or calls could not be tested before they run.
+#[test]
+fn a_test_is_a_whole_node() {
+    let tests = r#"
+[[test]]
+name = "the routing comes first"
+events = [
+  { id = "1", type = "Routed", subject = "r", time = 2026-11-20T10:00:00Z, data = { to = "s", legs = ["a", "b/c"] } },
+  { id = "2", type = "Routed", subject = "lost", time = 2026-11-20T10:00:00Z, data = { to = "nowhere", legs = ["a"] } },
+  { advance = "23h" },
+  { id = "3", type = "Shipped", subject = "s", data = { segment = "north" } },
+]
+advance = "2h"
+effects = [
+  { effect = "routing.book", key = "other", status = 500 },
+  { effect = "routing.book", status = 200, response = { seat = 7 } },
+]
+[[test.expect]]
+entity = "routing/r"
+that = ["!has(routing.orphan)", "routing.book.state == 'succeeded' && routing.book.response.seat == 7"]
+waiting_for = []
+[test.expect.decisions]
+Orphan = "pending"
+"Dispatched/a" = { state = "made", data = { segment = "north" } }
+"Dispatched/b/c" = { state = "made", revision = 1 }
+"Dispatched/d" = "pending"
+[[test.expect]]
+entity = "routing/lost"
+that = ["routing.orphan == routing.routed + duration('24h')", "routing.told == 1", "!has(routing.book)"]
+waiting_for = ["shipment"]
+decisions = { Orphan = "made" }
+[[test.expect]]
+entity = "shipment/s"
+that = "shipment.segment == 'north'"
+[[test]]
+name = "what is not as expected"
+events = [{ id = "1", type = "Routed", subject = "r", data = { to = "s", legs = [] } }]
+expect = [
+  { entity = "routing/r", waiting_for = [] },
+  { entity = "shipment/s", that = "true" },
+]
+"#;
+    let folder = Folder::new(&[TOGETHER, tests].concat());
+    let (code, said) = folder.run(&["test"]);
+    assert_eq!(code, Some(1), "{said}");
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "ok      the routing comes first",
+            "failed  what is not as expected  (./config.toml:61:8)",
+            "  routing/r: waiting_for: expected nothing, is shipment",
+            "  shipment/s: there is no such entity; there are: routing/r",
+            "1 of 2 tests passed",
+        ]
+    );
+}
+
 /// If this failed, time would stand still in tests: what a `dedupe` window forgets could not be tested.
 #[test]
 fn time_passes_where_a_test_says_so() {

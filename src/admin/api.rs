@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::guard::guard;
 use super::problem::{method_not_allowed, not_found};
+use super::sources::{self, Sources};
 use super::{dead_letters, decisions, entities, entity, events, status};
 use crate::actors::Shards;
 use crate::config::{Limits, Secret};
@@ -71,6 +72,7 @@ pub struct Api {
     pub render_decisions: RenderDecisions,
     /// Ends the process, when journal or store cannot be read.
     pub fatal: Fatal,
+    pub sources: Sources,
     /// The node's own members of the status document: an object.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
@@ -92,6 +94,12 @@ pub fn configure(api: web::Data<Api>) -> impl FnOnce(&mut web::ServiceConfig) {
             .service(readable("/v1/decisions", decisions::since))
             .service(readable("/v1/dead-letters", dead_letters::page))
             .service(readable("/v1/dead-letters/{id}", dead_letters::show))
+            .service(readable("/v1/sources", sources::list))
+            .service(
+                web::resource("/v1/sources/{name}/rewind")
+                    .route(web::post().to(sources::rewind))
+                    .default_service(web::to(|| method_not_allowed("POST"))),
+            )
             .service(readable("/v1/status", status::node))
             .service(readable("/healthz", status::healthz))
             .service(readable("/readyz", status::readyz))

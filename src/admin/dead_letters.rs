@@ -24,13 +24,21 @@ struct Query {
     after: Option<String>,
     limit: Option<usize>,
     sink: Option<String>,
+    source: Option<String>,
 }
 
-/// Dead letters in the order of their ids: by sink, then as they stand in the journal. Without their bodies.
+/// Dead letters in the order of their ids: by sink and as they stand in the journal, then by source and place. Without their bodies.
 pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let query: Query = query(&request)?;
     let limit = page_items(query.limit)?;
-    let prefix = query.sink.map(|sink| format!("sink.{sink}.")).unwrap_or_default();
+    let prefix = match (query.sink, query.source) {
+        (None, None) => String::new(),
+        (Some(sink), None) => format!("sink.{sink}."),
+        (None, Some(source)) => format!("source.{source}."),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("a dead letter is of a sink or of a source: ask for one of them"));
+        }
+    };
     let mut ids = keys(&api, &Arc::from(DEAD_LETTER_KIND), query.after.as_deref(), &prefix, limit + 1).await?;
     let has_more = ids.len() > limit;
     ids.truncate(limit);

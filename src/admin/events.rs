@@ -12,7 +12,7 @@ use super::path::entity_link;
 use super::problem::Problem;
 use super::query::{query, timeout};
 use super::waiting::{Wait, deadline, wait_for};
-use crate::ingress::{self, BUSY_PATIENCE, Head, Posted, Request, Room};
+use crate::ingress::{self, BUSY_PATIENCE, Head, Patience, Posted, Request, Room};
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::EventOutcome;
@@ -116,7 +116,9 @@ async fn take(api: &Api, request: &HttpRequest, payload: web::Payload, waits: bo
 /// If any was refused; the others were taken.
 async fn post(api: &Api, taken: Taken) -> Result<Summary, Problem> {
     let is_batch = taken.request.is_batch;
-    let mut summary = Summary::new(ingress::post(&api.admission, &api.source, taken.request, taken.bytes).await);
+    let patience = Patience::Until(BUSY_PATIENCE);
+    let posted = ingress::post(&api.admission, &api.source, taken.request, taken.bytes, patience).await;
+    let mut summary = Summary::new(posted);
     match summary.refused.first() {
         None => Ok(summary),
         Some(_) if is_batch => Err(summary.problem()),

@@ -20,6 +20,7 @@ mod path;
 mod problem;
 mod query;
 mod recovering;
+mod sources;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -28,3 +29,4 @@ mod waiting;
 pub use api::{Api, NodeState, RenderDecisions, configure, serve};
 pub use path::entity_link;
 pub use recovering::serve_recovering;
+pub use sources::Sources;

@@ -99,7 +99,17 @@ impl<'a> Client<'a> {
     /// The server says no (1), what was asked or the token is wrong (2), or it cannot answer (3).
     pub fn get(&self, path: &[&str], query: &[(&str, String)], timeout: Duration) -> Result<Answer, Failure> {
         let url = address(&self.server.url, path, query)?;
-        self.runtime.block_on(self.exchange(url, timeout))
+        self.runtime.block_on(self.exchange(self.http.get(url).timeout(timeout)))
+    }
+
+    /// Sends a JSON document to `/v1/` + `path`, given as its plain segments.
+    ///
+    /// # Errors
+    /// As those of [`Self::get`].
+    pub fn post(&self, path: &[&str], document: &str) -> Result<Answer, Failure> {
+        let url = address(&self.server.url, path, &[])?;
+        let request = self.http.post(url).header("content-type", "application/json").body(document.to_owned());
+        self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
     }
 
     /// The server's metrics, in Prometheus' text format.
@@ -109,12 +119,12 @@ impl<'a> Client<'a> {
     pub fn metrics(&self) -> Result<String, Failure> {
         let text = format!("{}/metrics", self.server.url.as_str().trim_end_matches('/'));
         let url = Url::parse(&text).map_err(|error| Failure::message(Exit::Usage, format!("--url {text}: {error}")))?;
-        let answer = self.runtime.block_on(self.exchange(url, ANSWER_TIMEOUT))?;
+        let answer = self.runtime.block_on(self.exchange(self.http.get(url).timeout(ANSWER_TIMEOUT)))?;
         String::from_utf8(answer.body).map_err(|error| not_understood(&error.to_string()))
     }
 
-    async fn exchange(&self, url: Url, timeout: Duration) -> Result<Answer, Failure> {
-        let mut request = self.http.get(url).timeout(timeout).header("accept", "application/json");
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+        let mut request = request.header("accept", "application/json");
         if let Some(token) = self.server.token() {
             request = request.bearer_auth(token);
         }

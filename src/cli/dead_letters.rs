@@ -1,4 +1,4 @@
-//! `turnstile dead-letters ls|show`: what sinks gave up on.
+//! `turnstile dead-letters ls|show`: what sinks gave up on, and what sources were given that was refused.
 
 use std::io::Write;
 
@@ -31,6 +31,9 @@ struct LsArgs {
     /// Only those of this sink
     #[arg(long)]
     sink: Option<String>,
+    /// Only those of this source
+    #[arg(long, conflicts_with = "sink")]
+    source: Option<String>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -66,11 +69,16 @@ pub fn dead_letters(args: &DeadLettersArgs, server: &ServerArgs, screen: &mut Sc
 }
 
 fn list(args: &LsArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
-    let columns = ["id", "time", "reason", "attempts", "decision", "detail"];
+    let columns = ["id", "time", "reason", "attempts", "about", "detail"];
     let align = |name| (name, if name == "attempts" { Align::Right } else { Align::Left });
     let mut table = Table::new(columns.map(align));
-    let cells = |item: &Map| columns.map(|name| item.get(name).map(text).unwrap_or_default()).to_vec();
-    let filters: Vec<_> = args.sink.iter().map(|sink| ("sink", sink.clone())).collect();
+    let cell = |item: &Map, name| match name {
+        "about" => item.get("decision").or_else(|| item.get("event")).map(text).unwrap_or_default(),
+        name => item.get(name).map(text).unwrap_or_default(),
+    };
+    let cells = |item: &Map| columns.map(|name| cell(item, name)).to_vec();
+    let filters = [("sink", &args.sink), ("source", &args.source)];
+    let filters: Vec<_> = filters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
     let pages = Pages { path: &["dead-letters"], filters: &filters, after: args.after.clone(), json: args.json };
     pages.print(&Client::new(server)?, (!args.all).then_some(args.limit), &mut table, cells, screen)
 }
@@ -109,12 +117,13 @@ mod tests {
     #[test]
     fn dead_letters_are_listed_and_shown() {
         let server = HttpServer::answering(vec![(200, format!(r#"{{"items":[{LETTER}}}],"next":null}}"#))]);
-        let args = LsArgs { sink: Some("hook".to_owned()), limit: 5, after: None, all: false, json: false };
+        let args =
+            LsArgs { sink: Some("hook".to_owned()), source: None, limit: 5, after: None, all: false, json: false };
         let (exit, out, err) = told(|screen| list(&args, &server.args(None), screen));
         assert_eq!((exit, &*err), (Exit::Ok, ""));
         assert_eq!(
             out,
-            "id                 time                  reason     attempts  decision        detail\n\
+            "id                 time                  reason     attempts  about           detail\n\
              sink.hook.07.0000  2026-11-20T10:00:00Z  exhausted        30  order/o/Made/1  HTTP 500\n"
         );
         assert!(server.requests()[0].starts_with("GET /v1/dead-letters?limit=5&sink=hook "));

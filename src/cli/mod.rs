@@ -19,6 +19,7 @@ mod run;
 mod screen;
 mod send;
 mod shuffle;
+mod sources;
 mod status;
 mod table;
 mod test;

@@ -15,8 +15,8 @@ use crate::rehearsal::{self, Case, entity_name, outcome_text, value_text};
 /// Run the tests that stand beside the rules
 ///
 /// A `[[test]]` block gives events (`events`, or `events_file`) and says what is expected of entities afterwards
-/// (`expect`): conditions, and what became of decisions. No server is needed, and none is asked. `advance` lets simulated
-/// time pass.
+/// (`expect`): conditions, what became of decisions, what it waits for. No server is needed, and none is asked. `advance`
+/// lets simulated time pass, and with it deadlines; nothing is called: `effects` says what becomes of calls.
 ///
 /// The exit code is 1 if something is not as expected.
 #[derive(Debug, clap::Args)]
@@ -89,10 +89,9 @@ fn print(out: &mut dyn Write, paint: Paint, files: &Files, ran: &[Ran]) -> io::R
 fn print_failure(out: &mut dyn Write, paint: Paint, files: &Files, failure: &rehearsal::Failure) -> io::Result<()> {
     match failure {
         rehearsal::Failure::Refused { expected, actual } => {
-            let list = |codes: &[&str]| if codes.is_empty() { "nothing".to_owned() } else { codes.join(", ") };
-            let expected: Vec<_> = expected.iter().map(|code| code.as_str()).collect();
-            let refused: Vec<_> = actual.iter().map(|refused| refused.refusal.code.as_str()).collect();
-            writeln!(out, "  refused: expected {}, is {}", list(&expected), list(&refused))?;
+            let expected = listed(expected.iter().map(|code| code.as_str()));
+            let refused = listed(actual.iter().map(|refused| refused.refusal.code.as_str()));
+            writeln!(out, "  refused: expected {expected}, is {refused}")?;
             actual.iter().try_for_each(|refused| {
                 let refusal = &refused.refusal;
                 writeln!(out, "    {}: {}: {}", refused.input, refusal.code.as_str(), safe(&refusal.message))
@@ -111,8 +110,13 @@ fn print_failure(out: &mut dyn Write, paint: Paint, files: &Files, failure: &reh
                 .iter()
                 .try_for_each(|(path, value)| writeln!(out, "    {path:width$}  {}", safe(&value_text(value))))
         }
+        rehearsal::Failure::Waiting { entity, expected, actual } => {
+            let [expected, actual] = [expected, actual].map(|names| listed(names.iter().map(String::as_str)));
+            writeln!(out, "  {}: waiting_for: expected {expected}, is {actual}", safe(&entity_name(entity)))
+        }
+        rehearsal::Failure::NoRest => writeln!(out, "  there was no end to what follows by itself"),
         rehearsal::Failure::Decision { entity, name, differences } => {
-            writeln!(out, "  {}: decision {}", safe(&entity_name(entity)), paint.bold(name))?;
+            writeln!(out, "  {}: decision {}", safe(&entity_name(entity)), paint.bold(&safe(name)))?;
             let width = differences.iter().map(|difference| difference.part.chars().count()).max().unwrap_or_default();
             differences.iter().try_for_each(|difference| {
                 let text = |text: &Option<String>| text.as_deref().map_or("nothing".to_owned(), safe);
@@ -121,4 +125,9 @@ fn print_failure(out: &mut dyn Write, paint: Paint, files: &Files, failure: &reh
             })
         }
     }
+}
+
+fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.collect();
+    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
 }

@@ -1,6 +1,6 @@
 //! What the tests of this folder share: a server that answers by a script, and a screen in memory.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -40,6 +40,11 @@ impl HttpServer {
                 while !request.ends_with("\r\n\r\n") {
                     assert!(reader.read_line(&mut request).unwrap() > 0, "the request ends early: {request}");
                 }
+                let length =
+                    request.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                let mut sent = vec![0; length.unwrap_or(0)];
+                reader.read_exact(&mut sent).unwrap();
+                request.push_str(&String::from_utf8(sent).unwrap());
                 sender.send(request).unwrap();
                 let length = body.len();
                 write!(stream, "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")

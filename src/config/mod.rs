@@ -29,9 +29,13 @@ mod server;
 mod sink_nats;
 mod sink_webhook;
 mod sinks;
+mod source_sql;
 mod sources;
+mod sql_query;
 mod template;
+mod test_answers;
 mod test_blocks;
+mod test_expectations;
 mod tuning;
 mod units;
 
@@ -56,8 +60,12 @@ pub use server::{DATA_DIR_DEFAULT, HTTP_DEFAULT, SERVER_NAME_DEFAULT, Server};
 pub use sink_nats::{NatsAuth, NatsDelivery, NatsSink, SubjectPart};
 pub use sink_webhook::{WebhookSecret, WebhookSink};
 pub use sinks::{From, Sink, SinkKind};
+pub use source_sql::{Database, Growth, PAGE_ROWS_MAX, SqlSource};
 pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};
-pub use test_blocks::{DecisionState, EventsOfTest, Expectation, ExpectedDecision, Step, Test};
+pub use sql_query::{Place, SqlQuery};
+pub use test_answers::Answer;
+pub use test_blocks::{EventsOfTest, Step, Test};
+pub use test_expectations::{DecisionState, Expectation, ExpectedDecision};
 pub use tuning::{Actors, Checkpoint, Journal, Limits, Log, LogFormat, LogLevel, Tuning};
 
 /// A configuration without errors.

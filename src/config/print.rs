@@ -14,6 +14,7 @@ use super::server::HTTP_OFF;
 use super::sink_nats::{DELIVERIES, NatsAuth, NatsSink, SubjectPart};
 use super::sink_webhook::WebhookSink;
 use super::sinks::{FROM, Sink, SinkKind};
+use super::source_sql::{Database, Growth, SqlSource};
 use super::sources::{Source, SourceKind};
 use super::tuning::{LOG_FORMATS, LOG_LEVELS, Tuning};
 use super::units::{format_duration, format_size};
@@ -59,8 +60,7 @@ impl Printer {
     }
 
     fn path(&mut self, key: &str, path: &Path) {
-        let absolute = std::path::absolute(path).unwrap_or(path.to_owned());
-        self.text(key, &absolute.to_string_lossy());
+        self.text(key, &absolute(path));
     }
 
     fn secret(&mut self, secret: Option<&Secret>) {
@@ -86,11 +86,35 @@ impl Printer {
                 self.text("listen", &listen.to_string());
                 self.secret(token.as_ref());
             }
+            SourceKind::Sql(sql) => self.sql(sql),
         }
         if let Some(mapping) = &source.event {
             let parts = mapping.attributes().map(|(name, expr)| format!("{name} = {}", quote(expr)));
             self.value("event", &inline(parts));
         }
+    }
+
+    fn sql(&mut self, sql: &SqlSource) {
+        self.text("kind", "sql");
+        match &sql.database {
+            Database::Postgres(url) | Database::MySql(url) => self.text("url", &url.to_string()),
+            Database::Sqlite(path) => self.text("url", &format!("sqlite:{}", absolute(path))),
+        }
+        self.text("query", &sql.query.text);
+        self.text("cursor", &sql.cursor);
+        match sql.growth {
+            Growth::Number { start, overlap } => {
+                self.value("start", &start.to_string());
+                self.value("overlap", &overlap.to_string());
+            }
+            Growth::Time { start, overlap } => {
+                self.text("start", &start.to_string());
+                self.duration("overlap", overlap);
+            }
+        }
+        self.duration("every", sql.every);
+        self.value("limit", &sql.limit.to_string());
+        self.duration("timeout", sql.timeout);
     }
 
     fn sink(&mut self, sink: &Sink) {
@@ -194,6 +218,10 @@ impl Printer {
         self.text("level", word(&LOG_LEVELS, &tuning.log.level));
         self.text("format", word(&LOG_FORMATS, &tuning.log.format));
     }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or(path.to_owned()).to_string_lossy().into_owned()
 }
 
 pub(super) fn inline(parts: impl IntoIterator<Item = String>) -> String {

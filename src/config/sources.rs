@@ -7,6 +7,7 @@ use super::names::{NameOf, check_name};
 use super::reader::{Context, Section};
 use super::secret::Secret;
 use super::server::{Server, read_token};
+use super::source_sql::SqlSource;
 
 /// The name of the source that `[server] http` is.
 pub const HTTP_SOURCE: &str = "http";
@@ -28,6 +29,8 @@ pub enum SourceKind {
         /// What the first line of a connection must show, if anything.
         token: Option<Secret>,
     },
+    /// Asks a database for rows.
+    Sql(Box<SqlSource>),
 }
 
 /// How an event's attributes are computed from other JSON (`body`). What is absent here is taken as in CloudEvents.
@@ -45,11 +48,11 @@ pub struct EventMapping {
 enum Kind {
     Http,
     Tcp,
+    Sql,
     NotYet,
 }
 
-const KINDS: [(&str, Kind); 4] =
-    [("tcp", Kind::Tcp), ("http", Kind::Http), ("nats", Kind::NotYet), ("sql", Kind::NotYet)];
+const KINDS: [(&str, Kind); 4] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("nats", Kind::NotYet), ("sql", Kind::Sql)];
 
 impl Source {
     /// Reads all sources and adds the one that `[server] http` is.
@@ -87,6 +90,7 @@ impl Source {
                 Some(SourceKind::Http)
             }
             Kind::Tcp => read_tcp(&mut section, &name, &title),
+            Kind::Sql => SqlSource::read(&mut section).map(|sql| SourceKind::Sql(Box::new(sql))),
         };
         let event = EventMapping::read(&mut section);
         section.finish();

@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::diagnostics::{Expr, Located, Location};
+use super::diagnostics::Located;
 use super::document::{Entry, Node, Value};
-use super::entities::{Decision, EntityType, word};
+use super::entities::EntityType;
 use super::names::suggest;
 use super::reader::{Context, Section};
+use super::test_answers::{ANSWERS_HELP, Answer};
+use super::test_expectations::Expectation;
 use super::tuning::DURATION_MAX;
 use crate::model::json;
 use crate::model::refusal::Code;
@@ -29,6 +31,8 @@ pub struct Test {
     pub advance: Option<Duration>,
     /// The codes of the events that are refused, in their order.
     pub refused: Vec<Code>,
+    /// What becomes of calls.
+    pub effects: Vec<Answer>,
     pub expect: Vec<Expectation>,
 }
 
@@ -50,48 +54,6 @@ pub enum Step {
     Advance(Duration),
 }
 
-/// What one entity should look like in the end.
-#[derive(Clone, Debug)]
-pub struct Expectation {
-    pub kind: String,
-    pub key: String,
-    pub at: Location,
-    /// Conditions over the entity.
-    pub that: Vec<Expr>,
-    pub decisions: Vec<(Located<String>, ExpectedDecision)>,
-}
-
-/// What a decision should have come to; what is none may be anything.
-#[derive(Clone, Debug, Default)]
-pub struct ExpectedDecision {
-    pub state: Option<DecisionState>,
-    pub revision: Option<u32>,
-    pub data: Option<Json>,
-}
-
-/// A decision's state as documents show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DecisionState {
-    Pending,
-    Made,
-    Revised,
-    Withdrawn,
-}
-
-const STATES: [(&str, DecisionState); 4] = [
-    ("pending", DecisionState::Pending),
-    ("made", DecisionState::Made),
-    ("revised", DecisionState::Revised),
-    ("withdrawn", DecisionState::Withdrawn),
-];
-
-impl DecisionState {
-    /// The state's word.
-    pub fn name(self) -> &'static str {
-        word(&STATES, &self)
-    }
-}
-
 impl Test {
     /// Reads all tests; `types` are the entity types, unless some of them are wrong.
     pub(super) fn read_all(cx: &mut Context, entry: Option<Entry>, types: Option<&[EntityType]>) -> Vec<Test> {
@@ -110,17 +72,19 @@ impl Test {
         let events = read_events(&mut section);
         let advance = section.duration("advance", ADVANCE_MIN..=DURATION_MAX);
         let refused = read_refused(&mut section);
+        let effects = section.entry("effects").map(|entry| read_list(section.cx, entry, ANSWERS_HELP));
         section.require("expect", EXPECT_HELP);
         let expect = section.entry("expect").map(|entry| read_list(section.cx, entry, EXPECT_HELP));
         let expect = expect.unwrap_or_default();
         section.finish();
         let expect = expect.into_iter().filter_map(|node| Expectation::read(cx, node, types)).collect();
-        Some(Test { name: name?, events: events?, advance, refused, expect })
+        let effects = effects.into_iter().flatten().filter_map(|node| Answer::read(cx, node, types)).collect();
+        Some(Test { name: name?, events: events?, advance, refused, effects, expect })
     }
 }
 
 /// Starts reading a table that is an element of a list.
-fn open<'c>(cx: &'c mut Context, title: &str, node: Node) -> Option<Section<'c>> {
+pub(super) fn open<'c>(cx: &'c mut Context, title: &str, node: Node) -> Option<Section<'c>> {
     if matches!(node.value, Value::Broken) {
         return None;
     }
@@ -188,7 +152,7 @@ fn read_step(cx: &mut Context, node: Node) -> Option<Located<Step>> {
 }
 
 /// A TOML value as the JSON it stands for: dates are their texts, numbers keep their exact values.
-fn json_of(cx: &mut Context, node: Node) -> Option<Json> {
+pub(super) fn json_of(cx: &mut Context, node: Node) -> Option<Json> {
     Some(match node.value {
         Value::String(text) | Value::Datetime(text) => Json::string(text),
         Value::Integer(integer) => json::number(&integer.to_string())?,
@@ -223,87 +187,4 @@ fn read_refused(section: &mut Section) -> Vec<Code> {
         }
     }
     codes
-}
-
-impl Expectation {
-    fn read(cx: &mut Context, node: Node, types: Option<&[EntityType]>) -> Option<Expectation> {
-        let mut section = open(cx, "test.expect", node)?;
-        let (at, peeked) = (section.at, section.peek("entity"));
-        section.require("entity", "add entity = \"TYPE/KEY\", or { type = \"…\", key = \"…\" }");
-        let entity = section.entry("entity").and_then(|entry| read_entity(section.cx, entry.node));
-        let that = section.entry("that").map(|entry| match entry.node {
-            Node { value: Value::List(items), .. } => items,
-            single => vec![single],
-        });
-        let that: Vec<Expr> = that.into_iter().flatten().filter_map(|node| section.cx.expr(node, "that")).collect();
-        let decisions = section.section("decisions").rest();
-        section.finish();
-        let (kind, key) = entity?;
-        let known = match types.map(|types| types.iter().find(|known| known.name.value == kind.value)) {
-            Some(None) => {
-                let names = types.into_iter().flatten().map(|known| known.name.value.as_str());
-                let help = suggest(&kind, names);
-                cx.out.error(kind.at, format!("there is no entity type `{}`", kind.value)).help = help;
-                return None;
-            }
-            Some(Some(known)) => Some(known.decisions.as_slice()),
-            None => None,
-        };
-        if that.is_empty() && decisions.is_empty() {
-            cx.out.error(peeked.unwrap_or(at), "nothing is expected of this entity").help("add that = [\"…\"]");
-        }
-        let decisions = decisions.into_iter().filter_map(|entry| read_decision(cx, entry, known)).collect();
-        Some(Expectation { kind: kind.value, key, at: kind.at, that, decisions })
-    }
-}
-
-/// "TYPE/KEY", or both apart.
-fn read_entity(cx: &mut Context, node: Node) -> Option<(Located<String>, String)> {
-    if matches!(node.value, Value::Table(_)) {
-        let mut section = open(cx, "test.expect.entity", node)?;
-        let kind = section.required_string("type", "add type = \"…\": the entity type");
-        let key = section.required_string("key", "add key = \"…\": which entity of the type");
-        section.finish();
-        return Some((kind?, key?.value));
-    }
-    let text = cx.string(node, "entity")?;
-    match text.split_once('/') {
-        Some((kind, key)) if !kind.is_empty() && !key.is_empty() => {
-            Some((Located::new(kind.to_owned(), text.at), key.to_owned()))
-        }
-        _ => {
-            let help = "write entity = \"TYPE/KEY\", such as \"order/order-123\"";
-            cx.out.error(text.at, format!("`{}` is no entity", text.value)).help(help);
-            None
-        }
-    }
-}
-
-fn read_decision(
-    cx: &mut Context,
-    entry: Entry,
-    known: Option<&[Decision]>,
-) -> Option<(Located<String>, ExpectedDecision)> {
-    let name = entry.name.clone();
-    if let Some(known) = known
-        && !known.iter().any(|decision| decision.name.value == name.value)
-    {
-        let help = suggest(&name, known.iter().map(|decision| decision.name.as_str()));
-        cx.out.error(name.at, format!("there is no decision `{}`", name.value)).help = help;
-        return None;
-    }
-    // A word alone is the state.
-    let node = match entry.node {
-        node @ Node { value: Value::String(_), .. } => {
-            let name = Located::new("state".to_owned(), node.at);
-            Node { at: node.at, value: Value::Table(vec![Entry { name, node }]) }
-        }
-        node => node,
-    };
-    let mut section = open(cx, &format!("test.expect.decisions.{}", name.value), node)?;
-    let state = section.choice("state", &STATES).map(|state| state.value);
-    let revision = section.integer("revision", 1..=u64::from(u32::MAX)).map(|revision| revision as u32);
-    let data = section.entry("data").and_then(|entry| json_of(section.cx, entry.node));
-    section.finish();
-    Some((name, ExpectedDecision { state, revision, data }))
 }

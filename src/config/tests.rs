@@ -188,10 +188,15 @@ fn a_main_file_that_is_missing_is_reported() {
     assert!(loaded.config.is_none());
 }
 
+const SQL: &str = "[source.numbers]\nkind = \"sql\"\nurl = \"sqlite:/tmp/clock.db\"\ncursor = \"id\"\nstart = -5\n\
+    query = \"SELECT '$$' FROM t\\nWHERE id > :cursor LIMIT :limit\"\nevent = { id = \"row.id\" }\n\
+    [source.times]\nkind = \"sql\"\nurl = \"sqlite:/tmp/clock.db\"\ncursor = \"at\"\nstart = \"2026-01-01T00:00:00Z\"\n\
+    query = \":cursor :limit\"\nevent = { id = \"row.id\" }\n";
+
 /// If this failed, what `check --print` shows would not be what is in force.
 #[test]
 fn what_is_printed_loads_as_the_same() {
-    for text in [EVERYTHING, ORDERS] {
+    for text in [EVERYTHING, ORDERS, &format!("{SQL}{ORDERS}")] {
         let config = load_ok(text);
         let printed = print(&config);
         let again = load_ok(&printed);
@@ -212,6 +217,10 @@ fn print_shows_defaults_and_hides_secrets() {
     let printed = print(&everything);
     assert!(printed.contains("token = \"***\"") && !printed.contains("sesame"), "{printed}");
     assert!(!format!("{everything:?}").contains("sesame"));
+    let sql = load_ok(&format!("{SQL}{ORDERS}").replace("sqlite:/tmp/clock.db", "postgres://me:sesame@db/x"));
+    let printed = print(&sql);
+    assert!(printed.contains("url = \"***\"") && !printed.contains("sesame"), "{printed}");
+    assert!(!format!("{sql:?}").contains("sesame"));
 }
 
 /// If this failed, settings would be read and not used.

@@ -23,6 +23,15 @@ pub struct Delivery {
 /// Brings deliveries to their entities' shards; never blocks.
 pub type Deliver = Arc<dyn Fn(Vec<Delivery>) + Send + Sync>;
 
+/// How long somebody waits to be admitted.
+#[derive(Clone, Copy, Debug)]
+pub enum Patience {
+    /// Then the sender is told to come back.
+    Until(Duration),
+    /// For sources that nobody waits for.
+    Endless,
+}
+
 /// Admission.
 pub struct Admission {
     pub ruleset: Arc<Ruleset>,
@@ -97,8 +106,19 @@ impl Admission {
         self.credits.take(need).await;
     }
 
+    /// Waits for credits as long as `patience` says.
+    pub async fn wait(&self, need: Need, patience: Patience) -> Result<(), Refusal> {
+        match patience {
+            Patience::Until(patience) => self.try_for(need, patience).await,
+            Patience::Endless => {
+                self.wait_for(need).await;
+                Ok(())
+            }
+        }
+    }
+
     /// Waits for credits, but not longer than `patience`; not at all while the gate is closed.
-    pub async fn try_for(&self, need: Need, patience: Duration) -> Result<(), Refusal> {
+    async fn try_for(&self, need: Need, patience: Duration) -> Result<(), Refusal> {
         if let Some(why) = self.gate.why() {
             return Err(Refusal::new(Code::Busy, format!("no events are admitted at the moment: {why}")));
         }

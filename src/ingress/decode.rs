@@ -1,5 +1,6 @@
 //! From bytes to an [`Event`]: CloudEvents 1.0 in JSON, or any other JSON by a source's mapping.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::config::{Diagnostics, EventMapping, Files};
@@ -33,10 +34,10 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Compiles a mapping; what is wrong is added to `diagnostics`.
-    pub fn compile(declared: &EventMapping, files: &Files, diagnostics: &mut Diagnostics) -> Self {
+    /// Compiles a mapping of what `roots` names; what is wrong is added to `diagnostics`.
+    pub fn compile(declared: &EventMapping, roots: &Roots<'_>, files: &Files, diagnostics: &mut Diagnostics) -> Self {
         let mut expr = |text: &Option<crate::config::Expr>| {
-            text.as_ref().and_then(|text| compile_text(text, &Roots::Body, files, diagnostics))
+            text.as_ref().and_then(|text| compile_text(text, roots, files, diagnostics))
         };
         Mapping {
             id: expr(&declared.id),
@@ -49,6 +50,20 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// The columns that the mapping of a row reads.
+    fn columns(&self) -> BTreeSet<String> {
+        let all = [&self.id, &self.kind, &self.source, &self.time, &self.subject, &self.data];
+        let paths = all.into_iter().flatten().flat_map(|expr| expr.parts(&BodyBindings(&Value::Null)));
+        let column = |path: String| {
+            let name = path.strip_prefix("row.")?;
+            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+            (end > 0).then(|| name[..end].to_owned())
+        };
+        paths.filter_map(|(path, _)| column(path)).collect()
+    }
+}
+
 impl Decoder {
     /// A decoder under these limits.
     pub fn new(mapping: Option<Mapping>, event_bytes_max: usize, depth_max: usize) -> Self {
@@ -58,6 +73,16 @@ impl Decoder {
     /// The most bytes an event may have.
     pub fn event_bytes_max(&self) -> usize {
         self.event_bytes_max
+    }
+
+    /// How deep lists and objects may nest.
+    pub fn depth_max(&self) -> usize {
+        self.depth_max
+    }
+
+    /// The columns that the source's mapping reads, if its events are rows.
+    pub fn columns(&self) -> BTreeSet<String> {
+        self.mapping.as_ref().map(Mapping::columns).unwrap_or_default()
     }
 
     /// Parses one JSON document under the limits.

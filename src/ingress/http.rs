@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::admission::{Admission, SourceMetrics};
+use super::admission::{Admission, Patience, SourceMetrics};
 use super::credits::Need;
 use super::decode::{Decoder, cloud_event};
 use crate::model::event::Event;
@@ -145,7 +145,13 @@ pub struct Posted {
 }
 
 /// Brings events to their entities and waits until all are settled.
-pub async fn post(admission: &Arc<Admission>, source: &SourceMetrics, request: Request, bytes: usize) -> Posted {
+pub async fn post(
+    admission: &Arc<Admission>,
+    source: &SourceMetrics,
+    request: Request,
+    bytes: usize,
+    patience: Patience,
+) -> Posted {
     let count = request.events.len();
     let collector =
         Arc::new(Collector { admission: admission.clone(), events: Mutex::default(), settled: Notify::new() });
@@ -165,7 +171,7 @@ pub async fn post(admission: &Arc<Admission>, source: &SourceMetrics, request: R
                 } else {
                     // What was admitted before must be on its way, or its credits would never come back.
                     admission.deliver(&mut deliveries);
-                    admission.try_for(need, BUSY_PATIENCE).await.map(|()| (takers, need))
+                    admission.wait(need, patience).await.map(|()| (takers, need))
                 }
             }
             Err(refusal) => Err(refusal),

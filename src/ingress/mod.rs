@@ -9,13 +9,15 @@ mod gate;
 mod http;
 mod listener;
 mod receiving;
+mod sql;
 mod tcp;
 mod window;
 
-pub use admission::{Admission, Deliver, Delivery, SourceMetrics};
+pub use admission::{Admission, Deliver, Delivery, Patience, SourceMetrics};
 pub use credits::{Credits, Need};
 pub use decode::{Decoder, Mapping, SOURCE_DEFAULT};
 pub use gate::Gate;
 pub use http::{BUSY_PATIENCE, Head, Posted, Request, post, read};
 pub use listener::{Phase, TcpSource};
 pub use receiving::{Receiving, Room};
+pub use sql::{Ledger, RewindError, SqlControl, SqlSetup, sql_source};

@@ -239,7 +239,7 @@ pub(super) async fn read_to_end(read: &mut (impl AsyncRead + Unpin)) -> std::io:
     Ok(())
 }
 
-pub(super) async fn draining(phase: &mut watch::Receiver<Phase>) {
+pub(in crate::ingress) async fn draining(phase: &mut watch::Receiver<Phase>) {
     // A node that is gone is draining, too.
     let _ = phase.wait_for(|phase| *phase == Phase::Draining).await;
 }

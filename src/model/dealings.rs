@@ -55,6 +55,14 @@ pub struct Watched {
     pub watchers: Vec<Watcher>,
 }
 
+impl Watched {
+    /// Whether this word of a watcher, or a later one, has come.
+    pub fn has_heard(&self, key: &str, version: Version) -> bool {
+        let known = self.watchers.binary_search_by(|watcher| (*watcher.key).cmp(key));
+        known.is_ok_and(|at| self.watchers[at].version >= version)
+    }
+}
+
 /// A reference of an entity type.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub struct Watch {
@@ -233,14 +241,12 @@ impl Dealings {
 
     /// Notes that an entity watches, or does so no more, as of its own `version`. Returns whether that is news.
     pub fn watch(&mut self, by: &Watch, key: &str, version: Version, is_watching: bool) -> bool {
-        let at = match self.watched.iter().position(|watched| watched.by == *by) {
-            Some(at) => at,
-            None => {
-                let new = Watched { by: by.clone(), content: None, version: Version(0), watchers: Vec::new() };
-                self.watched.push(new);
-                self.watched.len() - 1
-            }
-        };
+        let known = self.watched.iter().position(|watched| watched.by == *by);
+        let at = known.unwrap_or(self.watched.len());
+        if known.is_none() {
+            let new = Watched { by: by.clone(), content: None, version: Version(0), watchers: Vec::new() };
+            self.watched.push(new);
+        }
         let watchers = &mut self.watched[at].watchers;
         match watchers.binary_search_by(|watcher| (*watcher.key).cmp(key)) {
             Ok(found) if watchers[found].version >= version => return false,

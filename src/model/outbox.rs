@@ -169,6 +169,7 @@ mod tests {
             version: Version(version),
             cause: "e".into(),
             correlation: None,
+            hops: 0,
             content: Content::Notice { reference: "r".into(), shown },
         };
         Outgoing { to: EntityKey::new("c", to), version: Version(version), letter: Letter::Message(Box::new(received)) }
@@ -228,6 +229,6 @@ mod tests {
         let mut bytes = vec![2];
         Outbox::from(vec![notice("a", 1)]).encode_into(&mut bytes, Version(1));
         let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        assert_eq!(hex, "02010163016101000170013101016500020172020202");
+        assert_eq!(hex, "0201016301610100017001310101650000020172020202");
     }
 }

@@ -121,6 +121,15 @@ pub enum Input {
 }
 
 impl Input {
+    /// How many decisions that came back to their entities led to it.
+    pub fn hops(&self) -> u8 {
+        match self {
+            Input::Event(input) => input.hops,
+            Input::Message(received) => received.hops,
+            _ => 0,
+        }
+    }
+
     /// The input's event, if it is one.
     pub fn event(&self) -> Option<&EventInput> {
         match self {
@@ -140,6 +149,8 @@ pub struct Received {
     pub cause: Box<str>,
     /// What correlates what follows, if the sender was told.
     pub correlation: Option<Box<str>>,
+    /// As in [`EventInput::hops`]: what went from entity to entity is no way around the limit.
+    pub hops: u8,
     pub content: Content,
 }
 
@@ -163,7 +174,7 @@ pub struct EventInput {
     pub id: Option<Box<str>>,
     /// The event time, where the entity type's `time` overrides the event's.
     pub time: Option<Timestamp>,
-    /// How many decisions of the entity led to it, each as an event to itself; 0 for what came from outside.
+    /// How many decisions led to it, each as an event to its own entity; 0 for what came from outside.
     pub hops: u8,
 }
 

@@ -24,6 +24,9 @@ pub struct Span {
 }
 
 impl Timestamp {
+    /// The last instant there is.
+    pub const MAX: Timestamp = Timestamp { seconds: SECONDS_MAX, nanos: 0 };
+
     /// The wall clock's time. Only thin shells call this; the rules are given their `now`.
     #[allow(clippy::missing_panics_doc)]
     pub fn now() -> Self {
@@ -86,7 +89,7 @@ impl Timestamp {
     #[must_use]
     pub fn after(self, duration: std::time::Duration) -> Self {
         let nanos = i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
-        Self::from_nanos(self.nanos().saturating_add(nanos)).unwrap_or(Self { seconds: SECONDS_MAX, nanos: 0 })
+        Self::from_nanos(self.nanos().saturating_add(nanos)).unwrap_or(Self::MAX)
     }
 
     /// Order-preserving bytes.

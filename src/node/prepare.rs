@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{self, Config, Diagnostics, Files};
+use crate::config::{self, Config, Diagnostics, Files, SourceKind};
 use crate::ingress::{Decoder, Mapping};
 use crate::rules::{Expr, Roots, Ruleset, compile, compile_text};
 
@@ -25,7 +25,11 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
         .sources
         .iter()
         .map(|source| {
-            let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, files, diagnostics));
+            let roots = match source.kind {
+                SourceKind::Sql(_) => Roots::Row,
+                SourceKind::Http | SourceKind::Tcp { .. } => Roots::Body,
+            };
+            let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, &roots, files, diagnostics));
             let decoder = Decoder::new(mapping, limit(limits.event_bytes_max), limit(limits.json_depth_max));
             (source.name.value.clone(), decoder)
         })

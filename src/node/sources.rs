@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::start::NodeError;
+use crate::actors::Shards;
 use crate::config::{Address, Config, HTTP_SOURCE, Limits, Secret, Source, SourceKind};
-use crate::ingress::{Admission, Decoder, Phase, SourceMetrics, TcpSource};
+use crate::ingress::{Admission, Decoder, Ledger, Phase, SourceMetrics, SqlControl, SqlSetup, TcpSource, sql_source};
 
 /// A bound listener of a source.
 pub(super) struct Bound<'c> {
@@ -49,6 +50,7 @@ pub(super) fn bind_all(config: &Config) -> Result<Vec<Bound<'_>>, NodeError> {
                 Some(address) => (Kind::Http, address),
                 None => continue,
             },
+            SourceKind::Sql(_) => continue,
         };
         let (listener, address) = bind(address)?;
         bound.push(Bound { source, kind, listener, address });
@@ -89,6 +91,66 @@ pub(super) fn serve_tcp(
         connections: AtomicU64::new(0),
     };
     Ok(runtime.spawn(Arc::new(source).run(listener)))
+}
+
+/// Starts the sources that ask for their events.
+pub(super) fn start_polling(
+    config: &Config,
+    decoders: &mut HashMap<String, Decoder>,
+    admission: &Arc<Admission>,
+    shards: &Shards,
+    phase: &watch::Sender<Phase>,
+    runtime: &Runtime,
+) -> Result<Polled, NodeError> {
+    let mut polled = Polled { tasks: Vec::new(), controls: HashMap::new() };
+    for source in &config.sources {
+        let SourceKind::Sql(sql) = &source.kind else { continue };
+        let name = source.name.value.clone();
+        let (noting, reading) = (shards.clone(), shards.clone());
+        let ledger = Ledger {
+            note: Box::new(move |entity, input| noting.note(entity, input)),
+            read: Box::new(move |entity| {
+                let shards = reading.clone();
+                Box::pin(async move { shards.read(&entity).await?.state.system.map(|system| *system) })
+            }),
+        };
+        let (task, control) = sql_source(SqlSetup {
+            name: name.clone(),
+            source: (**sql).clone(),
+            admission: admission.clone(),
+            decoder: take_decoder(decoders, &name)?,
+            ledger,
+            phase: phase.subscribe(),
+        });
+        polled.tasks.push(runtime.spawn(task));
+        polled.controls.insert(name, control);
+    }
+    Ok(polled)
+}
+
+/// The sources that ask for their events.
+pub(super) struct Polled {
+    pub tasks: Vec<JoinHandle<()>>,
+    pub controls: HashMap<String, SqlControl>,
+}
+
+/// A function that describes all sources, in the order of the configuration.
+pub(super) fn listed(
+    config: &Config,
+    bound: &[Bound<'_>],
+    polled: &Polled,
+) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+    let find = |source: &Source| {
+        let bound = bound.iter().find(|bound| bound.source.name.value == source.name.value).map(Bound::status);
+        (bound, polled.controls.get(&source.name.value).cloned())
+    };
+    let sources: Vec<_> = config.sources.iter().map(find).collect();
+    Arc::new(move || {
+        let shown = sources
+            .iter()
+            .filter_map(|(bound, polled)| polled.as_ref().map(SqlControl::status).or_else(|| bound.clone()));
+        shown.collect()
+    })
 }
 
 /// The decoder of a source.

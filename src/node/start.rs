@@ -22,7 +22,7 @@ use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound, Kind};
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{self, Api, NodeState};
+use crate::admin::{self, Api, NodeState, Sources};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
@@ -75,6 +75,9 @@ pub(super) struct Starting<'a> {
     pub(super) prepared: Prepared,
     runtime: &'a Runtime,
 }
+
+/// Describes something as it is at the moment.
+type Describe = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// What the parts of a node share.
 pub(super) struct Shared {
@@ -143,14 +146,20 @@ impl Starting<'_> {
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let status = status(&shared, &shards, &sinks, &bound);
-        let (mut tasks, mut http) = (Vec::new(), None);
+        let decoders = &mut self.prepared.decoders;
+        let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
+        let listed = sources::listed(self.config, &bound, &polled);
+        let status = status(&shared, &shards, &sinks, listed.clone());
+        let (mut tasks, mut http) = (polled.tasks, None);
+        let mut described = Some((Sources { listed, polled: polled.controls }, status));
         for bound in bound {
             match bound.kind {
                 Kind::Http => {
                     let _ = writeln!(out, "http listening on http://{}", bound.address);
                     let state = state.subscribe();
-                    http = Some(self.http(bound, &shared, &shards, &admission, state, status.clone())?);
+                    if let Some(described) = described.take() {
+                        http = Some(self.http(bound, &shared, &shards, &admission, state, described)?);
+                    }
                 }
                 Kind::Tcp(token) => {
                     let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
@@ -312,7 +321,7 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+        (sources, status): (Sources, Describe),
     ) -> Result<actix_web::dev::ServerHandle, NodeError> {
         let server_name = self.config.server.name.clone();
         let api = Api {
@@ -338,6 +347,7 @@ impl Starting<'_> {
                 };
                 record.decisions.iter().map(render).collect()
             }),
+            sources,
             status,
         };
         let server = admin::serve(Arc::new(api), bound.listener)
@@ -349,14 +359,8 @@ impl Starting<'_> {
 }
 
 /// The node's own members of the status document.
-fn status(
-    shared: &Shared,
-    shards: &Shards,
-    sinks: &Sinks,
-    bound: &[Bound<'_>],
-) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
+fn status(shared: &Shared, shards: &Shards, sinks: &Sinks, sources: Describe) -> Describe {
     let started = Instant::now();
-    let sources: serde_json::Value = bound.iter().map(Bound::status).collect();
     let sinks = sinks.status();
     let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
     let shards = shards.count();
@@ -367,7 +371,7 @@ fn status(
             "lsn": committed.0,
             "watermark": watermark.borrow().0,
             "shards": shards,
-            "sources": sources,
+            "sources": sources(),
             "sinks": sinks(),
         })
     })

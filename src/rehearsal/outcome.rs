@@ -37,6 +37,14 @@ pub enum Failure {
         name: String,
         differences: Vec<Difference>,
     },
+    /// Other references wait for their entities than expected.
+    Waiting {
+        entity: EntityKey,
+        expected: Vec<String>,
+        actual: Vec<String>,
+    },
+    /// One thing followed from the other without an end.
+    NoRest,
 }
 
 /// An event that was refused.
@@ -80,6 +88,10 @@ impl Failure {
                 "parts": explained.parts.iter().map(|(path, value)| json!({"path": path, "value": value_text(value)}))
                     .collect::<Vec<_>>(),
             }),
+            Failure::Waiting { entity, expected, actual } => {
+                json!({"what": "waiting_for", "entity": entity_name(entity), "expected": expected, "actual": actual})
+            }
+            Failure::NoRest => json!({"what": "rest"}),
             Failure::Decision { entity, name, differences } => json!({
                 "what": "decision",
                 "entity": entity_name(entity),

@@ -119,6 +119,9 @@ fn compile_type(
         return None;
     }
     note_reads(&mut rules);
+    if !Reads::new(&rules).check_dealings(declared, diagnostics) {
+        return None;
+    }
     negations::warn(&rules, declared, files, diagnostics);
     Some(rules)
 }

@@ -84,7 +84,7 @@ pub(super) fn conclude(
 }
 
 /// What watchers see.
-fn shown(rules: &EntityRules, members: &[usize], bindings: &EntityBindings<'_>) -> Packed {
+pub(super) fn shown(rules: &EntityRules, members: &[usize], bindings: &EntityBindings<'_>) -> Packed {
     let names: Vec<&str> = rules.member_names().collect();
     let mut shown = Map::default();
     for at in members {
@@ -129,7 +129,7 @@ fn decide_all(
     if made.is_empty() {
         return;
     }
-    let hops = record.input.event().map_or(0, |input| input.hops);
+    let hops = record.input.hops();
     let correlation = correlation(moment.state, &record.input);
     for (place, (mut decision, feedback)) in made.into_iter().enumerate() {
         decision.correlation.clone_from(&correlation);
@@ -241,6 +241,20 @@ impl Concluding<'_> {
     }
 }
 
+/// References, deadlines and effects that go wrong in a state, by name, and why.
+pub(super) fn wrong<'a>(
+    rules: &'a EntityRules,
+    bindings: &EntityBindings<'_>,
+    state: &State,
+) -> impl Iterator<Item = (&'a str, String)> {
+    let dealings = state.dealings.as_deref().cloned().unwrap_or_default();
+    let references = (0..).zip(&rules.references).map(|(at, it)| (&*it.name, refer(at, it, bindings, &dealings)));
+    let deadlines = rules.deadlines.iter().map(|it| (&*it.name, deadline(it, bindings, &dealings, state.now)));
+    let effects = rules.effects.iter().map(|it| (&*it.name, request(it, bindings, &dealings)));
+    let found: Found<'a> = references.chain(deadlines).chain(effects).collect();
+    found.into_iter().filter_map(|(name, change)| Some((name, change.err()?)))
+}
+
 /// What rules come to, by name.
 type Found<'a> = Vec<(&'a str, Result<Option<Change>, String>)>;
 
@@ -270,7 +284,7 @@ fn refer(
     };
     let from = dealings.view(&rules.name).map(|view| view.to.clone());
     let (reference, kind) = (rules.name.clone(), Box::from(&*rules.kind));
-    Ok((from != to).then(|| Change::Refer(ReferenceSet { reference, place, kind, from, to })))
+    Ok((from != to).then_some(Change::Refer(ReferenceSet { reference, place, kind, from, to })))
 }
 
 fn deadline(

@@ -1,15 +1,16 @@
 //! Deciding: what follows from an input in a state. Reads no clock, no random number, no socket: `now` is given.
 
 use super::admit::Taken;
-use super::conclude::{Moment, conclude};
+use super::conclude::{Moment, conclude, shown};
+use super::entity_bindings::EntityBindings;
 use super::entity_rules::{EntityRules, Unit};
 use super::evolve::handle;
 use super::merge;
 use crate::config::Duplicates;
-use crate::model::dealings::Dealings;
+use crate::model::dealings::{Dealings, Watch};
 use crate::model::identities::Seen;
-use crate::model::ids::{EntityKey, PayloadHash};
-use crate::model::record::{Content, EventInput, Input, Merge, Record};
+use crate::model::ids::{EntityKey, PayloadHash, Version};
+use crate::model::record::{Content, EventInput, Input, Merge, Notice, Received, Record};
 use crate::model::state::{FieldState, State};
 use crate::model::system::SystemState;
 use crate::model::time::Timestamp;
@@ -93,6 +94,10 @@ pub fn decide_inside(
     let now = now.max(state.now);
     let mut record = Record::of_input(entity, state.version.next(), now, input);
     record.missing = state.missing;
+    if let Some(word) = word_of_watcher(&record.input) {
+        let record = note_watcher(rules, state, &word, record)?;
+        return Some(Decided { record, outcome: Outcome::Merged, errors: Vec::new() });
+    }
     let mut dealings: Dealings = state.dealings.as_deref().cloned().unwrap_or_default();
     if !handle(&mut dealings, &record) {
         return None;
@@ -101,6 +106,51 @@ pub fn decide_inside(
     let moment = Moment { rules, state, fields: &[], is_first: false };
     let errors = conclude(&moment, touched, Some(dealings), &mut record);
     Some(Decided { record, outcome: Outcome::Merged, errors })
+}
+
+/// That another entity looks at this one, or does so no more.
+struct Word {
+    by: Watch,
+    key: Box<str>,
+    version: Version,
+    is_watching: bool,
+}
+
+fn word_of_watcher(input: &Input) -> Option<Word> {
+    let Input::Message(received) = input else { return None };
+    let Received { from, version, content, .. } = &**received;
+    let (reference, is_watching) = match content {
+        Content::Watch { reference } => (reference, true),
+        Content::Unwatch { reference } => (reference, false),
+        Content::Notice { .. } => return None,
+    };
+    let by = Watch { kind: from.kind().into(), reference: reference.clone() };
+    Some(Word { by, key: from.key().into(), version: *version, is_watching })
+}
+
+/// No rule depends on who watches, so nothing is looked at but what the watcher sees: nobody may have been told for long.
+/// There may be many watchers; they are left where they are.
+fn note_watcher(rules: &EntityRules, state: &State, word: &Word, mut record: Record) -> Option<Record> {
+    let dealings = state.dealings.as_deref();
+    let watched = dealings.and_then(|dealings| dealings.watched_by(&word.by));
+    if watched.is_some_and(|watched| watched.has_heard(&word.key, word.version)) {
+        return None;
+    }
+    record.settling = dealings.map_or(Vec::new(), |dealings| dealings.settling.clone());
+    let seen = rules.watches.iter().find(|known| known.by == word.by);
+    if let Some(seen) = seen.filter(|_| word.is_watching && state.events > 0) {
+        let shown = shown(rules, &seen.shown, &EntityBindings::new(rules, record.entity.key(), state));
+        if watched.and_then(|watched| watched.content.as_ref()) != Some(&shown) {
+            record.notices.push(Notice { by: word.by.clone(), shown });
+        }
+    }
+    Some(record)
+}
+
+/// What a record changed of what its entity's rules read.
+pub fn touched(rules: &EntityRules, record: &Record) -> Vec<Unit> {
+    let slots = record.merges.iter().map(|merge| merge.slot);
+    slots.chain(touched_by(rules, &record.input)).collect()
 }
 
 /// An input from inside of which nothing follows, since its rules cannot be followed; the record is its receipt.

@@ -85,11 +85,14 @@ fn note_data(decision: &DecisionRules, bindings: &dyn Bindings) {
     }
 }
 
+/// An element of a decision's `by`, with its name.
+pub(super) type Element = (Box<str>, Value);
+
 /// The elements of a decision with `by`, each with its name, in order; `None` while they are not known.
 ///
 /// # Errors
 /// Why there are none.
-pub(super) fn elements(by: &Expr, bindings: &dyn Bindings) -> Result<Option<Vec<(Box<str>, Value)>>, String> {
+pub(super) fn elements(by: &Expr, bindings: &dyn Bindings) -> Result<Option<Vec<Element>>, String> {
     let value = match by.evaluate(bindings) {
         Ok(value) => value.into_owned(),
         Err(Fault::Missing(_)) => return Ok(None),
@@ -103,7 +106,7 @@ pub(super) fn elements(by: &Expr, bindings: &dyn Bindings) -> Result<Option<Vec<
     if items.len() > ELEMENTS_MAX {
         return Err(format!("`by` has {} elements, at most {ELEMENTS_MAX} are possible", items.len()));
     }
-    let mut named: Vec<(Box<str>, Value)> = Vec::with_capacity(items.len());
+    let mut named: Vec<Element> = Vec::with_capacity(items.len());
     for item in items {
         let name = match &item {
             Value::String(text) => text.clone(),

@@ -1,6 +1,6 @@
 //! The entity document: what people and programs see of an entity.
 
-use super::conclude::HOPS_MAX;
+use super::conclude::{HOPS_MAX, wrong};
 use super::decision::{elements, standing};
 use super::entity_bindings::{ElementBindings, EntityBindings, effect_value};
 use super::entity_rules::DecisionRules;
@@ -37,6 +37,10 @@ impl Document {
             }
         }
         let decisions = decisions(rules, &bindings, state, lsns, &mut errors);
+        // One that others only wait for has no rules to follow yet.
+        if state.exists() {
+            wrong(rules, &bindings, state).for_each(|(name, why)| errors.insert(name, Value::string(why)));
+        }
         let missing: Vec<Value> = rules.missing_names(state.missing).map(Value::string).collect();
         let lsn = i64::try_from(lsns.last.0).unwrap_or(i64::MAX);
         let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));

@@ -8,6 +8,7 @@ use super::entity_rules::EntityRules;
 use super::expr::{Bindings, Fault, Root};
 use crate::model::dealings::{Dealings, Effect};
 use crate::model::number::Decimal;
+use crate::model::packed::Packed;
 use crate::model::record::Take;
 use crate::model::state::{FieldState, State};
 use crate::model::value::{Map, Value};
@@ -94,23 +95,19 @@ impl<'a> EntityBindings<'a> {
     fn dealing(&self, at: usize) -> Result<Value, Fault> {
         let missing = || Fault::Missing(String::new());
         let dealings = self.dealings.ok_or_else(missing)?;
-        match self.rules.deadlines.get(at) {
-            Some(rules) => {
-                let deadline = dealings.deadline(&rules.name).filter(|deadline| deadline.times.has_passed);
-                deadline.map(|deadline| Value::Timestamp(deadline.times.at)).ok_or_else(missing)
-            }
-            None => {
-                let rules = &self.rules.effects[at - self.rules.deadlines.len()];
-                dealings.effect(&rules.name).map(effect_value).ok_or_else(missing)
-            }
+        if let Some(rules) = self.rules.deadlines.get(at) {
+            let deadline = dealings.deadline(&rules.name).filter(|deadline| deadline.times.has_passed);
+            return deadline.map(|deadline| Value::Timestamp(deadline.times.at)).ok_or_else(missing);
         }
+        let rules = &self.rules.effects[at - self.rules.deadlines.len()];
+        dealings.effect(&rules.name).map(effect_value).ok_or_else(missing)
     }
 
     /// All that a reference shows; empty while the entity it refers to is not there.
     fn reference(&self, at: usize) -> Value {
         let name = &self.rules.references[at].name;
         let view = self.dealings.and_then(|dealings| dealings.view(name));
-        view.and_then(|view| view.content.as_ref()).map_or_else(|| Value::Map(Map::default()), |shown| shown.unpack())
+        view.and_then(|view| view.content.as_ref()).map_or_else(|| Value::Map(Map::default()), Packed::unpack)
     }
 
     /// A member of what a reference shows.

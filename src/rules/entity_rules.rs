@@ -200,9 +200,22 @@ impl EntityRules {
         (self.fields.len() + self.references.len() + self.deadlines.len() + at) as Unit
     }
 
+    /// The name of what a unit stands for.
+    pub fn unit_name(&self, unit: Unit) -> Option<&str> {
+        let fields = self.fields.iter().map(|it| &it.name).chain(self.references.iter().map(|it| &it.name));
+        let others = self.deadlines.iter().map(|it| &it.name).chain(self.effects.iter().map(|it| &it.name));
+        fields.chain(others).nth(unit.into()).map(|name| &**name)
+    }
+
     /// Whether its entities have to do with others or with time, so that more than fields can change.
     pub fn has_dealings(&self) -> bool {
         !(self.references.is_empty() && self.deadlines.is_empty() && self.effects.is_empty())
+    }
+
+    /// Whether anything follows from an event of its entities but what they come to at once.
+    pub fn acts_later(&self) -> bool {
+        let waits = |decision: &DecisionRules| decision.settle.is_some() || decision.feedback == Feedback::ToSelf;
+        self.has_dealings() || !self.watches.is_empty() || self.decisions.iter().any(waits)
     }
 
     /// Notes of every field whether any rule depends on it, so that it matters what it becomes.

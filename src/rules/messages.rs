@@ -24,7 +24,8 @@ pub fn messages(server: &str, state: &State, record: &Record) -> Vec<Outgoing> {
     };
     let mut tell = |to: EntityKey, content: Content| {
         let (from, version, cause) = (record.entity.clone(), record.version, cause.clone());
-        let received = Received { from, version, cause, correlation: correlation.clone(), content };
+        let correlation = correlation.clone();
+        let received = Received { from, version, cause, correlation, hops: record.input.hops(), content };
         letters.push(Outgoing { to, version, letter: Letter::Message(Box::new(received)) });
     };
     for set in &record.references {
@@ -53,7 +54,7 @@ pub fn messages(server: &str, state: &State, record: &Record) -> Vec<Outgoing> {
             tell(received.from.clone(), shown(&by, content));
         }
     }
-    let hops = record.input.event().map_or(0, |input| input.hops).saturating_add(1);
+    let hops = record.input.hops().saturating_add(1);
     for decision in record.feedback.iter().filter_map(|place| record.decisions.get(usize::from(*place))) {
         let event = Box::new(decision_event(server, record, decision).packed());
         let letter = Letter::Event { event, hops };

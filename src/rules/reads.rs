@@ -6,7 +6,7 @@ use super::entity_rules::{
     DataRules, DeadlineRules, DecisionRules, EffectRules, EntityRules, JsonRules, TemplateRules, TextRules, Unit,
 };
 use super::expr::{Expr, Root};
-use crate::config::{Diagnostics, Expr as Text, Located, Policy};
+use crate::config::{Diagnostics, EntityType, Expr as Text, Located, Policy};
 
 /// Follows what expressions of an entity type read.
 pub(super) struct Reads<'a>(&'a EntityRules);
@@ -114,8 +114,10 @@ impl<'a> Reads<'a> {
             if reported.contains(&start) {
                 continue;
             }
-            if let Some(circle) = self.circle(start) {
-                let names: Vec<_> = circle.iter().chain([&start]).map(|at| declared[*at].0.as_str()).collect();
+            let next =
+                |at: usize| self.0.derived[at].expr.reads().iter().flat_map(|root| self.derived_in(root)).collect();
+            if let Some(circle) = circle(start, self.0.derived.len(), next) {
+                let names: Vec<_> = [start].iter().chain(&circle).map(|at| declared[*at].0.as_str()).collect();
                 diagnostics
                     .error(
                         text.at,
@@ -128,25 +130,29 @@ impl<'a> Reads<'a> {
         reported.is_empty()
     }
 
-    /// The shortest way from a derived value back to itself.
-    fn circle(&self, start: usize) -> Option<Vec<usize>> {
-        let mut reached_from = vec![None; self.0.derived.len()];
-        let mut open = VecDeque::from([start]);
-        while let Some(at) = open.pop_front() {
-            for next in self.0.derived[at].expr.reads().iter().flat_map(|root| self.derived_in(root)) {
-                if next == start {
-                    let back = std::iter::successors(Some(at), |at| reached_from[*at].filter(|_| *at != start));
-                    let mut way: Vec<usize> = back.collect();
-                    way.reverse();
-                    return Some(way);
-                }
-                if reached_from[next].is_none() {
-                    reached_from[next] = Some(at);
-                    open.push_back(next);
-                }
-            }
+    /// Whether no reference and no deadline needs itself; what a circle comes to would depend on where it is looked at first.
+    pub(super) fn check_dealings(&self, declared: &EntityType, diagnostics: &mut Diagnostics) -> bool {
+        let rules = self.0;
+        let references = rules.references.iter().map(|it| (&*it.name, &it.reads));
+        let nodes: Vec<_> = references.chain(rules.deadlines.iter().map(|it| (&*it.name, &it.reads))).collect();
+        let next = |at: usize| {
+            let units = nodes[at].1.iter().filter_map(|unit| usize::from(*unit).checked_sub(rules.fields.len()));
+            units.filter(|unit| *unit < nodes.len()).collect()
+        };
+        let mut circles = (0..nodes.len()).filter_map(|start| circle(start, nodes.len(), next));
+        // One circle at a time, told at the first of its names.
+        let Some(way) = circles.next() else { return true };
+        let start = way[way.len() - 1];
+        let (name, what) = (nodes[start].0, if start < rules.references.len() { "reference" } else { "deadline" });
+        let names: Vec<&str> = [start].iter().chain(&way).map(|at| nodes[*at].0).collect();
+        let references = declared.references.iter().map(|it| (it.name.as_str(), it.key.at));
+        let at = references.chain(declared.deadlines.iter().map(|it| (it.name.as_str(), it.at.at)));
+        if let Some((_, at)) = at.into_iter().find(|(known, _)| *known == name) {
+            diagnostics
+                .error(at, format!("the {what} `{name}` needs itself: {}", names.join(" → ")))
+                .help("let it read fields, and derived values of fields alone");
         }
-        None
+        false
     }
 
     /// The derived values that a root stands for.
@@ -157,6 +163,28 @@ impl<'a> Reads<'a> {
             _ => 0..0,
         }
     }
+}
+
+/// The shortest way from a node back to itself, which is its last.
+fn circle(start: usize, nodes: usize, next: impl Fn(usize) -> Vec<usize>) -> Option<Vec<usize>> {
+    let mut reached_from = vec![None; nodes];
+    let mut open = VecDeque::from([start]);
+    while let Some(at) = open.pop_front() {
+        for next in next(at) {
+            if next == start {
+                let back = std::iter::successors(Some(at), |at| reached_from[*at]).take_while(|at| *at != start);
+                let mut way: Vec<usize> = back.collect();
+                way.reverse();
+                way.push(start);
+                return Some(way);
+            }
+            if reached_from[next].is_none() {
+                reached_from[next] = Some(at);
+                open.push_back(next);
+            }
+        }
+    }
+    None
 }
 
 /// What is read of another entity.
@@ -175,7 +203,7 @@ pub(super) fn all_roots(rules: &EntityRules) -> Vec<Root> {
     exprs.flat_map(|expr| expr.reads().iter().cloned()).collect()
 }
 
-fn of_decision(decision: &DecisionRules) -> Vec<&Expr> {
+pub(super) fn of_decision(decision: &DecisionRules) -> Vec<&Expr> {
     let data: Vec<&Expr> = match &decision.data {
         DataRules::None => vec![],
         DataRules::Value(expr) => vec![expr],
@@ -184,11 +212,11 @@ fn of_decision(decision: &DecisionRules) -> Vec<&Expr> {
     decision.by.iter().chain(&decision.when).chain(data).collect()
 }
 
-fn of_deadline(deadline: &DeadlineRules) -> Vec<&Expr> {
+pub(super) fn of_deadline(deadline: &DeadlineRules) -> Vec<&Expr> {
     [&deadline.at].into_iter().chain(&deadline.unless).collect()
 }
 
-fn of_effect(effect: &EffectRules) -> Vec<&Expr> {
+pub(super) fn of_effect(effect: &EffectRules) -> Vec<&Expr> {
     let mut exprs: Vec<&Expr> = effect.when.iter().collect();
     let request = &effect.request;
     for template in [&request.url].into_iter().chain(request.headers.iter().map(|(_, value)| value)) {

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports)] // each test binary uses a part of it
 
 pub mod around;
+pub mod database;
 pub mod dataset;
 pub mod hook;
 pub mod http;

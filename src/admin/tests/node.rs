@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, NodeState, configure};
+use super::super::{Api, NodeState, Sources, configure};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics, Secret};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
@@ -164,6 +164,10 @@ impl Node {
                 let names = record.decisions.iter().map(|decision| &decision.name);
                 names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
             }),
+            sources: Sources {
+                listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
+                polled: HashMap::new(),
+            },
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };
         Rc::new(Node { api: web::Data::new(api), journal, state, committed, slices, _dir: dir })

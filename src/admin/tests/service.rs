@@ -48,6 +48,18 @@ async fn readiness_follows_the_node() {
     }
 }
 
+/// If this failed, sources could not be seen, or a wrong rewind would not be explained.
+#[actix_web::test]
+async fn sources_are_listed_and_only_those_with_a_cursor_go_back() {
+    let node = Node::start();
+    assert_eq!(node.get("/v1/sources").await.expect(200)["items"], json!([{ "name": "http", "kind": "http" }]));
+    let rewind = |name: &str| TestRequest::post().uri(&format!("/v1/sources/{name}/rewind")).set_payload(r#"{"to":1}"#);
+    for name in ["http", "nobody"] {
+        assert!(node.answer(rewind(name)).await.problem(404, "not_found").contains("those of kind `sql` have one"));
+    }
+    node.get("/v1/sources/http/rewind").await.problem(405, "method_not_allowed");
+}
+
 /// If this failed, wrong requests would be answered in another form than all other errors.
 #[actix_web::test]
 async fn wrong_paths_and_methods_are_problems() {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::ingress::Decoder;
@@ -17,7 +18,7 @@ const LINE_BYTES_MAX: u64 = 256 << 20;
 ///
 /// # Errors
 /// The file is not there (2), or cannot be read to its end (3).
-pub fn read(path: &Path, decoder: &Decoder, ruleset: &Ruleset, recording: &mut Recording) -> Result<(), Failure> {
+pub fn read(path: &Path, decoder: &Decoder, ruleset: &Arc<Ruleset>, recording: &mut Recording) -> Result<(), Failure> {
     let source: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {

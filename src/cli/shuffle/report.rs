@@ -41,7 +41,8 @@ impl Report {
     pub fn to_json(&self, files: &Files, groups: &[Group], found: &Found) -> Json {
         json!({
             "converges": found.groups > 0 && found.diverging == 0,
-            "entities": found.groups,
+            "entities": found.entities,
+            "groups": found.groups,
             "diverging": found.diverging,
             "events": self.events,
             "orders": found.orders,
@@ -71,15 +72,7 @@ impl Report {
         found: &Found,
     ) -> io::Result<()> {
         let number = |count: u64| grouped(count.cast_signed());
-        let entities = if found.groups == 1 { "entity" } else { "entities" };
-        match (found.groups, found.diverging) {
-            (0, _) => writeln!(out, "{}", paint.red("nothing to shuffle: no entity takes any of these events"))?,
-            (groups, 0) => writeln!(out, "{}: {} {entities}", paint.green("converges"), number(groups))?,
-            (groups, diverging) => {
-                let (diverging, groups) = (number(diverging), number(groups));
-                writeln!(out, "{}: {diverging} of {groups} {entities}", paint.red("diverges"))?;
-            }
-        }
+        print_verdict(out, paint, found)?;
         let (events, orders, applied) = (number(self.events), number(found.orders), number(found.applied));
         writeln!(out, "  {events} events, {orders} orders, {applied} events applied, seed {}", self.options.seed)?;
         found
@@ -102,7 +95,7 @@ impl Report {
 
     fn print_conflict(&self, out: &mut dyn Write, groups: &[Group], conflict: &Conflict) -> io::Result<()> {
         let [refused, with] = [conflict.number, conflict.with].map(|number| self.options.unit.of(number));
-        let parts: Vec<_> = conflict.differences.iter().map(|difference| difference.part.described()).collect();
+        let parts: Vec<_> = conflict.differences.iter().map(|difference| difference.subject.part.described()).collect();
         let entity = safe(&entity_name(&groups[conflict.group].entity));
         write!(out, "  {refused} instead of {with} would make ")?;
         if parts.is_empty() {
@@ -110,6 +103,24 @@ impl Report {
         } else {
             writeln!(out, "a difference to {entity}: {}", parts.join(", "))
         }
+    }
+}
+
+fn print_verdict(out: &mut dyn Write, paint: Paint, found: &Found) -> io::Result<()> {
+    let number = |count: u64| grouped(count.cast_signed());
+    let entities = if found.entities == 1 { "entity" } else { "entities" };
+    let entities = format!("{} {entities}", number(found.entities));
+    let groups = if found.groups == 1 { "group" } else { "groups" };
+    let groups = format!("{} {groups}", number(found.groups));
+    let diverging = number(found.diverging);
+    // Entities that are tied to each other have one fate.
+    let are_tied = found.entities != found.groups;
+    match (found.groups, found.diverging) {
+        (0, _) => writeln!(out, "{}", paint.red("nothing to shuffle: no entity takes any of these events")),
+        (_, 0) if are_tied => writeln!(out, "{}: {entities} in {groups}", paint.green("converges")),
+        (_, 0) => writeln!(out, "{}: {entities}", paint.green("converges")),
+        _ if are_tied => writeln!(out, "{}: {diverging} of {groups}, {entities} in all", paint.red("diverges")),
+        _ => writeln!(out, "{}: {diverging} of {entities}", paint.red("diverges")),
     }
 }
 
@@ -128,8 +139,8 @@ fn print_finding(
         1 => ", and so does 1 other".to_owned(),
         others => format!(", and so do {} others", grouped(others.cast_signed())),
     };
-    let what = finding.part.described();
-    let title = format!("{what} of {} depends on the order", safe(&entity_name(&group.entity)));
+    let what = finding.subject.part.described();
+    let title = format!("{what} of {} depends on the order", safe(&entity_name(&finding.subject.entity)));
     writeln!(out, "\n{}{others}\n", paint.bold(&title))?;
     let mut rows = vec![["in this order".to_owned(), "and in this order".to_owned()]];
     let length = orders[0].len().max(orders[1].len());
@@ -143,7 +154,7 @@ fn print_finding(
     writeln!(out)?;
     for difference in &finding.differences {
         let [first, second] = [&difference.first, &difference.second].map(|value| shown(value.as_ref()));
-        writeln!(out, "    {}: {first}, or {second}", difference.part.described())?;
+        writeln!(out, "    {}: {first}, or {second}", difference.subject.part.described())?;
     }
     let at = finding.blame.at.map(|at| format!("  ({})", files.place(at))).unwrap_or_default();
     writeln!(out, "\n  rule     {}{at}", paint.bold(&finding.blame.rule))?;
@@ -174,6 +185,12 @@ fn arrivals(group: &Group, order: &[Arrival], unit: Unit) -> Vec<String> {
         if arrival.reload {
             text.push_str(", after a restart");
         }
+        if group.entities > 1 {
+            let _ = write!(text, ", for {}", safe(&entity_name(&given.taken.entity)));
+        }
+        if arrival.hold {
+            text.push_str(", what follows is late");
+        }
         text
     });
     words.collect()
@@ -196,15 +213,16 @@ fn finding_json(files: &Files, groups: &[Group], finding: &Finding) -> Json {
             let event = &group.events[arrival.event].taken.input.event;
             json!({
                 "number": group.events[arrival.event].number, "id": *event.id, "source": *event.source, "type": *event.kind,
-                "pause_ms": arrival.pause_ms, "reload": arrival.reload,
+                "pause_ms": arrival.pause_ms, "reload": arrival.reload, "hold": arrival.hold,
+                "entity": entity_name(&group.events[arrival.event].taken.entity),
             })
         });
         arrivals.collect::<Vec<_>>()
     };
     json!({
-        "entity": entity_name(&group.entity),
-        "entities": finding.groups,
-        "part": finding.part.described(),
+        "entity": entity_name(&finding.subject.entity),
+        "groups": finding.groups,
+        "part": finding.subject.part.described(),
         "swaps": finding.pair.swaps(),
         "first": order(&finding.pair.first),
         "second": order(&finding.pair.second),
@@ -217,5 +235,5 @@ fn finding_json(files: &Files, groups: &[Group], finding: &Finding) -> Json {
 }
 
 fn difference_json(difference: &Difference) -> Json {
-    json!({"part": difference.part.described(), "first": difference.first, "second": difference.second})
+    json!({"part": difference.subject.part.described(), "first": difference.first, "second": difference.second})
 }

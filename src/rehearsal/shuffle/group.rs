@@ -1,11 +1,14 @@
 //! The events of one entity, and what it comes to when they arrive in some order. Entities that are tied to each other are
 //! one group: nothing outside a group has a say in what becomes of it.
 
+use std::sync::Arc;
+
 use crate::model::codec::CodecError;
+use crate::model::dealings::{Call, EffectOutcome, EffectStage};
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::EntityKey;
 use crate::model::time::{Span, Timestamp};
-use crate::rules::{Machine, Ruleset, Taken};
+use crate::rules::{Around, Came, Decided, Machine, Ruleset, Taken};
 
 const NANOS_PER_MS: i128 = 1_000_000;
 /// Between two arrivals, unless more is needed.
@@ -57,8 +60,10 @@ pub struct Arrival {
     pub event: usize,
     /// How long after what arrived before it.
     pub pause_ms: u64,
-    /// Whether the state is stored and read back before it.
+    /// Whether states are stored and read back before it.
     pub reload: bool,
+    /// Whether all that follows from it elsewhere, or by itself, waits until the next one has arrived.
+    pub hold: bool,
 }
 
 /// What the times of events without one are.
@@ -69,11 +74,14 @@ pub enum Times {
     Fixed,
 }
 
-/// The events of one entity.
+/// The events of one entity, or of all that are tied to each other.
 #[derive(Debug)]
 pub struct Group {
+    /// The one that was heard of first.
     pub entity: EntityKey,
-    /// Each once.
+    /// How many there are.
+    pub entities: usize,
+    /// Each once for each entity that takes it.
     pub events: Vec<Given>,
     /// Events that the rules refused, since their identity had come with another payload, and which they conflict with.
     pub conflicts: Vec<(Given, usize)>,
@@ -84,15 +92,17 @@ pub struct Group {
 
 impl Group {
     /// A group of the events in `order`. Where some have no time, arrivals are spread over the time that the others span.
-    pub fn new(entity: EntityKey, events: Vec<Given>, conflicts: Vec<(Given, usize)>, order: &[usize]) -> Self {
+    pub fn new(entities: &[EntityKey], events: Vec<Given>, conflicts: Vec<(Given, usize)>, order: &[usize]) -> Self {
         let timed = events.iter().filter(|given| !given.is_timeless()).map(|given| given.taken.input.time());
         let (first, last) = (timed.clone().min().unwrap_or_default(), timed.max().unwrap_or_default());
         let span_ms = last.since(first).as_nanos() / NANOS_PER_MS;
         let is_spread = events.iter().any(Given::is_timeless);
         let spread_ms = u64::try_from(span_ms).unwrap_or(0) / order.len().max(1) as u64;
         let pause_ms = if is_spread { spread_ms.max(PAUSE_MS_MIN) } else { PAUSE_MS_MIN };
-        let given = order.iter().map(|event| Arrival { event: *event, pause_ms, reload: false }).collect();
-        Group { entity, events, conflicts, given, begin: if is_spread { first } else { last } }
+        let given = order.iter().map(|event| Arrival { event: *event, pause_ms, reload: false, hold: false }).collect();
+        let entity = entities[0].clone();
+        let begin = if is_spread { first } else { last };
+        Group { entity, entities: entities.len(), events, conflicts, given, begin }
     }
 
     /// The usual pause between arrivals.
@@ -107,6 +117,7 @@ impl Group {
         events[event] = other.clone();
         Group {
             entity: self.entity.clone(),
+            entities: self.entities,
             events,
             conflicts: Vec::new(),
             given: self.given.clone(),
@@ -114,44 +125,70 @@ impl Group {
         }
     }
 
-    /// What the entity comes to when its events arrive in this order.
+    /// How long after the last arrival `last` is.
+    pub(super) fn rest_ms(&self, last: Timestamp) -> u64 {
+        let arrived_ms: u64 = self.given.iter().map(|arrival| arrival.pause_ms).sum();
+        let all_ms = last.since(self.begin).as_nanos() / NANOS_PER_MS;
+        u64::try_from(all_ms).unwrap_or_default().saturating_sub(arrived_ms)
+    }
+
+    /// What the entities come to when their events arrive in this order, and all that is due later has happened.
     ///
     /// # Errors
     /// When a state is not read as it was stored.
-    pub fn run(&self, ruleset: &Ruleset, order: &[Arrival], times: Times) -> Result<Machine, CodecError> {
-        let mut machine = Machine::default();
-        self.each(ruleset, order, times, |taken, now, reload| {
-            if reload {
-                machine.reload()?;
-            }
-            machine.apply(taken, now);
-            Ok(())
-        })?;
-        Ok(machine)
+    pub fn run(&self, ruleset: &Arc<Ruleset>, order: &[Arrival], times: Times) -> Result<Machine, CodecError> {
+        self.observe(ruleset, order, times, |_| {})
     }
 
-    /// What arrives in this order, and when.
-    pub(super) fn each(
+    /// The same, telling of everything that is decided.
+    pub(super) fn observe(
         &self,
-        ruleset: &Ruleset,
+        ruleset: &Arc<Ruleset>,
         order: &[Arrival],
         times: Times,
-        mut arrive: impl FnMut(Box<Taken>, Timestamp, bool) -> Result<(), CodecError>,
-    ) -> Result<(), CodecError> {
+        hear: impl FnMut(&Decided),
+    ) -> Result<Machine, CodecError> {
+        let mut machine = Machine::new(ruleset.clone());
+        let mut around = AroundShuffle(hear);
         let mut now = self.begin;
+        let mut is_held = false;
         for arrival in order {
             let pause = Span::from_nanos(i128::from(arrival.pause_ms) * NANOS_PER_MS).unwrap_or_default();
             now = now.plus(pause).unwrap_or(now);
+            if !is_held {
+                machine.advance(now, &mut around);
+            }
+            if arrival.reload {
+                machine.reload()?;
+            }
             let given = &self.events[arrival.event];
             let taken = match &given.timeless {
                 Some(event) if times == Times::OfArrival => admit_at(ruleset, event, given.taken.entity.kind(), now),
                 _ => Some(given.taken.clone()),
             };
-            if let Some(taken) = taken {
-                arrive(taken, now, arrival.reload)?;
+            if let Some(Came::Counted(decided)) = taken.map(|taken| machine.apply(taken, now)) {
+                around.hear(&decided);
+            }
+            is_held = arrival.hold;
+            if !is_held {
+                machine.advance(now, &mut around);
             }
         }
-        Ok(())
+        machine.finish(&mut around);
+        Ok(machine)
+    }
+}
+
+/// Every call succeeds and says nothing: what it would say is not known.
+struct AroundShuffle<F>(F);
+
+impl<F: FnMut(&Decided)> Around for AroundShuffle<F> {
+    fn answer(&mut self, _: &Call) -> Option<EffectOutcome> {
+        Some(EffectOutcome { stage: EffectStage::Succeeded, status: None, response: None, error: None })
+    }
+
+    fn hear(&mut self, decided: &Decided) {
+        (self.0)(decided);
     }
 }
 

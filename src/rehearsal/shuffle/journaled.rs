@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::recording::Recording;
 use crate::journal::{JournalError, JournalReader};
@@ -25,7 +26,7 @@ pub enum JournaledError {
 ///
 /// # Errors
 /// There is no journal, a server has it open, or it is damaged.
-pub fn read_journal(data_dir: &Path, ruleset: &Ruleset, recording: &mut Recording) -> Result<(), JournaledError> {
+pub fn read_journal(data_dir: &Path, ruleset: &Arc<Ruleset>, recording: &mut Recording) -> Result<(), JournaledError> {
     let reader = JournalReader::of_stopped(data_dir)?.ok_or_else(|| JournaledError::None(data_dir.to_owned()))?;
     // An event has a record in each entity that took it, and is admitted to all of them at the first.
     let mut known = HashSet::new();

@@ -1,8 +1,10 @@
 //! Recorded events, sorted by the entities they are about.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::group::{Given, Group};
+use super::ties::Ties;
 use crate::config::Duplicates;
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
@@ -30,9 +32,11 @@ pub struct Wanted {
 #[derive(Debug, Default)]
 pub struct Recording {
     wanted: Wanted,
+    ties: Option<Ties>,
     entities: HashMap<EntityKey, Entity>,
     /// The entities in the order in which they were first heard of.
     order: Vec<EntityKey>,
+    arrived: u64,
     pub events: u64,
     pub refused: u64,
     /// The first of them.
@@ -43,7 +47,8 @@ pub struct Recording {
 struct Entity {
     events: Vec<Given>,
     conflicts: Vec<(Given, usize)>,
-    order: Vec<usize>,
+    /// What arrived, and when among all.
+    order: Vec<(u64, usize)>,
     seen: HashMap<IdentityHash, Vec<(PayloadHash, usize)>>,
 }
 
@@ -54,9 +59,12 @@ impl Recording {
     }
 
     /// Adds the next event.
-    pub fn add(&mut self, ruleset: &Ruleset, number: u64, event: &Event) {
+    pub fn add(&mut self, ruleset: &Arc<Ruleset>, number: u64, event: &Event) {
         match ruleset.admit(event) {
             Ok(takers) => {
+                if self.events == 0 {
+                    self.ties = Ties::of(ruleset);
+                }
                 self.events += 1;
                 takers.into_iter().for_each(|taken| self.take(number, event, taken));
             }
@@ -73,10 +81,13 @@ impl Recording {
     }
 
     fn take(&mut self, number: u64, event: &Event, taken: Box<Taken>) {
-        let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
-        if !is(&self.wanted.kind, taken.entity.kind()) || !is(&self.wanted.key, taken.entity.key()) {
-            return;
+        match &mut self.ties {
+            Some(ties) => ties.follow(taken.clone()),
+            None if !self.wanted.has(&taken.entity) => return,
+            None => {}
         }
+        self.arrived += 1;
+        let arrived = self.arrived;
         let entity = self.entities.entry(taken.entity.clone()).or_insert_with(|| {
             self.order.push(taken.entity.clone());
             Entity::default()
@@ -84,7 +95,7 @@ impl Recording {
         let payload = taken.input.payload;
         let seen = entity.seen.entry(taken.identity).or_default();
         if let Some((_, at)) = seen.iter().find(|(known, _)| *known == payload) {
-            entity.order.push(*at);
+            entity.order.push((arrived, *at));
             return;
         }
         let first = seen.first().map(|(_, at)| *at);
@@ -95,17 +106,46 @@ impl Recording {
         } else {
             // Where payloads may differ silently, whichever comes first counts: that is a matter of order.
             seen.push((payload, entity.events.len()));
-            entity.order.push(entity.events.len());
+            entity.order.push((arrived, entity.events.len()));
             entity.events.push(Given::new(number, event, taken));
         }
     }
 
-    /// The groups of events that have to do with each other.
+    /// The groups of events that have to do with each other, those of wanted entities.
     pub fn into_groups(mut self) -> Vec<Group> {
-        let groups = std::mem::take(&mut self.order).into_iter().filter_map(|entity| {
-            let Entity { events, conflicts, order, .. } = self.entities.remove(&entity)?;
-            Some(Group::new(entity, events, conflicts, &order))
-        });
-        groups.collect()
+        let mut tied = self.ties.take().map(Ties::finish).unwrap_or_default();
+        let mut groups: Vec<Vec<EntityKey>> = Vec::new();
+        let mut places: HashMap<EntityKey, usize> = HashMap::new();
+        for entity in std::mem::take(&mut self.order) {
+            let at = *places.entry(tied.group_of(&entity)).or_insert(groups.len());
+            if at == groups.len() {
+                groups.push(Vec::new());
+            }
+            groups[at].push(entity);
+        }
+        let wanted = groups.into_iter().filter(|group| group.iter().any(|entity| self.wanted.has(entity)));
+        let wanted: Vec<_> = wanted.collect();
+        wanted.into_iter().map(|group| self.group(&group)).collect()
+    }
+
+    fn group(&mut self, entities: &[EntityKey]) -> Group {
+        let (mut events, mut conflicts, mut order) = (Vec::new(), Vec::new(), Vec::new());
+        for entity in entities {
+            let entity = self.entities.remove(entity).unwrap_or_default();
+            let before = events.len();
+            events.extend(entity.events);
+            conflicts.extend(entity.conflicts.into_iter().map(|(given, with)| (given, before + with)));
+            order.extend(entity.order.into_iter().map(|(arrived, event)| (arrived, before + event)));
+        }
+        order.sort_unstable();
+        let order: Vec<usize> = order.into_iter().map(|(_, event)| event).collect();
+        Group::new(entities, events, conflicts, &order)
+    }
+}
+
+impl Wanted {
+    fn has(&self, entity: &EntityKey) -> bool {
+        let is = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
+        is(&self.kind, entity.kind()) && is(&self.key, entity.key())
     }
 }

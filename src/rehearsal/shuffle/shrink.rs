@@ -2,11 +2,12 @@
 //! repeats, pauses and reloads that are not needed, fewer swaps.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
-use super::compare::{Part, differences};
+use super::compare::{Subject, differences};
 use super::group::{Arrival, Group, PAUSE_MS_MIN, Times};
 use crate::model::codec::CodecError;
-use crate::rules::Ruleset;
+use crate::rules::{Fickle, Ruleset};
 
 /// So many events are applied at most in looking for a smaller pair.
 const APPLIED_MAX: u64 = 20_000_000;
@@ -20,11 +21,12 @@ pub struct Pair {
     pub second: Vec<Arrival>,
 }
 
-/// Makes a pair smaller as long as it differs in `part`.
+/// Makes a pair smaller as long as it differs in the subject.
 pub struct Shrinker<'a> {
     pub group: &'a Group,
-    pub ruleset: &'a Ruleset,
-    pub part: &'a Part,
+    pub ruleset: &'a Arc<Ruleset>,
+    pub fickle: &'a Fickle,
+    pub subject: &'a Subject,
     applied: u64,
 }
 
@@ -79,8 +81,8 @@ fn places(order: &[Arrival]) -> Vec<usize> {
 
 impl<'a> Shrinker<'a> {
     /// Nothing is tried yet.
-    pub fn new(group: &'a Group, ruleset: &'a Ruleset, part: &'a Part) -> Self {
-        Shrinker { group, ruleset, part, applied: 0 }
+    pub fn new(group: &'a Group, ruleset: &'a Arc<Ruleset>, fickle: &'a Fickle, subject: &'a Subject) -> Self {
+        Shrinker { group, ruleset, fickle, subject, applied: 0 }
     }
 
     /// The smallest pair that was found.
@@ -101,7 +103,7 @@ impl<'a> Shrinker<'a> {
         }
     }
 
-    /// Whether the pair differs in the part, under these times.
+    /// Whether the pair differs in the subject, under these times.
     ///
     /// # Errors
     /// When a state is not read as it was stored.
@@ -109,7 +111,9 @@ impl<'a> Shrinker<'a> {
         self.applied += (pair.first.len() + pair.second.len()) as u64;
         let first = self.group.run(self.ruleset, &pair.first, times)?;
         let second = self.group.run(self.ruleset, &pair.second, times)?;
-        Ok(differences(self.ruleset, &first, &second).iter().any(|difference| difference.part == *self.part))
+        Ok(differences(self.ruleset, self.fickle, &first, &second)
+            .iter()
+            .any(|difference| difference.subject == *self.subject))
     }
 
     /// Takes the candidate if it still differs.
@@ -162,10 +166,12 @@ impl<'a> Shrinker<'a> {
         Ok(())
     }
 
-    /// Takes out pauses and reloads.
+    /// Takes out pauses, reloads, and what is held back.
     fn calm(&mut self, pair: &mut Pair) -> Result<(), CodecError> {
         let mut candidate = pair.clone();
-        let calm = |arrival: &mut Arrival| *arrival = Arrival { pause_ms: PAUSE_MS_MIN, reload: false, ..*arrival };
+        let calm = |arrival: &mut Arrival| {
+            *arrival = Arrival { pause_ms: PAUSE_MS_MIN, reload: false, hold: false, ..*arrival }
+        };
         candidate.orders().into_iter().flatten().for_each(calm);
         if candidate == *pair || self.keep(pair, candidate)? {
             return Ok(());

@@ -26,6 +26,8 @@ pub enum Roots<'a> {
     Entity { kind: &'a str, members: &'a [Member<'a>], references: &'a [Shown<'a>], element: bool },
     /// `body`, what a source received.
     Body,
+    /// `row`, what a source read from a database.
+    Row,
 }
 
 /// A member of an entity type: its name, and the type of its value where the declaration tells.
@@ -172,7 +174,7 @@ impl Compiler<'_> {
         }
         let root = match (self.roots, name) {
             (Roots::Event, "event") => Root::Event,
-            (Roots::Body, "body") => Root::Body,
+            (Roots::Body, "body") | (Roots::Row, "row") => Root::Body,
             (Roots::Entity { .. }, "key") => Root::Key,
             (Roots::Entity { kind, .. }, name) if name == *kind => Root::Entity,
             (Roots::Entity { element: true, .. }, "element") => Root::Element,
@@ -189,6 +191,7 @@ impl Compiler<'_> {
     fn unknown_name(&self, ast: &IdedExpr, name: &str) -> CompileError {
         let (known, help): (Vec<&str>, _) = match self.roots {
             Roots::Event => (vec!["event"], "this expression reads `event` only".to_owned()),
+            Roots::Row => (vec!["row"], "this expression reads `row` only".to_owned()),
             Roots::Body => (vec!["body"], "this expression reads `body` only".to_owned()),
             Roots::Entity { kind, members, .. } if members.iter().any(|it| it.name == name) => {
                 (vec![], format!("write `{kind}.{name}`"))

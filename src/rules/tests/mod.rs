@@ -4,15 +4,24 @@ mod admission;
 mod convergence;
 mod decisions;
 mod documents;
+mod effects;
+mod elements;
 mod generate;
+mod interleavings;
 mod missing;
 mod numbers;
 mod oracle;
+mod references;
+mod times;
+mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Deref;
+use std::sync::Arc;
 
-use super::{Decided, Document, Ruleset, Taken, compile};
+use super::{Around, Decided, Document, Rest, Ruleset, Taken, compile};
 use crate::config;
+use crate::model::dealings::{Call, EffectOutcome};
 use crate::model::event::{Event, TimeGiven};
 use crate::model::ids::EntityKey;
 use crate::model::json;
@@ -71,16 +80,48 @@ enum Came {
 
 /// The rules at work on states kept in memory, and every record made.
 struct Machine {
-    rules: Ruleset,
+    rules: Arc<Ruleset>,
     memory: super::Machine,
+    heard: Heard,
+}
+
+/// What was decided, and how calls are answered.
+#[derive(Default)]
+struct Heard {
     records: Vec<Record>,
     /// Names of rules that went wrong, in the order they did.
     errors: Vec<Box<str>>,
+    calls: Vec<String>,
+    /// Answers to come; without one a call stays asked for.
+    answers: VecDeque<EffectOutcome>,
+}
+
+impl Around for Heard {
+    fn answer(&mut self, call: &Call) -> Option<EffectOutcome> {
+        self.calls.push(format!("{}/{} {}", call.effect, call.run, json::to_string(&call.request.unpack())));
+        self.answers.pop_front()
+    }
+
+    fn hear(&mut self, decided: &Decided) {
+        let stored = Record::decode(&decided.record.encode()).unwrap();
+        assert_eq!(stored, decided.record, "a record is stored as it is");
+        self.records.push(stored);
+        self.errors.extend(decided.errors.iter().cloned());
+    }
+}
+
+impl Deref for Machine {
+    type Target = Heard;
+
+    fn deref(&self) -> &Heard {
+        &self.heard
+    }
 }
 
 impl Machine {
     fn new(rules: Ruleset) -> Self {
-        Machine { rules, memory: super::Machine::default(), records: Vec::new(), errors: Vec::new() }
+        let rules = Arc::new(rules);
+        Machine { memory: super::Machine::new(rules.clone()), rules, heard: Heard::default() }
     }
 
     fn states(&self) -> &BTreeMap<EntityKey, State> {
@@ -94,16 +135,32 @@ impl Machine {
     }
 
     fn take(&mut self, taken: Box<Taken>, now: Timestamp) -> Came {
-        let Decided { record, errors, .. } = match self.memory.apply(taken, now) {
-            super::Came::Counted(decided) => *decided,
+        match self.memory.apply(taken, now) {
+            super::Came::Counted(decided) => self.heard.hear(&decided),
             super::Came::Duplicate => return Came::Duplicate,
             super::Came::Conflict => return Came::Conflict,
-        };
-        let stored = Record::decode(&record.encode()).unwrap();
-        assert_eq!(stored, record, "a record is stored as it is");
-        self.records.push(stored);
-        self.errors.extend(errors);
+        }
         Came::Counted
+    }
+
+    /// Lets all that follows by itself happen until the n-th second.
+    fn advance(&mut self, n: i64) {
+        assert_eq!(self.memory.advance(second(n), &mut self.heard), Rest::Reached);
+    }
+
+    /// Events such as `A k {"v":1}` (type, key, data) at these seconds, each with all that follows from it at once.
+    fn go(&mut self, events: &[(i64, &str)]) {
+        for (n, text) in events {
+            self.advance(*n);
+            let (kind, rest) = text.split_once(' ').unwrap();
+            let (key, data) = rest.split_once(' ').unwrap_or((rest, "null"));
+            let id = self.records.len();
+            let time = second(*n);
+            let text = format!(r#"{{"id":"{id}","type":"{kind}","time":"{time}","subject":"{key}","data":{data}}}"#);
+            let came = self.handle(&event(&text), time).unwrap_or_else(|refusal| panic!("{text}: {refusal}"));
+            assert!(came.iter().all(|came| *came == Came::Counted), "{text}: {came:?}");
+            self.advance(*n);
+        }
     }
 
     /// Handles events that must all count.
@@ -139,4 +196,13 @@ impl Machine {
             })
             .collect()
     }
+}
+
+/// What is wrong with a configuration text.
+fn diagnosed(text: &str) -> String {
+    let mut loaded = config::load_str(text, &|_| None);
+    if let Some(config) = &loaded.config {
+        compile(&config.entities, &loaded.files, &mut loaded.diagnostics);
+    }
+    if loaded.diagnostics.has_errors() { loaded.diagnostics.render(&loaded.files) } else { String::new() }
 }
