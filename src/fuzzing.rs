@@ -8,9 +8,11 @@ use crate::actors::Kept;
 use crate::config;
 use crate::journal;
 use crate::model::ids::{EntityKey, Lsn};
+use crate::model::json;
 use crate::model::record::Record;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
+use crate::model::xml;
 use crate::node::{self, Prepared};
 use crate::rules::{self, Verdict};
 
@@ -69,8 +71,20 @@ pub fn frames(bytes: &[u8]) -> usize {
 pub fn configuration(bytes: &[u8]) -> usize {
     let Ok(text) = std::str::from_utf8(bytes) else { return 0 };
     // These read files, of which there are some that never end.
-    let reads_files = text.contains("include") || text.contains("_file");
+    let reads_files = ["include", "_file", "tls_"].iter().any(|word| text.contains(word));
     usize::from(!reads_files && prepare(text).is_some())
+}
+
+/// A body that a sender wrote in XML.
+///
+/// # Panics
+/// If something is wrong with Turnstile.
+pub fn xml(bytes: &[u8]) -> usize {
+    const DEPTH_MAX: usize = 64;
+    let Ok(value) = xml::parse(bytes, DEPTH_MAX) else { return 0 };
+    let written = json::to_string(&value);
+    assert_eq!(json::parse(written.as_bytes(), DEPTH_MAX), Ok(value), "what is read is no deeper than it may be");
+    1
 }
 
 /// A block of the journal, and the records in it.

@@ -1,6 +1,6 @@
 //! Turnstile: every key, single file. One actor per entity key, a durable journal, declared merges.
 //!
-//! The layers, lowest first, are `model`, `metrics`, `disk`, `pages` → `config` → `rules`, `journal`, `store` → `ingress`,
+//! The layers, lowest first, are `model`, `metrics`, `disk`, `pages` → `config` → `connect` → `rules`, `journal`, `store` → `ingress`,
 //! `actors`, `egress` → `admin`, `rehearsal` → `node` → `cli` → `main`. A file imports only from layers below its own; ARCHITECTURE.md
 //! has the map.
 
@@ -8,6 +8,7 @@ pub mod actors;
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod disk;
 pub mod egress;
 #[doc(hidden)]
@@ -22,4 +23,5 @@ pub mod rehearsal;
 pub mod rules;
 pub mod store;
 pub mod telemetry;
+pub mod trust;
 pub mod vital;

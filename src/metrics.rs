@@ -44,32 +44,48 @@ pub struct Metrics {
     pub deadlines_fired: IntCounterVec,
     completeness: HistogramVec,
     pub dead_letters: IntGaugeVec,
-    pub polling: PollingMetrics,
     pub sink_lag: IntGaugeVec,
     pub sink_deliveries: IntCounterVec,
+    pub sources: OfSources,
     pub effects_in_flight: IntGaugeVec,
     pub effects: IntCounterVec,
-    pub connections: IntGaugeVec,
     pub http_requests: IntCounterVec,
     pub store_bytes: IntGaugeVec,
-    pub events_without_time: IntCounterVec,
     pub admission_open: Gauge,
 }
 
-/// The metrics of sources that ask for their events.
-pub struct PollingMetrics {
+/// What is counted of sources besides their events.
+pub struct OfSources {
+    pub connections: IntGaugeVec,
+    pub without_time: IntCounterVec,
     pub up: IntGaugeVec,
     pub caught_up: IntGaugeVec,
+    pub lag: IntGaugeVec,
+    pub dropped: IntCounterVec,
 }
 
-impl PollingMetrics {
+impl OfSources {
     fn new(registry: &Registry) -> Self {
-        let gauges = |name: &str, help: &str| register(registry, IntGaugeVec::new(Opts::new(name, help), &["source"]));
-        PollingMetrics {
-            up: gauges("turnstile_source_up", "1 while the source can read."),
+        let gauges = |name, help| register(registry, IntGaugeVec::new(Opts::new(name, help), &["source"]));
+        let counters = |name, help| register(registry, IntCounterVec::new(Opts::new(name, help), &["source"]));
+        OfSources {
+            connections: gauges("turnstile_connections", "Open connections."),
+            without_time: counters(
+                "turnstile_events_without_time_total",
+                "Events that took their receipt time because the sender gave none; their order is not proof.",
+            ),
+            up: gauges("turnstile_source_up", "1 while a source can read where it asks for events, 0 while it cannot."),
             caught_up: gauges(
                 "turnstile_source_caught_up_timestamp_seconds",
-                "When the source last had read all that was there, since 1970; 0 if never since the start.",
+                "When a source that polls last had read all that was there, since 1970; 0 if never since the start.",
+            ),
+            lag: gauges(
+                "turnstile_source_lag_messages",
+                "Messages of a stream that its consumer has not delivered yet.",
+            ),
+            dropped: counters(
+                "turnstile_source_dropped_total",
+                "Messages that came faster than they could be taken, and that nobody keeps.",
             ),
         }
     }
@@ -239,31 +255,18 @@ impl Metrics {
                 &["entity"],
             ),
             dead_letters: gauges("turnstile_dead_letters", "Dead letters, by reason.", &["reason"]),
-            polling: PollingMetrics::new(&registry),
             sink_lag: gauges("turnstile_sink_lag_records", "Committed records a sink has not passed yet.", &["sink"]),
             sink_deliveries: counters(
                 "turnstile_sink_deliveries_total",
                 "Deliveries of decisions.",
                 &["sink", "result"],
             ),
+            sources: OfSources::new(&registry),
             effects_in_flight: gauges("turnstile_effects_in_flight", "Calls under way.", &["effect"]),
-            effects: counters(
-                "turnstile_effects_total",
-                "What became of effects' requests; `retried` counts the calls that are made again.",
-                &["effect", "state"],
-            ),
-            connections: gauges("turnstile_connections", "Open connections.", &["source"]),
+            effects: effects(&registry),
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
-            events_without_time: counters(
-                "turnstile_events_without_time_total",
-                "Events that took their receipt time because the sender gave none; their order is not proof.",
-                &["source"],
-            ),
-            admission_open: register(
-                &registry,
-                Gauge::new("turnstile_admission_open", "1 while events are admitted, 0 while a limit holds them back."),
-            ),
+            admission_open: admission_open(&registry),
             registry,
         }
     }
@@ -319,6 +322,16 @@ fn registry_of_process() -> Registry {
     // The registry is new and the process collector's names are its own.
     let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
     registry
+}
+
+fn admission_open(registry: &Registry) -> Gauge {
+    let help = "1 while events are admitted, 0 while a limit holds them back.";
+    register(registry, Gauge::new("turnstile_admission_open", help))
+}
+
+fn effects(registry: &Registry) -> IntCounterVec {
+    let help = "What became of effects' requests; `retried` counts the calls that are made again.";
+    register(registry, IntCounterVec::new(Opts::new("turnstile_effects_total", help), &["effect", "state"]))
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {

@@ -15,8 +15,9 @@ use source::{code_only, names_after, unit_imports};
 /// what `model` defines, such as the codes of refusals.
 const LAYERS: &[&[&str]] = &[
     &["model"],
-    &["metrics", "telemetry", "vital", "disk", "pages"],
+    &["metrics", "telemetry", "vital", "disk", "pages", "trust"],
     &["config"],
+    &["connect"],
     &["rules", "journal", "store"],
     &["ingress", "actors", "egress"],
     &["admin", "rehearsal"],
@@ -51,6 +52,7 @@ const CONFINED: &[(&str, &[&str], &str)] = &[
     ),
     ("cel::", &["src/rules/expr/"], "only rules::expr knows which parser reads expressions"),
     ("jiter::", &["src/model/json.rs", "src/cli/"], "only model::json reads JSON; the command line cuts it up unread"),
+    ("quick_xml::", &["src/model/xml.rs"], "only model::xml reads XML"),
     ("bigdecimal::", &["src/model/number.rs"], "only model::number knows how exact numbers are kept"),
     ("toml::", &["src/config/"], "only config reads TOML"),
     ("clap::", &["src/cli/", "src/main.rs"], "only the command line knows the command line"),

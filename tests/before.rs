@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Barrier, Mutex};
 
 use common::hook::{Answer, Hook};
@@ -36,8 +37,10 @@ fn concurrent_writers_of_one_aggregate() {
     });
     assert_eq!(stored.lock().unwrap().len(), 1, "of all that was written, what was written last is left");
 
-    let fields: String =
-        (0..WRITERS).map(|n| format!("part{n} = {{ on = \"Part{n}\", take = \"latest\" }}\n")).collect();
+    let mut fields = String::new();
+    for n in 0..WRITERS {
+        let _ = writeln!(fields, "part{n} = {{ on = \"Part{n}\", take = \"latest\" }}");
+    }
     let rules = format!("[entity.order]\nkey = \"event.data.order\"\n[entity.order.fields]\n{fields}");
     let server = Setup::new(&rules).start();
     let all_are_ready = Barrier::new(WRITERS);
@@ -63,7 +66,7 @@ fn concurrent_writers_of_one_aggregate() {
 fn a_delay_queue_and_a_reference() {
     const ROUTINGS: usize = 50;
     const DELAY: u64 = 5;
-    let registered_at = |n: usize| if n % 2 == 0 { 6 } else { 1 };
+    let registered_at = |n: usize| if n.is_multiple_of(2) { 6 } else { 1 };
     let dispatched_wrong = (0..ROUTINGS).filter(|n| registered_at(*n) > DELAY).count();
     assert_eq!(dispatched_wrong, ROUTINGS / 2, "each one whose shipment takes longer than the delay");
 

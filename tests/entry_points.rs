@@ -16,6 +16,8 @@ const EVENT: &[u8] =
     br#"{"specversion":"1.0","id":"p-1","source":"shop","type":"PaymentProcessed","time":"2026-11-20T10:00:03.25Z","subject":"o","data":{"orderId":"o-1","status":"successful","amount":49.9,"items":["a",{"n":-1e3}]}}"#;
 const BODY: &[u8] =
     br#"{"type":"OrderCreated","time":"2026-11-20T10:00:03+01:00","data":{"orderId":18446744073709551616}}"#;
+const XML: &[u8] =
+    b"<?xml version='1.0'?>\n<s:a xmlns:s='u'><b c='&lt;1'>x&#65;</b><b/><d><![CDATA[<e>]]></d><!-- f --></s:a>";
 const RULES: &str = include_str!("../examples/orders/rules.toml");
 const TIMESHEETS: &str = include_str!("../examples/timesheets/rules.toml");
 
@@ -99,7 +101,7 @@ fn entity() -> Vec<u8> {
 fn what_is_changed_below_is_sound() {
     assert_eq!((fuzzing::frames(EVENT), fuzzing::frames(BODY)), (2, 1));
     assert_eq!(fuzzing::block(&block(&[b"a".to_vec(), b"".to_vec()])), 1);
-    assert_eq!(fuzzing::state(&entity()), 1);
+    assert_eq!((fuzzing::state(&entity()), fuzzing::xml(XML)), (1, 1));
     for rules in [RULES, TIMESHEETS] {
         // Their tests name a file of events, and what reads files is left out.
         let rules = rules.split("[[test]]").next().unwrap_or_default();
@@ -115,6 +117,12 @@ proptest! {
         fuzzing::frames(&bytes);
         fuzzing::frames(&edited(EVENT, &edits));
         fuzzing::frames(&edited(BODY, &edits));
+    }
+
+    #[test]
+    fn xml(text in "[<>a-c/&;'\"=#x1 !?\\[\\]-]{0,80}", edits in edits()) {
+        fuzzing::xml(text.as_bytes());
+        fuzzing::xml(&edited(XML, &edits));
     }
 
     #[test]

@@ -77,7 +77,7 @@ fn request(n: usize) -> String {
 /// Every request, repeated, in a different order on each of several connections at once. Comes back when all are
 /// acknowledged.
 fn ask_again_and_again(server: &Server) -> u64 {
-    let duplicates = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let connections: Vec<_> = (0..CONNECTIONS)
             .map(|connection| {
                 let order = (0..APPLICANTS * REPEATS).map(move |n| request((n * 7 + connection * 3) % APPLICANTS));
@@ -92,8 +92,7 @@ fn ask_again_and_again(server: &Server) -> u64 {
                 outcome.duplicates
             })
             .sum()
-    });
-    duplicates
+    })
 }
 
 fn one_call_each() -> Value {

@@ -92,7 +92,8 @@ fn a_slow_reader_of_acks() {
 #[test]
 fn two_thousand_idle_connections() {
     let Some(()) = more_open_files(2_500) else { return };
-    let server = Setup::new(RULES).tables("[limits]\nconnections_max = 3000").start();
+    let server =
+        Setup::new(RULES).tables("[limits]\nconnections_max = 3000\nconnections_per_address_max = 3000").start();
     let idle: Vec<Client> = (0..2_000).map(|_| server.client()).collect();
     check_connections(&server, 2_000);
     check_served(&server, "beside 2,000 idle connections");
@@ -169,7 +170,8 @@ fn half_open_connections() {
 
 const NARROW: &str = "[limits]\nevent_bytes_max = \"1MiB\"\nentity_bytes_max = \"2MiB\"\nhttp_body_bytes_max = \"2MiB\"\n\
                       receiving_bytes_max = \"8MiB\"\nreceiving_timeout = \"3s\"\nin_flight_bytes_max = \"8MiB\"\n\
-                      http_events_max = 1000\nconnection_lines_max = 1000";
+                      http_events_max = 1000\nconnection_lines_max = 1000\n\
+                      connections_per_address_max = 1000";
 
 /// Lines that are begun and not ended fill no more than their room; they end after their time, and others get the room.
 #[test]

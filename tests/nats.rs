@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 
 fn setup(nats: &Nats, more: &str) -> Setup {
     let sink = format!(
-        "[sink.bus]\nkind = \"nats\"\nurl = \"{}\"\nsubject = \"orders.{{decision}}.{{key}}\"\n\
+        "[sink.bus]\nkind = \"nats\"\nservers = \"{}\"\nsubject = \"orders.{{decision}}.{{key}}\"\n\
          types = [\"Total\"]\n{more}",
         nats.url()
     );
@@ -226,7 +226,7 @@ fn core_reaches_whoever_listens() {
 /// If this failed, what is wrong with one sink would look like a crash, or its secret would stand in the log.
 #[test]
 fn credentials_that_are_none_end_the_start_with_a_message() {
-    let sink = "[sink.bus]\nkind = \"nats\"\nurl = \"nats://127.0.0.1:1\"\nsubject = \"{key}\"\n\
+    let sink = "[sink.bus]\nkind = \"nats\"\nservers = \"nats://127.0.0.1:1\"\nsubject = \"{key}\"\n\
                 credentials_file = \"secret\"\n";
     let server = Setup::new(RULES).tables(sink).write();
     std::fs::write(server.path("secret"), "hidden-7").expect("the secret is written");

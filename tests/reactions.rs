@@ -67,7 +67,7 @@ fn all(server: &Server, kind: &str, filter: &str) -> Vec<Value> {
     }
 }
 
-fn gauge(server: &Server, name: &str) -> f64 {
+fn gauge(server: &Server, name: &str) -> u64 {
     let text = server.get("/metrics").expect(200).text();
     let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -92,7 +92,7 @@ fn children_see_their_parents_whichever_comes_first() {
     post(&server, &parents(0, 100).collect::<Vec<_>>());
     post(&server, &children.collect::<Vec<_>>());
     wait_for("what has a parent is booked", || {
-        (gauge(&server, "turnstile_entities_waiting{entity=\"routing\"") == 200.0).then_some(())
+        (gauge(&server, "turnstile_entities_waiting{entity=\"routing\"") == 200).then_some(())
     });
     let waiting = all(&server, "routing", "waiting=shipment");
     assert_eq!(waiting.len(), 200, "those whose shipment is not there");
@@ -214,7 +214,7 @@ fn deadlines_pass_whatever_was_stopped_meanwhile() {
     assert_eq!(entity(&server, "order", "moved")["decisions"]["Overdue"]["data"]["since"], due);
     assert_eq!(entity(&server, "order", "later")["deadlines"]["unpaid"]["state"], "pending");
     assert_eq!(entity(&server, "order", "over")["deadlines"], json!({}), "paid in time");
-    assert_eq!(gauge(&server, "turnstile_deadlines_fired_total"), 201.0);
+    assert_eq!(gauge(&server, "turnstile_deadlines_fired_total"), 201);
     // What is paid late is taken back.
     post(&server, &[json!({"id": "p", "type": "Paid", "time": late, "data": {"id": "O7"}})]);
     assert_eq!(entity(&server, "order", "O7")["decisions"]["Overdue"]["state"], "withdrawn");

@@ -169,7 +169,7 @@ pub fn run<R: Replies>(
         stream.set_nodelay(true).expect("a socket");
         stream.set_nonblocking(true).expect("a socket");
         let _guard = runtime.enter();
-        (tokio::net::TcpStream::from_std(stream).expect("a socket"), load.clone(), replies())
+        (tokio::net::TcpStream::from_std(stream).expect("a socket").into(), load.clone(), replies())
     });
     let connections = connections.collect();
     runtime.block_on(drive(connections, pace))

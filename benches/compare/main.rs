@@ -7,6 +7,7 @@ mod bed;
 mod figures;
 mod hot;
 mod long;
+mod nats;
 mod page;
 mod postgres;
 mod raw;
@@ -25,7 +26,7 @@ struct Args {
     #[arg(long, default_value = "3", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Only these parts
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["orders", "uniform", "hot", "upkeep"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["orders", "uniform", "hot", "upkeep", "nats"])]
     only: Vec<Part>,
     /// Put the table into docs/benchmarks.md, and the plot beside it
     #[arg(long)]
@@ -45,6 +46,8 @@ enum Part {
     Hot,
     /// Checkpoints, journal, memory, recovery
     Upkeep,
+    /// Orders out of a stream of NATS, beside a client that only acknowledges them
+    Nats,
     /// Ten million keys, ten gigabytes: half an hour
     Long,
 }
@@ -54,8 +57,11 @@ const RATE_UNMEASURED: f64 = 100_000.0;
 
 fn main() {
     let args = Args::parse();
-    for (installed, name) in [(redis::Redis::version(), "redis-server"), (postgres::Postgres::version(), "postgresql")]
-    {
+    for (installed, name) in [
+        (redis::Redis::version(), "redis-server"),
+        (postgres::Postgres::version(), "postgresql"),
+        (nats::version(), "nats-server"),
+    ] {
         if installed.is_none() {
             eprintln!("{name} is not installed: left out");
         }
@@ -93,6 +99,9 @@ fn measure(parts: &[Part], figures: &mut Figures) {
         upkeep::tenth(figures, full);
         upkeep::memory(figures);
         upkeep::recovery(figures);
+    }
+    if has(Part::Nats) {
+        nats::nats(figures);
     }
     if has(Part::Long) {
         long::memory(figures);

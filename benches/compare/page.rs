@@ -10,6 +10,7 @@ use turnstile::model::time::Timestamp;
 
 use super::bed;
 use super::figures::{Figures, grouped};
+use super::nats;
 use super::postgres::Postgres;
 use super::redis::Redis;
 use super::speed;
@@ -35,13 +36,14 @@ pub fn about() -> String {
     let today = Timestamp::now().to_string();
     format!(
         "{}, {cores} cores of {cpu}, {gib:.0} GiB, Linux {}, load average {busy} before, a sync of 4 KiB takes {:.2} ms; Turnstile {} ({commit}), \
-         Redis {}, PostgreSQL {}.",
+         Redis {}, PostgreSQL {}, NATS {}.",
         today.split('T').next().unwrap_or_default(),
         kernel.trim(),
         sync_millis(),
         env!("CARGO_PKG_VERSION"),
         version(Redis::version()),
         version(Postgres::version()),
+        version(nats::version()),
     )
 }
 

@@ -83,7 +83,7 @@ impl Supervisor {
             match arrival {
                 Arrival::Work(work) => {
                     let mut batches = Batches::default();
-                    self.sort(work, &mut batches);
+                    self.sort(*work, &mut batches);
                     self.send(batches, Timestamp::now());
                 }
                 Arrival::Read(reply) => self.read(&key, reply),

@@ -78,7 +78,7 @@ impl Waiting {
 pub(super) struct Queued(pub Vec<Arrival>);
 
 pub(super) enum Arrival {
-    Work(Work),
+    Work(Box<Work>),
     Read(tokio::sync::oneshot::Sender<Option<Snapshot>>),
 }
 

@@ -209,7 +209,7 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.last_used_tick = tick;
         match &mut slot.closing {
-            Some(queue) => queue.0.push(Arrival::Work(work)),
+            Some(queue) => queue.0.push(Arrival::Work(Box::new(work))),
             None => batches.add(id, slot, work),
         }
     }

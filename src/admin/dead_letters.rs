@@ -1,4 +1,4 @@
-//! `GET /v1/dead-letters` and below: what could not be delivered, and nobody could be told no about.
+//! `GET /v1/dead-letters` and below: what could not be taken or delivered, and nobody could be told no about.
 
 use std::sync::Arc;
 

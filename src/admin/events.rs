@@ -52,14 +52,26 @@ pub(super) async fn post_events(
             return Err(refusal.into());
         }
     };
-    let Some(wait) = wait else {
-        let entities = posted.links().iter().map(|link| json!(link).to_string()).collect::<Vec<_>>().join(",");
-        return Ok(posted.answer(StatusCode::ACCEPTED, entities.as_bytes()));
-    };
+    let Some(wait) = wait else { return Ok(posted.accepted()) };
     wait_for(&api, &posted.entities, &wait, deadline).await;
     let (documents, is_met) = documents(&api, &posted.entities, &wait).await;
     let status = if is_met || wait == Wait::Applied { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(posted.answer(status, &documents))
+    Ok(accepted(status, posted.document(&documents)))
+}
+
+fn accepted(status: StatusCode, document: Vec<u8>) -> HttpResponse {
+    HttpResponse::build(status).content_type("application/json").body(document)
+}
+
+/// The document that answers for one event, whichever way it came: it became `outcome` at `entities`.
+pub fn answer(outcome: EventOutcome, mut entities: Vec<EntityKey>) -> Vec<u8> {
+    entities.sort();
+    entities.dedup();
+    let mut summary = Summary::new(Posted { outcomes: vec![(1, outcome)], entities });
+    match summary.refused.pop() {
+        None => summary.document_with_links(),
+        Some((_, refusal)) => Problem::from(refusal).document().to_string().into_bytes(),
+    }
 }
 
 /// A request's events.
@@ -70,26 +82,36 @@ struct Taken {
     _room: Room,
 }
 
-async fn take(api: &Api, request: &HttpRequest, payload: web::Payload, waits: bool) -> Result<Taken, Refusal> {
-    let too_large = || {
-        let max = api.limits.http_body_bytes_max;
-        Refusal::new(Code::TooLarge, format!("the body has more than limits.http_body_bytes_max = {max} bytes"))
-    };
+/// Receives a request's body, once there is room for it.
+pub(super) async fn receive(
+    api: &Api,
+    request: &HttpRequest,
+    payload: web::Payload,
+    (limit, bytes_max): (&str, u64),
+) -> Result<(web::Bytes, Room), Refusal> {
+    let too_large =
+        || Refusal::new(Code::TooLarge, format!("the body has more than limits.{limit} = {bytes_max} bytes"));
     let said = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if said.is_some_and(|bytes| bytes > api.limits.http_body_bytes_max) {
+    if said.is_some_and(|bytes| bytes > bytes_max) {
         return Err(too_large());
     }
     let receiving = &api.admission.receiving;
-    let room = receiving.room(said.unwrap_or(api.limits.http_body_bytes_max));
+    let room = receiving.room(said.unwrap_or(bytes_max));
     let room = tokio::time::timeout(BUSY_PATIENCE, room).await.map_err(|_| {
         Refusal::new(Code::Busy, "too many bodies are being received (limits.receiving_bytes_max); send it again later")
     })?;
-    let bytes_max = usize::try_from(api.limits.http_body_bytes_max).unwrap_or(usize::MAX);
+    let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
     let body = tokio::time::timeout(receiving.timeout, payload.to_bytes_limited(bytes_max)).await.map_err(|_| {
         Refusal::new(Code::Busy, "the body did not come within limits.receiving_timeout; send it again")
     })?;
     let body = body.map_err(|_| too_large())?;
     let body = body.map_err(|error| Refusal::new(Code::InvalidJson, format!("the body cannot be read: {error}")))?;
+    Ok((body, room))
+}
+
+async fn take(api: &Api, request: &HttpRequest, payload: web::Payload, waits: bool) -> Result<Taken, Refusal> {
+    let limit = ("http_body_bytes_max", api.limits.http_body_bytes_max);
+    let (body, room) = receive(api, request, payload, limit).await?;
     let mut headers = Vec::with_capacity(request.headers().len());
     for (name, value) in request.headers() {
         match std::str::from_utf8(value.as_bytes()) {
@@ -127,17 +149,17 @@ async fn post(api: &Api, taken: Taken) -> Result<Summary, Problem> {
 }
 
 /// What became of a request's events, counted.
-struct Summary {
+pub(super) struct Summary {
     accepted: u64,
     duplicates: u64,
     /// The last position of any of them.
     lsn: Lsn,
-    refused: Vec<(u64, Refusal)>,
+    pub refused: Vec<(u64, Refusal)>,
     entities: Vec<EntityKey>,
 }
 
 impl Summary {
-    fn new(posted: Posted) -> Self {
+    pub fn new(posted: Posted) -> Self {
         let mut summary =
             Summary { accepted: 0, duplicates: 0, lsn: Lsn::ZERO, refused: Vec::new(), entities: posted.entities };
         for (line, outcome) in posted.outcomes {
@@ -160,16 +182,26 @@ impl Summary {
         self.entities.iter().map(entity_link).collect()
     }
 
+    /// The answer to who does not wait.
+    pub fn accepted(&self) -> HttpResponse {
+        accepted(StatusCode::ACCEPTED, self.document_with_links())
+    }
+
+    fn document_with_links(&self) -> Vec<u8> {
+        let entities = self.links().iter().map(|link| json!(link).to_string()).collect::<Vec<_>>().join(",");
+        self.document(entities.as_bytes())
+    }
+
     /// `entities` is the content of a JSON array.
-    fn answer(&self, status: StatusCode, entities: &[u8]) -> HttpResponse {
+    fn document(&self, entities: &[u8]) -> Vec<u8> {
         let Summary { accepted, duplicates, lsn, .. } = self;
         let head = format!(r#"{{"accepted":{accepted},"duplicates":{duplicates},"lsn":{lsn},"entities":["#);
-        HttpResponse::build(status).content_type("application/json").body([head.as_bytes(), entities, b"]}"].concat())
+        [head.as_bytes(), entities, b"]}"].concat()
     }
 
     /// The answer where some of several events were refused. If nothing but being busy stood in the way, all may be sent
     /// again as they are.
-    fn problem(&self) -> Problem {
+    pub fn problem(&self) -> Problem {
         let refused = self.refused.iter();
         let all_busy = refused.clone().all(|(_, refusal)| refusal.code == Code::Busy);
         let (status, code) = if all_busy {

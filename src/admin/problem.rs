@@ -52,6 +52,21 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal.as_str(), detail)
     }
 
+    /// As JSON.
+    pub fn document(&self) -> Value {
+        let mut document = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        if let Value::Object(document) = &mut document {
+            document.extend(self.members.clone());
+        }
+        document
+    }
+
     /// With the members of an object of its own.
     pub fn with(mut self, members: Value) -> Self {
         if let Value::Object(members) = members {
@@ -87,16 +102,7 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
-        let mut document = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-            "code": self.code,
-        });
-        if let Value::Object(document) = &mut document {
-            document.extend(self.members.clone());
-        }
+        let document = self.document();
         let mut response = HttpResponse::build(self.status);
         response.content_type(PROBLEM_JSON).insert_header((CACHE_CONTROL, "no-store"));
         match self.status {

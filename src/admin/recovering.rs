@@ -1,73 +1,80 @@
 //! What is answered while the journal is replayed: health and metrics; everything else may be asked again later.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
-use actix_web::dev::Server;
-use actix_web::{App, HttpResponse, HttpServer, ResponseError, web};
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, HttpResponse, ResponseError, web};
 
+use super::guard::authorize;
 use super::problem::Problem;
 use super::status::{METRICS_TEXT, healthz};
 use crate::metrics::Metrics;
+use crate::trust::{Scope, Tokens};
 
-/// Serves until its handle stops it; the listener can be served by [`super::serve`] after that.
-///
-/// # Errors
-/// If the listener cannot be used.
-pub fn serve_recovering(metrics: Arc<Metrics>, listener: TcpListener) -> std::io::Result<Server> {
-    let server = HttpServer::new(move || {
-        let metrics = metrics.clone();
-        App::new()
+/// What can be answered meanwhile.
+#[derive(Clone)]
+struct Recovering {
+    metrics: Arc<Metrics>,
+    tokens: Tokens,
+}
+
+/// The routes of a listener whose node is not ready; it can be served with others after that.
+pub fn configure_recovering(metrics: Arc<Metrics>, tokens: Tokens) -> impl Fn(&mut web::ServiceConfig) + Clone + Send {
+    let recovering = Recovering { metrics, tokens };
+    move |config| {
+        config
+            .app_data(web::Data::new(recovering.clone()))
             .route("/healthz", web::get().to(healthz))
-            .route(
-                "/metrics",
-                web::get().to(move || {
-                    let text = metrics.render();
-                    async { HttpResponse::Ok().content_type(METRICS_TEXT).body(text) }
-                }),
-            )
+            .service(web::resource("/metrics").wrap(from_fn(guard)).route(web::get().to(show_metrics)))
             .default_service(web::to(|| async {
                 let why = "the node is replaying its journal; ask again a little later";
                 Problem::unavailable("recovering", why).error_response()
-            }))
-    });
-    let server = server.workers(1).disable_signals().shutdown_timeout(1).listen(listener)?;
-    Ok(server.run())
+            }));
+    }
+}
+
+async fn show_metrics(recovering: web::Data<Recovering>) -> HttpResponse {
+    HttpResponse::Ok().content_type(METRICS_TEXT).body(recovering.metrics.render())
+}
+
+async fn guard<B: MessageBody + 'static>(
+    recovering: web::Data<Recovering>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
+    match authorize(&recovering.tokens, Scope::Read, &request) {
+        Ok(()) => Ok(next.call(request).await?.map_into_left_body()),
+        Err(problem) => Ok(request.into_response(problem.error_response()).map_into_right_body()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpStream;
+    use actix_web::App;
+    use actix_web::test::{TestRequest, call_service, init_service, read_body};
 
     use super::*;
+    use crate::trust::Scopes;
 
-    fn get(address: std::net::SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    /// Load balancers must see that it lives, and must not send to it yet.
+    /// Load balancers must see that it lives, and must not send to it yet; metrics are not for everybody meanwhile.
     #[actix_web::test]
     async fn a_recovering_node_is_alive_and_not_ready() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = serve_recovering(Arc::new(Metrics::new()), listener).unwrap();
-        let handle = server.handle();
-        actix_web::rt::spawn(server);
-        for (path, status, part) in [
-            ("/healthz", "200", "ok"),
-            ("/metrics", "200", "turnstile_build_info"),
-            ("/readyz", "503", "recovering"),
-            ("/v1/entities/order/1", "503", "application/problem+json"),
+        let tokens = Tokens::new([("t", Scopes::all())]);
+        let app = init_service(App::new().configure(configure_recovering(Arc::new(Metrics::new()), tokens))).await;
+        for (path, token, status, part) in [
+            ("/healthz", "", 200, "ok"),
+            ("/metrics", "t", 200, "turnstile_build_info"),
+            ("/metrics", "", 401, "unauthorized"),
+            ("/readyz", "", 503, "recovering"),
+            ("/v1/entities/order/1", "t", 503, "recovering"),
         ] {
-            let answer = web::block(move || get(address, path)).await.unwrap();
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(part), "{path}: {answer}");
+            let request = TestRequest::get().uri(path).insert_header(("authorization", format!("Bearer {token}")));
+            let answer = call_service(&app, request.to_request()).await;
+            assert_eq!(answer.status(), status, "{path} {token:?}");
+            let body = read_body(answer).await;
+            assert!(String::from_utf8_lossy(&body).contains(part), "{path}: {body:?}");
         }
-        handle.stop(false).await;
     }
 }

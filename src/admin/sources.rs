@@ -20,6 +20,7 @@ const BODY_DEPTH_MAX: usize = 2;
 const BODY_HELP: &str = "the body must be like {\"to\": 1200}, with a value of the cursor's column";
 
 /// The node's sources.
+#[derive(Clone)]
 pub struct Sources {
     /// Their documents: a list.
     pub listed: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,

@@ -43,7 +43,10 @@ pub(super) fn healthz() -> Ready<HttpResponse> {
 pub(super) fn readyz(api: web::Data<Api>) -> Ready<Result<HttpResponse, Problem>> {
     let state = *api.state.borrow();
     ready(match state {
-        NodeState::Ready => Ok(HttpResponse::Ok().json(json!({ "status": state.as_str() }))),
+        // A source without its server keeps nothing else from being done here, so it is told and no more.
+        NodeState::Ready => {
+            Ok(HttpResponse::Ok().json(json!({ "status": state.as_str(), "not_connected": (api.not_connected)() })))
+        }
         NodeState::Draining => Err(Problem::unavailable(state.as_str(), "the node is about to end")),
     })
 }

@@ -1,15 +1,16 @@
 //! Asking a running server over HTTP.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Url;
 
 use super::failure::{Exit, Failure};
-use crate::egress::plain_client_config;
 use crate::model::json;
 use crate::model::value::Value;
+use crate::trust::{Tls, plain_client_config};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 const ANSWER_DEPTH_MAX: usize = 1_000;
 /// What stays as it is in a path segment or a query value.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'~').remove(b'-').remove(b'.');
+
+const URL_EXPECTED: &str = "expected http://HOST:PORT or https://HOST:PORT";
 
 /// The heading of options that every subcommand takes, so that its own come first.
 pub const GLOBAL: &str = "Global options";
@@ -34,6 +37,15 @@ pub struct ServerArgs {
     /// The secret the server asks for, if it has one configured
     #[arg(long, global = true, help_heading = GLOBAL, env = "TURNSTILE_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Certificates to trust instead of the system's, where a server speaks TLS (PEM)
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TURNSTILE_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The certificate to show to a server that asks for one (PEM)
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TURNSTILE_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, global = true, help_heading = GLOBAL, env = "TURNSTILE_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
 }
 
 impl ServerArgs {
@@ -41,21 +53,36 @@ impl ServerArgs {
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
+
+    /// Whom to trust, and what to show.
+    ///
+    /// # Errors
+    /// When a file cannot be read (2).
+    pub fn tls(&self) -> Result<rustls::ClientConfig, Failure> {
+        let identity = self.client_cert.as_deref().zip(self.client_key.as_deref());
+        let tls = Tls { ca: self.ca.as_deref(), identity };
+        tls.client_config().map_err(|error| Failure::new(Exit::Usage, error))
+    }
 }
 
 #[cfg(test)]
 impl ServerArgs {
     pub fn of_test(url: &str, token: Option<&str>) -> Self {
-        ServerArgs { url: parse_url(url).unwrap(), token: token.map(str::to_owned) }
+        ServerArgs {
+            url: parse_url(url).unwrap(),
+            token: token.map(str::to_owned),
+            ca: None,
+            client_cert: None,
+            client_key: None,
+        }
     }
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("{error}; expected http://HOST:PORT"))?;
+    let url = Url::parse(text).map_err(|error| format!("{error}; {URL_EXPECTED}"))?;
     match url.scheme() {
-        "http" if url.has_host() => Ok(url),
-        "https" => Err("only plain http is supported".to_owned()),
-        _ => Err("expected http://HOST:PORT".to_owned()),
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err(URL_EXPECTED.to_owned()),
     }
 }
 
@@ -84,7 +111,10 @@ impl<'a> Client<'a> {
             .enable_all()
             .build()
             .map_err(|error| Failure::new(Exit::Io, error))?;
-        let tls = plain_client_config().map_err(|error| Failure::new(Exit::Io, error))?;
+        let tls = match server.url.scheme() {
+            "https" => server.tls()?,
+            _ => plain_client_config().map_err(|error| Failure::new(Exit::Io, error))?,
+        };
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .connect_timeout(CONNECT_TIMEOUT)

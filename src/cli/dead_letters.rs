@@ -20,9 +20,9 @@ pub struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// List dead letters in the order of the journal
+    /// List dead letters
     Ls(LsArgs),
-    /// Show one with what was to be delivered
+    /// Show one with its bytes
     Show(ShowArgs),
 }
 
@@ -113,6 +113,9 @@ mod tests {
         "reason":"exhausted","detail":"HTTP 500","attempts":30,"type":"order","key":"o","decision":"order/o/Made/1",
         "bytes":2"#;
 
+    const OF_SOURCE: &str = r#"{"id":"source.bus.ORDERS:7","source":"bus","position":"ORDERS:7","event":"e-7",
+        "time":"2026-11-20T10:00:00Z","reason":"invalid_json","detail":"no","attempts":1,"bytes":1"#;
+
     /// If this failed, nobody could see what was given up, or a terminal would obey what stands in it.
     #[test]
     fn dead_letters_are_listed_and_shown() {
@@ -134,5 +137,13 @@ mod tests {
         assert_eq!(exit, Exit::Ok);
         assert!(out.contains("detail    HTTP 500\n") && !out.contains('\u{1b}'), "{out}");
         assert!(server.requests()[0].starts_with("GET /v1/dead-letters/sink.hook.07.0000 "));
+
+        let server = HttpServer::answering(vec![(200, format!(r#"{{"items":[{OF_SOURCE}}}],"next":null}}"#))]);
+        let args =
+            LsArgs { sink: None, source: Some("bus".to_owned()), limit: 5, after: None, all: false, json: false };
+        let (exit, out, _) = told(|screen| list(&args, &server.args(None), screen));
+        assert_eq!(exit, Exit::Ok);
+        assert!(out.contains("source.bus.ORDERS:7  2026-11-20T10:00:00Z  invalid_json         1  e-7"), "{out}");
+        assert!(server.requests()[0].starts_with("GET /v1/dead-letters?limit=5&source=bus "));
     }
 }

@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod completions;
 mod dead_letters;
+mod destination;
 mod entry;
 mod failure;
 mod get;

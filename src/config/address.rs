@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::diagnostics::Located;
 use super::reader::Context;
-use super::secret::Secret;
 
 const HELP: &str =
     "an address is host:port: \"127.0.0.1:7400\", \"[::1]:7400\", or \"0.0.0.0:7400\" for all interfaces";
@@ -60,14 +59,6 @@ impl fmt::Display for Address {
     }
 }
 
-/// Warns about a listener that anyone on the network can use.
-pub(super) fn warn_if_open(cx: &mut Context, listen: &Located<Address>, token: Option<&Secret>, place: &str) {
-    if token.is_none() && !listen.is_loopback() {
-        let message = format!("{place} listens on {} without a token: whoever reaches it can use it", listen.value);
-        cx.out.warning(listen.at, message).help("add `token` or `token_file`, or listen on 127.0.0.1");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,7 +74,7 @@ mod tests {
         }
     }
 
-    /// If this failed, an open listener would go without a warning, or two would fight for a port only at start.
+    /// If this failed, an open listener would be taken for a closed one, or two would fight for a port only at start.
     #[test]
     fn addresses_are_compared() {
         let address = |text| Address::parse(text).unwrap_or_else(|| panic!("{text}"));

@@ -9,6 +9,7 @@ mod deadline_reader;
 mod decision_reader;
 mod diagnostics;
 mod document;
+mod door;
 mod effect_reader;
 mod entities;
 mod entity_reader;
@@ -17,6 +18,7 @@ mod fingerprint;
 mod interpolate;
 mod load;
 mod names;
+mod nats;
 mod print;
 mod print_entity;
 mod reader;
@@ -29,6 +31,8 @@ mod server;
 mod sink_nats;
 mod sink_webhook;
 mod sinks;
+mod source_http;
+mod source_nats;
 mod source_sql;
 mod sources;
 mod sql_query;
@@ -46,6 +50,7 @@ mod tests;
 
 pub use address::Address;
 pub use diagnostics::{Diagnostic, Diagnostics, Expr, FileId, Files, Located, Location, Severity};
+pub use door::{Door, Token};
 pub use entities::{
     COMPLETE_FIELDS_MAX, Data, Deadline, Decision, Duplicates, Effect, EntityType, Feedback, Field, Guarantee, Json,
     KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy, Reference, Request, Retry, Take, Template, TemplatePart,
@@ -54,12 +59,15 @@ pub use entities::{
 pub use interpolate::Env;
 pub use load::{FILE_BYTES_MAX, load, load_str, load_with, read_text};
 pub use names::{NAME_CHARS_MAX, TYPE_BYTES_MAX, glob_matches};
+pub use nats::{NatsAuth, NatsConnection, SecretFile};
 pub use print::print;
 pub use secret::Secret;
 pub use server::{DATA_DIR_DEFAULT, HTTP_DEFAULT, SERVER_NAME_DEFAULT, Server};
-pub use sink_nats::{NatsAuth, NatsDelivery, NatsSink, SubjectPart};
+pub use sink_nats::{NatsDelivery, NatsSink, SubjectPart};
 pub use sink_webhook::{WebhookSecret, WebhookSink};
 pub use sinks::{From, Sink, SinkKind};
+pub use source_http::{BodyFormat, Inbox, Respond, SignedWith};
+pub use source_nats::{NatsFrom, NatsSource};
 pub use source_sql::{Database, Growth, PAGE_ROWS_MAX, SqlSource};
 pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};
 pub use sql_query::{Place, SqlQuery};

@@ -48,6 +48,7 @@ pub(super) enum NameOf {
     Decision,
     Source,
     Sink,
+    Token,
 }
 
 impl NameOf {
@@ -60,6 +61,7 @@ impl NameOf {
             NameOf::Effect => "an effect",
             NameOf::Reference => "a reference",
             NameOf::Decision => "a decision",
+            NameOf::Token => "a token",
             NameOf::Source => "a source",
             NameOf::Sink => "a sink",
         }

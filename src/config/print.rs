@@ -2,18 +2,22 @@
 //! force. What is printed can be loaded again, once secrets are put back.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Config;
 use super::diagnostics::Expr;
+use super::door::{CLIENTS, Door, Token};
 use super::entities::word;
+use super::nats::{NatsAuth, NatsConnection};
 use super::retry::format_retry;
 use super::secret::Secret;
 use super::server::HTTP_OFF;
-use super::sink_nats::{DELIVERIES, NatsAuth, NatsSink, SubjectPart};
+use super::sink_nats::{DELIVERIES, NatsSink, SubjectPart};
 use super::sink_webhook::WebhookSink;
 use super::sinks::{FROM, Sink, SinkKind};
+use super::source_http::{FORMATS, Inbox};
+use super::source_nats::{NatsFrom, NatsSource};
 use super::source_sql::{Database, Growth, SqlSource};
 use super::sources::{Source, SourceKind};
 use super::tuning::{LOG_FORMATS, LOG_LEVELS, Tuning};
@@ -28,7 +32,10 @@ pub fn print(config: &Config) -> String {
     out.path("data_dir", &server.data_dir);
     let http = server.http.as_ref().map_or(HTTP_OFF.into(), ToString::to_string);
     out.text("http", &http);
-    out.secret(server.token.as_ref());
+    if let Some(admin) = &server.admin {
+        out.text("admin", &admin.to_string());
+    }
+    out.door(&server.door);
     out.value("ignore", &list(server.ignore.iter()));
     config.sources.iter().for_each(|source| out.source(source));
     config.sinks.iter().for_each(|sink| out.sink(sink));
@@ -69,6 +76,26 @@ impl Printer {
         }
     }
 
+    fn door(&mut self, door: &Door) {
+        self.secret(door.token.as_ref());
+        if !door.tokens.is_empty() {
+            let token = |token: &Token| {
+                let scopes = token.scopes.names().map(quote).collect::<Vec<_>>().join(", ");
+                format!("{} = {{ token = \"{}\", scopes = [{scopes}] }}", quote_plain(&token.name), token.token)
+            };
+            self.value("tokens", &inline(door.tokens.iter().map(token)));
+        }
+        if let Some(tls) = &door.tls {
+            self.path("tls_cert", &tls.certificate);
+            self.path("tls_key", &tls.key);
+            if let Some((authority, wanted)) = &tls.clients {
+                self.path("tls_client_ca", authority);
+                self.text("tls_client", word(&CLIENTS, wanted));
+            }
+        }
+        self.value("insecure", &door.insecure.to_string());
+    }
+
     fn size(&mut self, key: &str, bytes: u64) {
         self.text(key, &format_size(bytes));
     }
@@ -81,12 +108,14 @@ impl Printer {
         self.table(&format!("source.{}", source.name.value));
         match &source.kind {
             SourceKind::Http => self.text("kind", "http"),
-            SourceKind::Tcp { listen, token } => {
+            SourceKind::Inbox(inbox) => self.inbox(inbox),
+            SourceKind::Tcp { listen, door } => {
                 self.text("kind", "tcp");
                 self.text("listen", &listen.to_string());
-                self.secret(token.as_ref());
+                self.door(door);
             }
             SourceKind::Sql(sql) => self.sql(sql),
+            SourceKind::Nats(nats) => self.nats_source(nats),
         }
         if let Some(mapping) = &source.event {
             let parts = mapping.attributes().map(|(name, expr)| format!("{name} = {}", quote(expr)));
@@ -117,6 +146,30 @@ impl Printer {
         self.duration("timeout", sql.timeout);
     }
 
+    fn inbox(&mut self, inbox: &Inbox) {
+        self.text("kind", "http");
+        self.text("path", &inbox.path);
+        self.text("format", word(&FORMATS, &inbox.format));
+        self.expr("each", inbox.each.as_ref());
+        if let Some(respond) = &inbox.respond {
+            let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone());
+            let content_type = respond.content_type.iter().map(|text| format!("content_type = {}", quote(text)));
+            let file = respond
+                .body_file
+                .iter()
+                .map(|path| format!("body_file = {}", quote(&absolute(path).to_string_lossy())));
+            self.value(
+                "respond",
+                &inline([format!("status = {}", respond.status)].into_iter().chain(content_type).chain(file)),
+            );
+        }
+        if let Some(signature) = &inbox.signature {
+            let parts = [format!("scheme = {}", quote(signature.name())), "secret = \"***\"".to_owned()];
+            self.value("signature", &inline(parts));
+        }
+        self.value("insecure", &inbox.insecure.to_string());
+    }
+
     fn sink(&mut self, sink: &Sink) {
         self.table(&format!("sink.{}", sink.name.value));
         match &sink.kind {
@@ -135,9 +188,25 @@ impl Printer {
         self.expr("if", sink.condition.as_ref());
     }
 
+    fn nats_source(&mut self, nats: &NatsSource) {
+        self.text("kind", "nats");
+        self.nats_connection(&nats.connection);
+        if !nats.subjects.is_empty() {
+            self.value("subjects", &list(nats.subjects.iter()));
+        }
+        match &nats.from {
+            NatsFrom::Stream { stream, consumer } => {
+                self.text("stream", stream);
+                self.text("consumer", consumer);
+            }
+            NatsFrom::Core { queue: Some(queue) } => self.text("queue", queue),
+            NatsFrom::Core { queue: None } => {}
+        }
+    }
+
     fn nats(&mut self, nats: &NatsSink) {
         self.text("kind", "nats");
-        self.value("url", &list(nats.urls.iter()));
+        self.nats_connection(&nats.connection);
         let part = |part: &SubjectPart| match part {
             SubjectPart::Text(text) => text.clone(),
             SubjectPart::Entity => "{entity}".to_owned(),
@@ -146,7 +215,12 @@ impl Printer {
         };
         self.text("subject", &nats.subject.iter().map(part).collect::<String>());
         self.text("delivery", word(&DELIVERIES, &nats.delivery));
-        match &nats.auth {
+        self.value("window", &nats.window.to_string());
+    }
+
+    fn nats_connection(&mut self, connection: &NatsConnection) {
+        self.value("servers", &list(connection.servers.iter()));
+        match &connection.auth {
             None => {}
             Some(NatsAuth::User { user, password }) => {
                 self.text("user", user);
@@ -156,10 +230,9 @@ impl Printer {
             Some(NatsAuth::Nkey(file)) => self.path("nkey_file", &file.path),
             Some(NatsAuth::Credentials(file)) => self.path("credentials_file", &file.path),
         }
-        self.paths("tls_ca", nats.tls_ca.as_deref());
-        self.paths("tls_cert", nats.tls_identity.as_ref().map(|(certificate, _)| certificate.as_path()));
-        self.paths("tls_key", nats.tls_identity.as_ref().map(|(_, key)| key.as_path()));
-        self.value("window", &nats.window.to_string());
+        self.paths("tls_ca", connection.tls_ca.as_deref());
+        self.paths("tls_cert", connection.tls_identity.as_ref().map(|(certificate, _)| certificate.as_path()));
+        self.paths("tls_key", connection.tls_identity.as_ref().map(|(_, key)| key.as_path()));
     }
 
     fn webhook(&mut self, webhook: &WebhookSink) {
@@ -202,6 +275,9 @@ impl Printer {
         self.size("entity_bytes_max", limits.entity_bytes_max);
         self.value("json_depth_max", &limits.json_depth_max.to_string());
         self.value("connections_max", &limits.connections_max.to_string());
+        self.value("connections_per_address_max", &limits.connections_per_address_max.to_string());
+        self.duration("handshake_timeout", limits.handshake_timeout);
+        self.duration("hello_timeout", limits.hello_timeout);
         self.duration("keepalive", limits.keepalive);
         self.value("connection_lines_max", &limits.connection_lines_max.to_string());
         self.size("refusal_bytes_max", limits.refusal_bytes_max);

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::address::{Address, warn_if_open};
+use super::address::Address;
 use super::diagnostics::{Located, Location};
 use super::document::Entry;
+use super::door::Door;
 use super::names::check_glob;
 use super::reader::{Context, Section};
 use super::secret::Secret;
@@ -26,8 +27,10 @@ pub struct Server {
     pub data_dir: PathBuf,
     /// Where HTTP listens; none if it is `"off"`.
     pub http: Located<Option<Address>>,
-    /// What HTTP requests must show, if anything.
-    pub token: Option<Secret>,
+    /// Where status, metrics and dead letters are served instead, and whatever changes the node.
+    pub admin: Option<Located<Address>>,
+    /// How HTTP knows whom to let in, there and there.
+    pub door: Door,
     /// Globs of event types that are acknowledged and dropped when no entity type takes them.
     pub ignore: Vec<String>,
 }
@@ -49,19 +52,36 @@ impl Server {
         }
         let http = section.string("http").unwrap_or(Located::new(HTTP_DEFAULT.into(), section.at));
         let address = (*http != HTTP_OFF).then(|| Address::read(section.cx, &http, "http"));
-        let token = read_token(&mut section);
-        if let Some(address) = address.clone() {
-            warn_if_open(section.cx, &Located::new(address, http.at), token.as_ref(), "[server]");
-        }
-        section.unsupported(&["tls", "tls_cert", "tls_key"]);
+        let admin = section.string("admin");
+        let admin = admin.map(|admin| Located::new(Address::read(section.cx, &admin, "admin"), admin.at));
+        let door = Door::read(&mut section, "server", None);
+        let address = Located::new(address, http.at);
+        check_listeners(section.cx, &address, admin.as_ref(), &door);
         section.finish();
         Server {
             name: name.value,
             data_dir,
-            http: Located::new(address, http.at),
-            token,
+            http: address,
+            admin,
+            door,
             ignore: ignore.into_iter().map(|glob| glob.value).collect(),
         }
+    }
+}
+
+fn check_listeners(cx: &mut Context, http: &Located<Option<Address>>, admin: Option<&Located<Address>>, door: &Door) {
+    if let Some(address) = &http.value {
+        let address = Located::new(address.clone(), http.at);
+        door.check(cx, &address, "[server]");
+        if let Some(admin) = admin.filter(|admin| admin.collides_with(&address)) {
+            let message = format!("{} is listened on twice", admin.value);
+            cx.out.error(admin.at, message).help("choose another port; `http` has this one");
+        }
+    } else if let Some(admin) = admin {
+        cx.out.error(admin.at, "`admin` needs `http`").help("give `http` this address instead: it serves all of it");
+    }
+    if let Some(admin) = admin {
+        door.check(cx, admin, "[server] admin");
     }
 }
 

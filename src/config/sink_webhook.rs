@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::address::Address;
 use super::diagnostics::{Located, Location};
+use super::nats::read_path;
 use super::reader::Section;
 use super::retry::read_retry;
 use super::server::read_file;
-use super::sink_nats::read_path;
 
 /// How many requests for different keys may be under way, unless said otherwise.
 pub const WEBHOOK_WINDOW_DEFAULT: u64 = 16;
@@ -143,7 +143,7 @@ fn read_secrets(section: &mut Section) -> Vec<WebhookSecret> {
     secrets
 }
 
-fn read_secret_key(text: &str) -> Option<WebhookSecret> {
+pub(super) fn read_secret_key(text: &str) -> Option<WebhookSecret> {
     let key = STANDARD.decode(text.strip_prefix(PREFIX)?).ok()?;
     KEY_BYTES.contains(&key.len()).then_some(WebhookSecret { key })
 }

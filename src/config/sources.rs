@@ -1,13 +1,16 @@
 //! `[source.*]`: where events come from, and how JSON that is no CloudEvent becomes an event.
 
-use super::address::{Address, warn_if_open};
+use super::address::Address;
 use super::diagnostics::{Expr, Located, Location};
 use super::document::Entry;
+use super::door::Door;
 use super::names::{NameOf, check_name};
 use super::reader::{Context, Section};
-use super::secret::Secret;
-use super::server::{Server, read_token};
+use super::server::Server;
+use super::source_http::Inbox;
+use super::source_nats::NatsSource;
 use super::source_sql::SqlSource;
+use crate::trust::Scope;
 
 /// The name of the source that `[server] http` is.
 pub const HTTP_SOURCE: &str = "http";
@@ -22,18 +25,21 @@ pub struct Source {
 
 #[derive(Clone, Debug)]
 pub enum SourceKind {
-    /// Listens where `[server] http` says, with the server's token.
+    /// Listens where `[server] http` says, with the server's door.
     Http,
+    /// A path of its own there.
+    Inbox(Box<Inbox>),
     Tcp {
         listen: Located<Address>,
-        /// What the first line of a connection must show, if anything.
-        token: Option<Secret>,
+        door: Door,
     },
     /// Asks a database for rows.
     Sql(Box<SqlSource>),
+    Nats(Box<NatsSource>),
 }
 
-/// How an event's attributes are computed from other JSON (`body`). What is absent here is taken as in CloudEvents.
+/// How an event's attributes are computed from other JSON (`body`), of messages also from what is known of them (`meta`).
+/// What is absent here is taken as in CloudEvents.
 #[derive(Clone, Debug, Default)]
 pub struct EventMapping {
     pub id: Option<Expr>,
@@ -49,10 +55,10 @@ enum Kind {
     Http,
     Tcp,
     Sql,
-    NotYet,
+    Nats,
 }
 
-const KINDS: [(&str, Kind); 4] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("nats", Kind::NotYet), ("sql", Kind::Sql)];
+const KINDS: [(&str, Kind); 4] = [("tcp", Kind::Tcp), ("http", Kind::Http), ("nats", Kind::Nats), ("sql", Kind::Sql)];
 
 impl Source {
     /// Reads all sources and adds the one that `[server] http` is.
@@ -81,16 +87,17 @@ impl Source {
         let mut section = Section::open(cx, &title, Some(entry));
         let kind = section.required_choice("kind", &KINDS, "add kind = \"tcp\"")?;
         let kind = match *kind {
-            Kind::NotYet => {
-                section.cx.not_yet(kind.at, "a source of this kind");
-                return None;
-            }
-            Kind::Http => {
+            Kind::Http if name.value == HTTP_SOURCE => {
                 read_http(&mut section, &name, server);
                 Some(SourceKind::Http)
             }
+            Kind::Http => Inbox::read(&mut section, server).map(|inbox| SourceKind::Inbox(Box::new(inbox))),
             Kind::Tcp => read_tcp(&mut section, &name, &title),
             Kind::Sql => SqlSource::read(&mut section).map(|sql| SourceKind::Sql(Box::new(sql))),
+            Kind::Nats => {
+                check_is_not_http(&mut section, &name);
+                NatsSource::read(&mut section).map(|nats| SourceKind::Nats(Box::new(nats)))
+            }
         };
         let event = EventMapping::read(&mut section);
         section.finish();
@@ -99,10 +106,14 @@ impl Source {
 }
 
 fn read_http(section: &mut Section, name: &Located<String>, server: &Server) {
-    if name.value != HTTP_SOURCE {
-        let message = format!("the source of kind \"http\" must be named `{HTTP_SOURCE}`, not `{}`", name.value);
-        section.cx.out.error(name.at, message).help("write [source.http]; where it listens is set by [server] http");
-    } else if server.http.is_none() {
+    if let Some(at) = section.peek("path") {
+        let message = format!("the source `{HTTP_SOURCE}` is all of [server] http and has no path of its own");
+        section.cx.out.error(at, message).help("give the source another name, such as [source.crm]");
+        for key in ["path", "format", "each", "respond", "signature"] {
+            section.entry(key);
+        }
+    }
+    if server.http.is_none() {
         section
             .cx
             .out
@@ -110,21 +121,23 @@ fn read_http(section: &mut Section, name: &Located<String>, server: &Server) {
             .help("remove one of the two")
             .also(server.http.at);
     }
-    section.unsupported(&["path", "format", "each", "respond", "listen", "token", "tls", "tls_cert", "tls_key"]);
 }
 
-fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Option<SourceKind> {
+fn check_is_not_http(section: &mut Section, name: &Located<String>) {
     if name.value == HTTP_SOURCE {
         let message = format!("the name `{HTTP_SOURCE}` belongs to the source that [server] http is");
         section.cx.out.error(name.at, message).help("choose another name, such as [source.tcp]");
     }
+}
+
+fn read_tcp(section: &mut Section, name: &Located<String>, title: &str) -> Option<SourceKind> {
+    check_is_not_http(section, name);
     let listen = section.required_string("listen", "add listen = \"127.0.0.1:7400\"");
-    let token = read_token(section);
-    section.unsupported(&["tls", "tls_cert", "tls_key"]);
+    let door = Door::read(section, title, Some(Scope::Send));
     let listen = listen?;
     let listen = Located::new(Address::read(section.cx, &listen, "listen"), listen.at);
-    warn_if_open(section.cx, &listen, token.as_ref(), &format!("[{title}]"));
-    Some(SourceKind::Tcp { listen, token })
+    door.check(section.cx, &listen, &format!("[{title}]"));
+    Some(SourceKind::Tcp { listen, door })
 }
 
 impl EventMapping {
@@ -162,13 +175,28 @@ impl EventMapping {
 /// Reports listeners that cannot all start.
 fn check_collisions(cx: &mut Context, sources: &[Source], server: &Server) {
     let http = server.http.value.clone().map(|address| Located::new(address, server.http.at));
-    let mut seen: Vec<Located<Address>> = http.into_iter().collect();
+    let inboxes: Vec<&Inbox> = sources
+        .iter()
+        .filter_map(|source| match &source.kind {
+            SourceKind::Inbox(inbox) => Some(&**inbox),
+            _ => None,
+        })
+        .collect();
+    for (n, inbox) in inboxes.iter().enumerate() {
+        if let Some(other) = inboxes[..n].iter().find(|other| other.path.value == inbox.path.value) {
+            let message = format!("`{}` is the path of two sources", inbox.path.value);
+            cx.out.error(inbox.path.at, message).help("choose another path").also(other.path.at);
+        }
+    }
+    let mut seen: Vec<Located<Address>> = http.into_iter().chain(server.admin.clone()).collect();
     for source in sources {
         let SourceKind::Tcp { listen, .. } = &source.kind else { continue };
         if let Some(other) = seen.iter().find(|other| other.collides_with(listen)) {
             let message = format!("{} is listened on twice", listen.value);
             let help = if other.at == server.http.at {
                 "choose another port; [server] http has this one"
+            } else if server.admin.as_ref().is_some_and(|admin| admin.at == other.at) {
+                "choose another port; [server] admin has this one"
             } else {
                 "choose another port"
             };

@@ -1,5 +1,6 @@
 //! Every limit and every default that does not change what data means, each stated here once.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::document::Entry;
@@ -37,6 +38,12 @@ pub const ENTITY_BYTES_MAX_DEFAULT: u64 = 16 * MIB;
 pub const JSON_DEPTH_MAX_DEFAULT: u64 = 64;
 /// Most connections of one listener.
 pub const CONNECTIONS_MAX_DEFAULT: u64 = 1024;
+/// Most connections of one address to one listener; of IPv6, all of a /64 network count as one address.
+pub const CONNECTIONS_PER_ADDRESS_MAX_DEFAULT: u64 = 256;
+/// Longest time in which a TLS handshake may come to its end.
+pub const HANDSHAKE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// Longest time in which a connection may say who it is: its first line with the token, a request's headers.
+pub const HELLO_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// Time without a sign of life after which a TCP connection's other end is asked whether it is still there.
 pub const KEEPALIVE_DEFAULT: Duration = Duration::from_mins(1);
 /// Most lines of one connection that are read and not settled; over it, the connection is not read.
@@ -61,6 +68,9 @@ pub const HTTP_EVENTS_MAX_DEFAULT: u64 = 100_000;
 pub const EFFECT_RESPONSE_BYTES_MAX_DEFAULT: u64 = 64 * KIB;
 /// Longest time an orderly stop may take; what is not done by then is left to recovery.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
+
+/// What deadlines of a connection's beginning may be.
+const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(5);
 
 /// All of it.
 #[derive(Clone, Debug)]
@@ -116,6 +126,12 @@ pub struct Limits {
     pub json_depth_max: u64,
     /// See [`CONNECTIONS_MAX_DEFAULT`].
     pub connections_max: u64,
+    /// See [`CONNECTIONS_PER_ADDRESS_MAX_DEFAULT`].
+    pub connections_per_address_max: u64,
+    /// See [`HANDSHAKE_TIMEOUT_DEFAULT`].
+    pub handshake_timeout: Duration,
+    /// See [`HELLO_TIMEOUT_DEFAULT`].
+    pub hello_timeout: Duration,
     /// See [`KEEPALIVE_DEFAULT`].
     pub keepalive: Duration,
     /// See [`CONNECTION_LINES_MAX_DEFAULT`].
@@ -257,6 +273,11 @@ impl Limits {
             entity_bytes_max: section.size("entity_bytes_max", KIB..=32 * MIB).unwrap_or(ENTITY_BYTES_MAX_DEFAULT),
             json_depth_max: section.integer("json_depth_max", 2..=128).unwrap_or(JSON_DEPTH_MAX_DEFAULT),
             connections_max: section.integer("connections_max", 1..=65_536).unwrap_or(CONNECTIONS_MAX_DEFAULT),
+            connections_per_address_max: section
+                .integer("connections_per_address_max", 1..=65_536)
+                .unwrap_or(CONNECTIONS_PER_ADDRESS_MAX_DEFAULT),
+            handshake_timeout: section.duration("handshake_timeout", DEADLINES).unwrap_or(HANDSHAKE_TIMEOUT_DEFAULT),
+            hello_timeout: section.duration("hello_timeout", DEADLINES).unwrap_or(HELLO_TIMEOUT_DEFAULT),
             keepalive: section
                 .duration("keepalive", Duration::from_secs(1)..=Duration::from_hours(8))
                 .unwrap_or(KEEPALIVE_DEFAULT),

@@ -14,10 +14,8 @@ mod notes;
 mod pauses;
 mod routing;
 mod sends;
-mod signature;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod webhook;
 mod window;
 
@@ -29,5 +27,4 @@ pub use lines::{LineSink, Lines};
 pub use nats::Nats;
 pub use routing::{Delivery, Routing};
 pub use sends::{Bury, Outcome, Retry, Sends, SendsSetup, Sent, Transport};
-pub use tls::plain_client_config;
 pub use webhook::Webhook;

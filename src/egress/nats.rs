@@ -2,21 +2,20 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
 use async_nats::jetstream::context::{Context, ContextBuilder, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
 
 use super::cloud_event::CONTENT_TYPE;
 use super::routing::Delivery;
 use super::sends::{Outcome, Sent, Transport};
-use super::tls::Tls;
-use crate::config::{NatsAuth, NatsDelivery, NatsSink, SubjectPart};
+use crate::config::{NatsDelivery, NatsSink, SubjectPart};
+use crate::connect::nats_options;
 use crate::model::outgoing::encode;
 
 /// How long a message or its acknowledgement may be under way.
@@ -41,53 +40,12 @@ impl Nats {
     /// # Errors
     /// When a file of `declared` cannot be read, or an address is none.
     pub async fn connect(name: &str, declared: &NatsSink, in_flight_max: usize) -> io::Result<Self> {
-        let options = options(name, declared)?;
-        let client = options.connect(&declared.urls[..]).await.map_err(io::Error::other)?;
+        let options = nats_options(&format!("sink {name}"), &declared.connection, |_| {})?;
+        let client = options.connect(&declared.connection.servers[..]).await.map_err(io::Error::other)?;
         let jetstream = (declared.delivery == NatsDelivery::JetStream).then(|| {
             ContextBuilder::new().timeout(ACK_TIMEOUT).max_ack_inflight(in_flight_max * 2).build(client.clone())
         });
         Ok(Nats(Arc::new(Shared { client, jetstream, subject: declared.subject.clone() })))
-    }
-}
-
-fn options(name: &str, declared: &NatsSink) -> io::Result<ConnectOptions> {
-    let mut options = ConnectOptions::new().name(format!("turnstile sink {name}")).retry_on_initial_connect();
-    options = match &declared.auth {
-        None => options,
-        Some(NatsAuth::User { user, password }) => {
-            options.user_and_password(user.clone(), password.expose().to_owned())
-        }
-        Some(NatsAuth::Token(token)) => options.token(token.expose().to_owned()),
-        Some(NatsAuth::Nkey(seed)) => options.nkey(seed.text.expose().trim().to_owned()),
-        Some(NatsAuth::Credentials(file)) => {
-            // The last line end belongs to the format. What is wrong with them may quote them.
-            options
-                .credentials(&format!("{}\n", file.text.expose()))
-                .map_err(|_| io::Error::other("the credentials are not those of NATS"))?
-        }
-    };
-    let identity = declared.tls_identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-    options = options.tls_client_config(Tls { ca: declared.tls_ca.as_deref(), identity }.client_config()?);
-    let (name, told) = (name.to_owned(), AtomicBool::new(false));
-    Ok(options.event_callback(move |event| {
-        tell(&name, &event, &told);
-        std::future::ready(())
-    }))
-}
-
-/// One line when the connection is lost or cannot be made, and one when it is there.
-fn tell(sink: &str, event: &Event, told: &AtomicBool) {
-    match event {
-        Event::Connected => {
-            told.store(false, Ordering::Relaxed);
-            tracing::info!(sink, "connected to NATS");
-        }
-        Event::Disconnected | Event::ClientError(_) | Event::ServerError(_) | Event::Closed
-            if !told.swap(true, Ordering::Relaxed) =>
-        {
-            tracing::warn!(sink, "not connected to NATS, trying again and again: {event}");
-        }
-        _ => {}
     }
 }
 

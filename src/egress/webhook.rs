@@ -11,9 +11,8 @@ use super::addresses::{PublicOnly, is_public, not_public};
 use super::client::{client, pause_of, root_cause};
 use super::routing::Delivery;
 use super::sends::{Outcome, Sent, Transport};
-use super::signature::Signer;
-use super::tls::Tls;
 use crate::config::WebhookSink;
+use crate::trust::{Signer, Tls};
 
 /// The most of an answer that is read, so that the connection can be used again; what it says is not looked at.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;

@@ -58,8 +58,8 @@ impl SourceMetrics {
             name: name.to_owned(),
             accepted: metrics.events_accepted.with_label_values(&[name]),
             delay: metrics.event_delay.with_label_values(&[name]),
-            without_time: metrics.events_without_time.with_label_values(&[name]),
-            connections: metrics.connections.with_label_values(&[name]),
+            without_time: metrics.sources.without_time.with_label_values(&[name]),
+            connections: metrics.sources.connections.with_label_values(&[name]),
         }
     }
 

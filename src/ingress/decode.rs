@@ -1,4 +1,5 @@
-//! From bytes to an [`Event`]: CloudEvents 1.0 in JSON, or any other JSON by a source's mapping.
+//! From bytes to an [`Event`]: CloudEvents 1.0 in JSON, or any other JSON by a source's mapping; messages also by what is
+//! known of them beside their bytes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,6 +34,14 @@ pub struct Mapping {
     data: Option<Expr>,
 }
 
+/// What a source knows of what it was given, beside its bytes.
+pub trait Given {
+    /// The id of an event that has none of its own: the same however often it is given, and no other's.
+    fn id(&self) -> Option<Box<str>>;
+    /// What mappings read as `meta`.
+    fn meta(&self) -> Value;
+}
+
 impl Mapping {
     /// Compiles a mapping of what `roots` names; what is wrong is added to `diagnostics`.
     pub fn compile(declared: &EventMapping, roots: &Roots<'_>, files: &Files, diagnostics: &mut Diagnostics) -> Self {
@@ -54,7 +63,10 @@ impl Mapping {
     /// The columns that the mapping of a row reads.
     fn columns(&self) -> BTreeSet<String> {
         let all = [&self.id, &self.kind, &self.source, &self.time, &self.subject, &self.data];
-        let paths = all.into_iter().flatten().flat_map(|expr| expr.parts(&BodyBindings(&Value::Null)));
+        let paths = all
+            .into_iter()
+            .flatten()
+            .flat_map(|expr| expr.parts(&BodyBindings { body: &Value::Null, item: None, meta: None }));
         let column = |path: String| {
             let name = path.strip_prefix("row.")?;
             let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
@@ -109,16 +121,57 @@ impl Decoder {
     /// The event in a parsed document.
     pub fn event(&self, body: Value, now: Timestamp) -> Result<Event, Refusal> {
         match &self.mapping {
-            Some(mapping) => mapped(mapping, body, now),
-            None => match body {
-                Value::Map(members) => cloud_event(members, now),
-                other => Err(Refusal::new(
-                    Code::MissingId,
-                    format!("an event is a JSON object with `id` and `type`, this is {}", other.described()),
-                )),
-            },
+            Some(mapping) => cloud_event(mapped_whole(mapping, body, None)?, now),
+            None => cloud_event(attributes(body)?, now),
         }
     }
+
+    /// The event in a part of a document, or in all of it if no part is bound.
+    pub fn event_of(&self, bindings: &BodyBindings<'_>, now: Timestamp) -> Result<Event, Refusal> {
+        let whole = || bindings.item.unwrap_or(bindings.body).clone();
+        let members = match &self.mapping {
+            None => attributes(whole())?,
+            Some(mapping) => {
+                let mut members = mapped(mapping, bindings)?;
+                if mapping.data.is_none() {
+                    members.insert("data", whole());
+                }
+                members
+            }
+        };
+        cloud_event(members, now)
+    }
+
+    /// The event in one JSON document of which more is known.
+    pub fn decode_given(&self, bytes: &[u8], given: &dyn Given, now: Timestamp) -> Result<Event, Refusal> {
+        let body = self.parse(bytes)?;
+        let members = match &self.mapping {
+            Some(mapping) => mapped_whole(mapping, body, Some(&given.meta()))?,
+            None => attributes(body)?,
+        };
+        given_event(members, given, now)
+    }
+}
+
+/// The attributes of a CloudEvent in structured mode.
+pub fn attributes(body: Value) -> Result<Map, Refusal> {
+    match body {
+        Value::Map(members) => Ok(members),
+        other => Err(Refusal::new(
+            Code::MissingId,
+            format!("an event is a JSON object with `id` and `type`, this is {}", other.described()),
+        )),
+    }
+}
+
+/// As [`cloud_event`]; without an id of its own, the event has the one it was given.
+pub fn given_event(mut members: Map, given: &dyn Given, now: Timestamp) -> Result<Event, Refusal> {
+    if members.get("id").is_none_or(|id| matches!(id, Value::Null) || id.as_str() == Some(""))
+        && let Some(id) = given.id()
+    {
+        members.insert("id", Value::String(id));
+    }
+    cloud_event(members, now)
 }
 
 /// An event from CloudEvents attributes; members that are none are extensions.
@@ -183,9 +236,19 @@ fn time(value: Option<Value>, now: Timestamp) -> Result<(Timestamp, TimeGiven), 
     }
 }
 
-fn mapped(mapping: &Mapping, body: Value, now: Timestamp) -> Result<Event, Refusal> {
-    let bindings = BodyBindings(&body);
-    let value = |name: &str, expr: &Option<Expr>| match expr.as_ref().map(|expr| expr.evaluate(&bindings)) {
+/// The attributes that a mapping makes of a document.
+/// As [`mapped`]; what `data` is not mapped to is the whole body.
+fn mapped_whole(mapping: &Mapping, body: Value, meta: Option<&Value>) -> Result<Map, Refusal> {
+    let mut members = mapped(mapping, &BodyBindings { body: &body, item: None, meta })?;
+    if mapping.data.is_none() {
+        members.insert("data", body);
+    }
+    Ok(members)
+}
+
+/// The attributes that a mapping makes of what a source received.
+fn mapped(mapping: &Mapping, bindings: &BodyBindings<'_>) -> Result<Map, Refusal> {
+    let value = |name: &str, expr: &Option<Expr>| match expr.as_ref().map(|expr| expr.evaluate(bindings)) {
         None | Some(Err(Fault::Missing(_))) => Ok(None),
         Some(Ok(value)) => Ok(Some(value.into_owned())),
         Some(Err(Fault::Wrong(why))) => {
@@ -206,10 +269,7 @@ fn mapped(mapping: &Mapping, body: Value, now: Timestamp) -> Result<Event, Refus
             members.insert(name, value);
         }
     }
-    if mapping.data.is_none() {
-        members.insert("data", body);
-    }
-    cloud_event(members, now)
+    Ok(members)
 }
 
 #[cfg(test)]

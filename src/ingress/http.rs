@@ -48,7 +48,7 @@ pub fn read(
 ) -> Result<Request, Refusal> {
     let content_type = head.content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if head.headers.iter().any(|(name, _)| matches!(*name, "ce-id" | "ce-type")) {
-        let event = binary(decoder, head, &content_type, body, now);
+        let event = binary(decoder, head, &content_type, body).and_then(|members| cloud_event(members, now));
         return Ok(Request { events: vec![(1, event)], is_batch: false });
     }
     match content_type.as_str() {
@@ -104,14 +104,8 @@ fn too_many(events_max: usize) -> Refusal {
     Refusal::new(Code::TooLarge, why)
 }
 
-/// Binary mode: attributes in `ce-` headers, the data in the body.
-fn binary(
-    decoder: &Decoder,
-    head: &Head<'_>,
-    content_type: &str,
-    body: &[u8],
-    now: Timestamp,
-) -> Result<Event, Refusal> {
+/// Binary mode: attributes in `ce-` headers, the data in the body. `content_type` is without parameters, in lower case.
+pub(super) fn binary(decoder: &Decoder, head: &Head<'_>, content_type: &str, body: &[u8]) -> Result<Map, Refusal> {
     let mut members = Map::default();
     for (name, value) in &head.headers {
         let Some(attribute) = name.strip_prefix(HEADER_PREFIX) else { continue };
@@ -133,7 +127,7 @@ fn binary(
         };
         members.insert("data", data);
     }
-    cloud_event(members, now)
+    Ok(members)
 }
 
 /// What became of a request's events.

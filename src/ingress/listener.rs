@@ -1,31 +1,31 @@
 //! The source `tcp`: accepts connections, as many as are allowed, of those who show the token.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rustix::net::sockopt;
-use subtle::ConstantTimeEq;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::admission::{Admission, SourceMetrics};
 use super::decode::Decoder;
+use super::door::{Door, Entered};
 use super::tcp::{Connection, FAREWELL_PATIENCE, READ_BYTES, draining, read_to_end};
 use super::window::refusal_line;
-use crate::config::{Limits, Secret};
+use crate::config::Limits;
 use crate::model::refusal::{Code, Refusal};
+use crate::trust::{Scope, Tokens};
 
-/// How long the first line may take where a token is asked for.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(10);
 /// The first line, with the token, has at most so many bytes.
 const TOKEN_LINE_BYTES_MAX: usize = 4096;
 /// A silent other end is asked so many times, a quarter of `limits.keepalive` apart, before it counts as gone.
 const KEEPALIVE_PROBES: u32 = 4;
-/// So many connections over the limit are told so at a time.
-const DISMISSED_MAX: u64 = 16;
+/// So many connections over a limit are told so at a time.
+const DISMISSED_MAX: usize = 16;
 /// Pause after a connection could not be accepted, most likely for want of open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,11 +42,14 @@ pub struct TcpSource {
     pub name: String,
     pub admission: Arc<Admission>,
     pub decoder: Decoder,
-    pub token: Option<Secret>,
+    pub door: Arc<Door>,
+    /// What the first line of a connection must show, if anything.
+    pub tokens: Tokens,
     pub limits: Limits,
     pub metrics: SourceMetrics,
     pub phase: watch::Receiver<Phase>,
-    pub connections: AtomicU64,
+    /// Connections that are being told that there is no place for them.
+    pub dismissed: AtomicUsize,
 }
 
 impl TcpSource {
@@ -57,9 +60,9 @@ impl TcpSource {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, from)) => {
                         let source = self.clone();
-                        connections.spawn(source.serve(stream));
+                        connections.spawn(source.serve(stream, from.ip()));
                         while connections.try_join_next().is_some() {}
                     }
                     Err(error) => {
@@ -74,22 +77,32 @@ impl TcpSource {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, from: IpAddr) {
         let _ = stream.set_nodelay(true);
         self.keep_alive(&stream);
-        let open = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        self.metrics.connections.set(open.try_into().unwrap_or(i64::MAX));
-        let max = self.limits.connections_max;
-        if open > max + DISMISSED_MAX {
-            // Told nothing: those that are being told take enough files already.
-        } else if open > max {
-            let why = format!("limits.connections_max = {max} connections are open");
-            self.dismiss(&mut stream, &Refusal::new(Code::Busy, why)).await;
-        } else {
-            self.clone().converse(stream).await;
+        let _place = match self.door.place(from) {
+            Ok(place) => place,
+            Err(crowded) => {
+                // Told nothing if it could not read it, or if those that are being told take enough files already.
+                let told = self.dismissed.fetch_add(1, Ordering::Relaxed) < DISMISSED_MAX && !self.door.is_secured();
+                if told {
+                    self.dismiss(&mut stream, &Refusal::new(Code::Busy, crowded.to_string())).await;
+                }
+                self.dismissed.fetch_sub(1, Ordering::Relaxed);
+                return;
+            }
+        };
+        match self.door.enter(stream).await {
+            Ok(Entered::Plain(stream)) => {
+                let (read, write) = stream.into_split();
+                self.converse(read, write).await;
+            }
+            Ok(Entered::Secured(stream)) => {
+                let (read, write) = tokio::io::split(stream);
+                self.converse(read, write).await;
+            }
+            Err(error) => tracing::debug!(source = %self.name, %from, %error, "a connection was not secured"),
         }
-        let open = self.connections.fetch_sub(1, Ordering::Relaxed) - 1;
-        self.metrics.connections.set(open.try_into().unwrap_or(i64::MAX));
     }
 
     /// Has the system find out about other ends that went without a word. If it will not, they stay until they are written
@@ -103,7 +116,7 @@ impl TcpSource {
             .and_then(|()| sockopt::set_socket_keepalive(stream, true));
     }
 
-    async fn dismiss(&self, stream: &mut TcpStream, refusal: &Refusal) {
+    async fn dismiss(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin), refusal: &Refusal) {
         self.metrics.refused(&self.admission.metrics, refusal.code);
         let mut out = Vec::new();
         refusal_line(&mut out, 0, refusal);
@@ -115,25 +128,34 @@ impl TcpSource {
         .await;
     }
 
-    async fn converse(self: Arc<Self>, mut stream: TcpStream) {
+    async fn converse<R, W>(self: Arc<Self>, mut read: R, write: W)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        if let Some(token) = &self.token {
-            let told = tokio::time::timeout(TOKEN_PATIENCE, token_line(&mut stream, &mut buffer)).await;
-            let right = told.ok().flatten().is_some_and(|told| told.as_bytes().ct_eq(token.expose().as_bytes()).into());
-            if !right {
-                let why = "the first line must be {\"token\":\"…\"} with the configured token";
+        if !self.tokens.is_empty() {
+            let told = tokio::time::timeout(self.limits.hello_timeout, token_line(&mut read, &mut buffer)).await;
+            let scopes = told.ok().flatten().and_then(|told| self.tokens.scopes(told.as_bytes()));
+            if !scopes.is_some_and(|scopes| scopes.include(Scope::Send)) {
+                let why =
+                    "the first line must be {\"token\":\"…\"} with a configured token, within limits.hello_timeout";
+                let mut stream = tokio::io::join(read, write);
                 return self.dismiss(&mut stream, &Refusal::new(Code::Unauthorized, why)).await;
             }
         }
-        Connection::serve(self, stream, buffer).await;
+        Connection::serve(self, read, write, buffer).await;
     }
 }
 
 /// The token of the first line, `{"token":"…"}`; what follows stays in `buffer`.
-async fn token_line(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<String> {
+async fn token_line(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> Option<String> {
     loop {
         if let Some(end) = memchr::memchr(b'\n', buffer) {
             let line = buffer.split_to(end + 1);
+            if line.len() > TOKEN_LINE_BYTES_MAX {
+                return None;
+            }
             let message: serde_json::Value = serde_json::from_slice(&line).ok()?;
             return Some(message.get("token")?.as_str()?.to_owned());
         }

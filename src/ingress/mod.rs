@@ -5,9 +5,12 @@
 mod admission;
 mod credits;
 mod decode;
+mod door;
 mod gate;
 mod http;
+mod inbox;
 mod listener;
+mod nats;
 mod receiving;
 mod sql;
 mod tcp;
@@ -15,9 +18,12 @@ mod window;
 
 pub use admission::{Admission, Deliver, Delivery, Patience, SourceMetrics};
 pub use credits::{Credits, Need};
-pub use decode::{Decoder, Mapping, SOURCE_DEFAULT};
+pub use decode::{Decoder, Given, Mapping, SOURCE_DEFAULT};
+pub use door::{Crowded, Door, Entered, Place};
 pub use gate::Gate;
 pub use http::{BUSY_PATIENCE, Head, Posted, Request, post, read};
+pub use inbox::{Envelope, Inbox};
 pub use listener::{Phase, TcpSource};
+pub use nats::{Answer, Bury, Link, NatsSetup, NatsSource};
 pub use receiving::{Receiving, Room};
 pub use sql::{Ledger, RewindError, SqlControl, SqlSetup, sql_source};

@@ -4,9 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 
 use super::credits::Need;
@@ -84,8 +82,11 @@ impl Acknowledge for Connection {
 
 impl Connection {
     /// Talks with the client until one of both ends it; `buffer` holds what was read already.
-    pub async fn serve(source: Arc<TcpSource>, stream: TcpStream, buffer: BytesMut) {
-        let (mut read, write) = stream.into_split();
+    pub async fn serve<R, W>(source: Arc<TcpSource>, mut read: R, write: W, buffer: BytesMut)
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
         let connection = Arc::new(Connection {
             source,
             window: Mutex::default(),
@@ -116,7 +117,7 @@ impl Connection {
     }
 
     /// Reads lines until no more come.
-    async fn read(self: Arc<Self>, read: &mut OwnedReadHalf, mut buffer: BytesMut) -> End {
+    async fn read(self: Arc<Self>, read: &mut (impl AsyncRead + Unpin), mut buffer: BytesMut) -> End {
         let mut phase = self.source.phase.clone();
         let mut end = self.end.subscribe();
         let mut lines = Lines { skipping: false, searched: 0 };
@@ -194,7 +195,7 @@ impl Connection {
     }
 
     /// Tells refusals and acknowledgements until all is told.
-    async fn tell(self: Arc<Self>, mut write: OwnedWriteHalf) {
+    async fn tell(self: Arc<Self>, mut write: impl AsyncWrite + Unpin) {
         let mut out = Vec::new();
         loop {
             let end = *self.end.borrow();
@@ -210,7 +211,7 @@ impl Connection {
             if !out.is_empty() {
                 let written = async {
                     write.write_all(&out).await?;
-                    if last { write.shutdown().await } else { Ok(()) }
+                    if last { write.shutdown().await } else { write.flush().await }
                 };
                 let written = match end {
                     Some(_) => tokio::time::timeout(FAREWELL_PATIENCE, written).await.unwrap_or(Ok(())),

@@ -20,3 +20,4 @@ pub mod state;
 pub mod system;
 pub mod time;
 pub mod value;
+pub mod xml;

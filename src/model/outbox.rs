@@ -175,7 +175,7 @@ mod tests {
         Outgoing { to: EntityKey::new("c", to), version: Version(version), letter: Letter::Message(Box::new(received)) }
     }
 
-    fn versions(letters: Vec<Outgoing>) -> Vec<(String, u64)> {
+    fn versions(letters: &[Outgoing]) -> Vec<(String, u64)> {
         letters.iter().map(|letter| (letter.to.key().to_owned(), letter.version.0)).collect()
     }
 
@@ -184,12 +184,12 @@ mod tests {
     fn only_the_newest_of_a_link_is_told_and_not_before_its_commit() {
         let mut outbox = Outbox::default();
         outbox.put([notice("a", 1), notice("b", 1)]);
-        assert_eq!(versions(outbox.send(Version(0))), []);
-        assert_eq!(versions(outbox.send(Version(1))), [("a".into(), 1), ("b".into(), 1)]);
+        assert_eq!(versions(&outbox.send(Version(0))), []);
+        assert_eq!(versions(&outbox.send(Version(1))), [("a".into(), 1), ("b".into(), 1)]);
         outbox.put([notice("a", 2)]);
         outbox.put([notice("a", 3)]);
-        assert_eq!(versions(outbox.send(Version(2))), []);
-        assert_eq!(versions(outbox.send(Version(3))), [("a".into(), 3)]);
+        assert_eq!(versions(&outbox.send(Version(2))), []);
+        assert_eq!(versions(&outbox.send(Version(3))), [("a".into(), 3)]);
         for (receipt, is_empty) in
             [(notice("a", 1), false), (notice("b", 1), false), (notice("b", 1), false), (notice("a", 3), true)]
         {
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(outbox.send(Version(1)).len(), UNDER_WAY_MAX);
         assert_eq!(outbox.send(Version(1)).len(), 0);
         outbox.arrived(notice("7", 1).receipt());
-        assert_eq!(versions(outbox.send(Version(1))), [("256".into(), 1)]);
+        assert_eq!(versions(&outbox.send(Version(1))), [("256".into(), 1)]);
     }
 
     /// If this failed, a crash would lose what was under way, or tell what was never committed.
@@ -219,7 +219,7 @@ mod tests {
         let mut bytes = vec![2];
         outbox.encode_into(&mut bytes, Version(2));
         let mut read = Outbox::from(codec::decode::<Vec<Outgoing>>(2, &bytes).unwrap());
-        assert_eq!(versions(read.send(Version(9))), [("a".into(), 1), ("b".into(), 1), ("c".into(), 2)]);
+        assert_eq!(versions(&read.send(Version(9))), [("a".into(), 1), ("b".into(), 1), ("c".into(), 2)]);
         assert!(outbox.is_empty_through(Version(0)) && !outbox.is_empty_through(Version(1)));
     }
 

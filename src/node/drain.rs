@@ -10,9 +10,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::checkpointer::Request;
+use super::http;
 use super::sinks::Sinks;
 use crate::actors::{Horizon, Shards};
-use crate::admin::NodeState;
+use crate::admin::{HttpServer, NodeState, Stop};
 use crate::egress::Effects;
 use crate::ingress::{Admission, Phase};
 use crate::journal::Journal;
@@ -35,7 +36,7 @@ pub(super) struct Node {
     pub phase: watch::Sender<Phase>,
     pub state: watch::Sender<NodeState>,
     pub sources: Vec<tokio::task::JoinHandle<()>>,
-    pub http: Option<actix_web::dev::ServerHandle>,
+    pub http: Vec<HttpServer>,
     pub sinks: Sinks,
     pub checkpoints: crossbeam_channel::Sender<Request>,
     pub checkpointer: JoinHandle<()>,
@@ -79,9 +80,7 @@ impl Node {
         let _ = tokio::time::timeout(share, settled).await;
         // Their outcomes are recorded like all that was settled.
         let _ = calls.await;
-        if let Some(http) = self.http {
-            let _ = tokio::time::timeout(share, http.stop(true)).await;
-        }
+        let _ = tokio::time::timeout(share, http::stop(self.http, Stop::Gracefully)).await;
         let sinks = self.sinks.finish(share);
         let finished = spawn_blocking(move || sinks.into_iter().for_each(|sink| drop(sink.join())));
         let _ = tokio::time::timeout(share, finished).await;

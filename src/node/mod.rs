@@ -9,9 +9,12 @@ mod commits;
 mod drain;
 mod fatal;
 mod guard;
+mod http;
+mod nats_sources;
 mod open_files;
 mod prepare;
 pub mod recovery;
+mod reload;
 pub mod replay;
 mod shards;
 mod sinks;
@@ -19,6 +22,7 @@ mod sources;
 mod start;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};

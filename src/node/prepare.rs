@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{self, Config, Diagnostics, Files, SourceKind};
-use crate::ingress::{Decoder, Mapping};
+use crate::ingress::{Decoder, Inbox, Mapping};
 use crate::rules::{Expr, Roots, Ruleset, compile, compile_text};
 
 /// A configuration's rules and decoders.
@@ -12,6 +12,8 @@ pub struct Prepared {
     pub ruleset: Arc<Ruleset>,
     /// By source.
     pub decoders: HashMap<String, Decoder>,
+    /// The sources that are paths of HTTP.
+    pub inboxes: Vec<Inbox>,
     /// What decisions must be to go to a sink, by sink.
     pub conditions: HashMap<String, Expr>,
 }
@@ -21,19 +23,25 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
     let limits = &config.tuning.limits;
     let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let types = compile(&config.entities, files, diagnostics).unwrap_or_default();
-    let decoders = config
-        .sources
-        .iter()
-        .map(|source| {
-            let roots = match source.kind {
-                SourceKind::Sql(_) => Roots::Row,
-                SourceKind::Http | SourceKind::Tcp { .. } => Roots::Body,
-            };
-            let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, &roots, files, diagnostics));
-            let decoder = Decoder::new(mapping, limit(limits.event_bytes_max), limit(limits.json_depth_max));
-            (source.name.value.clone(), decoder)
-        })
-        .collect();
+    let (mut decoders, mut inboxes) = (HashMap::new(), Vec::new());
+    for source in &config.sources {
+        let roots = match &source.kind {
+            SourceKind::Http | SourceKind::Tcp { .. } => Roots::Body,
+            SourceKind::Sql(_) => Roots::Row,
+            SourceKind::Nats(_) => Roots::Message,
+            SourceKind::Inbox(inbox) if inbox.each.is_none() => Roots::Message,
+            SourceKind::Inbox(_) => Roots::Item,
+        };
+        let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, &roots, files, diagnostics));
+        let decoder = Decoder::new(mapping, limit(limits.event_bytes_max), limit(limits.json_depth_max));
+        let name = &source.name.value;
+        if let SourceKind::Inbox(inbox) = &source.kind {
+            let each = inbox.each.as_ref().and_then(|text| compile_text(text, &Roots::Message, files, diagnostics));
+            inboxes.push(Inbox::new(name, inbox, each, decoder, limits));
+        } else {
+            decoders.insert(name.clone(), decoder);
+        }
+    }
     let conditions = config.sinks.iter().filter_map(|sink| {
         let condition = compile_condition(sink.condition.as_ref()?, files, diagnostics)?;
         Some((sink.name.value.clone(), condition))
@@ -43,7 +51,7 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
         return None;
     }
     let ruleset = Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max));
-    Some(Prepared { ruleset: Arc::new(ruleset.on_server(&config.server.name)), decoders, conditions })
+    Some(Prepared { ruleset: Arc::new(ruleset.on_server(&config.server.name)), decoders, inboxes, conditions })
 }
 
 /// Compiles the `if` of a sink, which reads the decision as `event`.

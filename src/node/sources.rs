@@ -1,64 +1,60 @@
 //! Starting the sources: addresses are bound before anything else can fail late, and served once the node is ready.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::nats_sources::NatsSources;
 use super::start::NodeError;
+use super::told::Describe;
 use crate::actors::Shards;
-use crate::config::{Address, Config, HTTP_SOURCE, Limits, Secret, Source, SourceKind};
-use crate::ingress::{Admission, Decoder, Ledger, Phase, SourceMetrics, SqlControl, SqlSetup, TcpSource, sql_source};
+use crate::config::{self, Address, Config, HTTP_SOURCE, Limits, Source, SourceKind};
+use crate::ingress::{
+    Admission, Decoder, Door, Ledger, Phase, SourceMetrics, SqlControl, SqlSetup, TcpSource, sql_source,
+};
+use crate::trust::Certificates;
 
 /// A bound listener of a source.
 pub(super) struct Bound<'c> {
     pub source: &'c Source,
-    pub kind: Kind<'c>,
+    pub door: &'c config::Door,
     pub listener: TcpListener,
     pub address: SocketAddr,
-}
-
-/// What is served on it.
-#[derive(Clone, Copy)]
-pub(super) enum Kind<'c> {
-    Http,
-    Tcp(&'c Option<Secret>),
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 impl Bound<'_> {
     /// The source as the status document shows it.
     pub fn status(&self) -> serde_json::Value {
-        let kind = match self.kind {
-            Kind::Http => "http",
-            Kind::Tcp(_) => "tcp",
-        };
-        serde_json::json!({ "name": self.source.name.value, "kind": kind, "listen": self.address.to_string() })
+        serde_json::json!({ "name": self.source.name.value, "kind": "tcp", "listen": self.address.to_string() })
     }
 }
 
-/// Binds the address of every source.
+/// Binds the address of every source that listens by itself.
 pub(super) fn bind_all(config: &Config) -> Result<Vec<Bound<'_>>, NodeError> {
     let mut bound = Vec::new();
     for source in &config.sources {
-        let (kind, address) = match &source.kind {
-            SourceKind::Tcp { listen, token } => (Kind::Tcp(token), &listen.value),
-            SourceKind::Http => match &config.server.http.value {
-                Some(address) => (Kind::Http, address),
-                None => continue,
-            },
-            SourceKind::Sql(_) => continue,
-        };
-        let (listener, address) = bind(address)?;
-        bound.push(Bound { source, kind, listener, address });
+        let SourceKind::Tcp { listen, door } = &source.kind else { continue };
+        let (listener, address) = bind(&listen.value)?;
+        bound.push(Bound { source, door, listener, address, certificates: certificates(door)? });
     }
     Ok(bound)
 }
 
-fn bind(address: &Address) -> Result<(TcpListener, SocketAddr), NodeError> {
+/// Reads the certificates of a listener that has some.
+pub(super) fn certificates(door: &config::Door) -> Result<Option<Arc<Certificates>>, NodeError> {
+    let files = door.tls.clone();
+    let certificates = files.map(Certificates::load).transpose();
+    let certificates = certificates.map_err(|source| NodeError::Start { what: "TLS", source })?;
+    Ok(certificates.map(Arc::new))
+}
+
+pub(super) fn bind(address: &Address) -> Result<(TcpListener, SocketAddr), NodeError> {
     let bound = TcpListener::bind((address.host.as_str(), address.port)).and_then(|listener| {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -70,7 +66,6 @@ fn bind(address: &Address) -> Result<(TcpListener, SocketAddr), NodeError> {
 /// Serves a TCP source.
 pub(super) fn serve_tcp(
     bound: Bound<'_>,
-    token: Option<Secret>,
     decoders: &mut HashMap<String, Decoder>,
     admission: &Arc<Admission>,
     limits: &Limits,
@@ -80,15 +75,17 @@ pub(super) fn serve_tcp(
     let _inside = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(bound.listener)
         .map_err(|source| NodeError::Listen { address: bound.address.to_string(), source })?;
+    let metrics = SourceMetrics::new(&admission.metrics, &bound.source.name.value);
     let source = TcpSource {
         name: bound.source.name.value.clone(),
         admission: admission.clone(),
         decoder: take_decoder(decoders, &bound.source.name.value)?,
-        token,
+        door: Door::new(bound.certificates, limits, metrics.connections.clone()),
+        tokens: bound.door.all_tokens(),
         limits: limits.clone(),
-        metrics: SourceMetrics::new(&admission.metrics, &bound.source.name.value),
+        metrics,
         phase,
-        connections: AtomicU64::new(0),
+        dismissed: AtomicUsize::new(0),
     };
     Ok(runtime.spawn(Arc::new(source).run(listener)))
 }
@@ -134,22 +131,13 @@ pub(super) struct Polled {
     pub controls: HashMap<String, SqlControl>,
 }
 
-/// A function that describes all sources, in the order of the configuration.
-pub(super) fn listed(
-    config: &Config,
-    bound: &[Bound<'_>],
-    polled: &Polled,
-) -> Arc<dyn Fn() -> serde_json::Value + Send + Sync> {
-    let find = |source: &Source| {
-        let bound = bound.iter().find(|bound| bound.source.name.value == source.name.value).map(Bound::status);
-        (bound, polled.controls.get(&source.name.value).cloned())
-    };
-    let sources: Vec<_> = config.sources.iter().map(find).collect();
+/// A function that describes all sources: those that listen, then those that ask.
+pub(super) fn listed(listening: Vec<serde_json::Value>, polled: &Polled, messages: &NatsSources) -> Describe {
+    let polled: BTreeMap<_, _> = polled.controls.clone().into_iter().collect();
+    let messages = messages.status();
     Arc::new(move || {
-        let shown = sources
-            .iter()
-            .filter_map(|(bound, polled)| polled.as_ref().map(SqlControl::status).or_else(|| bound.clone()));
-        shown.collect()
+        let asking = polled.values().map(SqlControl::status).chain(messages());
+        listening.iter().cloned().chain(asking).collect()
     })
 }
 

@@ -1,10 +1,9 @@
 //! Starting a node: the data folder, recovery, the writer, the shards, sinks, checkpoints, and at last the sources.
 
 use std::collections::HashMap;
-use std::io::Write as _;
+use std::io::Write;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -14,15 +13,19 @@ use super::checkpointer::{Checkpointer, Request, slices};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
+use super::http::{self, Http};
+use super::nats_sources::NatsSources;
 use super::open_files;
 use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
+use super::reload;
 use super::replay::{Recovered, replay};
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
-use super::sources::{self, Bound, Kind};
+use super::sources::{self, Bound};
+use super::told::Told;
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{self, Api, NodeState, Sources};
+use crate::admin::{Api, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
@@ -41,6 +44,8 @@ pub enum NodeError {
     Listen { address: String, source: std::io::Error },
     #[error(transparent)]
     Sink(#[from] SinkError),
+    #[error("source `{name}` cannot start")]
+    Source { name: String, source: std::io::Error },
     #[error("cannot start {what}")]
     Start { what: &'static str, source: std::io::Error },
 }
@@ -57,7 +62,8 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
         .build()
         .map_err(|source| NodeError::Start { what: "the I/O threads", source })?;
     let mut limits = config.tuning.limits.clone();
-    limits.connections_max = open_files::connections_max(limits.connections_max, config.sources.len());
+    let listeners = config.sources.len() + usize::from(config.server.admin.is_some());
+    limits.connections_max = open_files::connections_max(limits.connections_max, listeners);
     let outcome = actix::System::new().block_on(async {
         let node = Starting { config, limits, prepared, runtime: &runtime }.run().await?;
         terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
@@ -75,9 +81,6 @@ pub(super) struct Starting<'a> {
     pub(super) prepared: Prepared,
     runtime: &'a Runtime,
 }
-
-/// Describes something as it is at the moment.
-type Describe = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// What the parts of a node share.
 pub(super) struct Shared {
@@ -99,10 +102,12 @@ pub(super) struct Shared {
 
 impl Starting<'_> {
     async fn run(mut self) -> Result<Node, NodeError> {
+        let http = Http::bind(self.config)?;
         let bound = sources::bind_all(self.config)?;
+        self.reload_on_hangup(http.as_ref(), &bound)?;
         let metrics = Arc::new(Metrics::new());
         let types = type_metrics(&metrics, &self.prepared.ruleset);
-        let (opened, recovered) = self.recover(&metrics, &types, &bound).await?;
+        let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
@@ -129,52 +134,52 @@ impl Starting<'_> {
         let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
         let (shards, arbiters) = self.shards(&shared, &writing, &slice_sender, recovered.entities);
         let admission = self.admission(&shared, &shards);
+        let phase = watch::Sender::new(Phase::Running);
+        let messages =
+            NatsSources::connect(self.config, &mut self.prepared.decoders, &admission, &shards, &phase, self.runtime)
+                .await?;
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
             self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
         self.guard(&shared, &admission);
-        shared.horizon.start();
-        let agenda = Agenda {
-            store: shared.store.clone(),
-            shards: shards.clone(),
-            horizon: shared.horizon.clone(),
-            fatal: shared.fatal.clone(),
-        };
-        self.runtime.spawn(agenda.load());
+        self.turn_wheels(&shared, &shards);
 
-        let (phase, state) = (watch::Sender::new(Phase::Running), watch::Sender::new(NodeState::Ready));
+        let state = watch::Sender::new(NodeState::Ready);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let decoders = &mut self.prepared.decoders;
-        let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
-        let listed = sources::listed(self.config, &bound, &polled);
-        let status = status(&shared, &shards, &sinks, listed.clone());
-        let (mut tasks, mut http) = (polled.tasks, None);
-        let mut described = Some((Sources { listed, polled: polled.controls }, status));
-        for bound in bound {
-            match bound.kind {
-                Kind::Http => {
-                    let _ = writeln!(out, "http listening on http://{}", bound.address);
-                    let state = state.subscribe();
-                    if let Some(described) = described.take() {
-                        http = Some(self.http(bound, &shared, &shards, &admission, state, described)?);
-                    }
-                }
-                Kind::Tcp(token) => {
-                    let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
-                    tasks.push(sources::serve_tcp(
-                        bound,
-                        token.clone(),
-                        &mut self.prepared.decoders,
-                        &admission,
-                        &self.limits,
-                        phase.subscribe(),
-                        self.runtime,
-                    )?);
-                }
+        let polled = sources::start_polling(
+            self.config,
+            &mut self.prepared.decoders,
+            &admission,
+            &shards,
+            &phase,
+            self.runtime,
+        )?;
+        let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
+        let listed = sources::listed(listening.collect(), &polled, &messages);
+        let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, listed.clone(), &messages);
+        let listed = Sources { listed, polled: polled.controls };
+        let http = match http {
+            Some(http) => {
+                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told))?;
+                http.serve(api, &mut out)?
             }
+            None => Vec::new(),
+        };
+        let mut tasks = polled.tasks;
+        for bound in bound {
+            let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
+            tasks.push(sources::serve_tcp(
+                bound,
+                &mut self.prepared.decoders,
+                &admission,
+                &self.limits,
+                phase.subscribe(),
+                self.runtime,
+            )?);
         }
+        tasks.extend(messages.start(&mut out, self.runtime));
         let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
         let _ = out.flush();
         Ok(Node {
@@ -195,21 +200,34 @@ impl Starting<'_> {
         })
     }
 
+    /// Looks at entities whose time has come, from now on.
+    fn turn_wheels(&self, shared: &Shared, shards: &Shards) {
+        shared.horizon.start();
+        let agenda = Agenda {
+            store: shared.store.clone(),
+            shards: shards.clone(),
+            horizon: shared.horizon.clone(),
+            fatal: shared.fatal.clone(),
+        };
+        self.runtime.spawn(agenda.load());
+    }
+
+    /// Certificates are read again when SIGHUP comes.
+    fn reload_on_hangup(&self, http: Option<&Http>, bound: &[Bound<'_>]) -> Result<(), NodeError> {
+        let secured = http.iter().map(|http| (sources::HTTP.to_owned(), &http.certificates));
+        let secured = secured.chain(bound.iter().map(|bound| (bound.source.name.value.clone(), &bound.certificates)));
+        let secured = secured.filter_map(|(name, certificates)| Some((name, certificates.clone()?)));
+        reload::on_hangup(secured.collect(), self.runtime)
+    }
+
     /// Opens the data folder and replays the journal, on a thread of its own; HTTP says meanwhile that it is not ready.
     async fn recover(
         &self,
         metrics: &Arc<Metrics>,
         types: &HashMap<Arc<str>, Arc<TypeMetrics>>,
-        bound: &[Bound<'_>],
+        http: Option<&Http>,
     ) -> Result<(Opened, Recovered), NodeError> {
-        let mut waiting = None;
-        if let Some(bound) = bound.iter().find(|bound| matches!(bound.kind, Kind::Http)) {
-            let listening = |source| NodeError::Listen { address: bound.address.to_string(), source };
-            let listener = bound.listener.try_clone().map_err(listening)?;
-            let server = admin::serve_recovering(metrics.clone(), listener).map_err(listening)?;
-            waiting = Some(server.handle());
-            actix_rt::spawn(server);
-        }
+        let waiting = http.map(|http| http.serve_recovering(metrics, &self.limits)).transpose()?;
         let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
         let recovery = actix_rt::task::spawn_blocking(move || {
             let opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
@@ -218,7 +236,7 @@ impl Starting<'_> {
         });
         let recovered = recovery.await;
         if let Some(waiting) = waiting {
-            waiting.stop(false).await;
+            http::stop(waiting, Stop::AtOnce).await;
         }
         let failed = |error| NodeError::Start { what: "recovery", source: std::io::Error::other(error) };
         Ok(recovered.map_err(failed)??)
@@ -314,17 +332,16 @@ impl Starting<'_> {
         self.runtime.spawn(guard.run());
     }
 
-    fn http(
+    fn api(
         &mut self,
-        bound: Bound<'_>,
         shared: &Shared,
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, status): (Sources, Describe),
-    ) -> Result<actix_web::dev::ServerHandle, NodeError> {
+        (sources, told): (Sources, Told),
+    ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
-        let api = Api {
+        Ok(Api {
             server_name: server_name.clone(),
             admission: admission.clone(),
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
@@ -334,7 +351,8 @@ impl Starting<'_> {
             journal: shared.journal.clone(),
             ruleset: self.prepared.ruleset.clone(),
             metrics: shared.metrics.clone(),
-            token: self.config.server.token.clone(),
+            tokens: self.config.server.door.all_tokens(),
+            paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
             state,
@@ -348,33 +366,10 @@ impl Starting<'_> {
                 record.decisions.iter().map(render).collect()
             }),
             sources,
-            status,
-        };
-        let server = admin::serve(Arc::new(api), bound.listener)
-            .map_err(|source| NodeError::Listen { address: bound.address.to_string(), source })?;
-        let handle = server.handle();
-        actix_rt::spawn(server);
-        Ok(handle)
-    }
-}
-
-/// The node's own members of the status document.
-fn status(shared: &Shared, shards: &Shards, sinks: &Sinks, sources: Describe) -> Describe {
-    let started = Instant::now();
-    let sinks = sinks.status();
-    let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
-    let shards = shards.count();
-    Arc::new(move || {
-        let committed = *committed.borrow();
-        serde_json::json!({
-            "uptime_seconds": started.elapsed().as_secs(),
-            "lsn": committed.0,
-            "watermark": watermark.borrow().0,
-            "shards": shards,
-            "sources": sources(),
-            "sinks": sinks(),
+            status: told.status,
+            not_connected: told.not_connected,
         })
-    })
+    }
 }
 
 fn gauge(lsn: Lsn) -> i64 {

@@ -38,11 +38,20 @@ impl Bindings for EventBindings<'_> {
     }
 }
 
-/// What a source received, as `body`.
-pub struct BodyBindings<'a>(pub &'a Value);
+/// What a source received, as `body`; a part of it, as `item`; what it knows of it beside, as `meta`.
+pub struct BodyBindings<'a> {
+    pub body: &'a Value,
+    pub item: Option<&'a Value>,
+    pub meta: Option<&'a Value>,
+}
 
 impl Bindings for BodyBindings<'_> {
-    fn read(&self, _: &Root) -> Result<Cow<'_, Value>, Fault> {
-        Ok(Cow::Borrowed(self.0))
+    fn read(&self, root: &Root) -> Result<Cow<'_, Value>, Fault> {
+        let read = match root {
+            Root::Meta => self.meta,
+            Root::Item => self.item,
+            _ => Some(self.body),
+        };
+        read.map(Cow::Borrowed).ok_or(Fault::Missing(String::new()))
     }
 }

@@ -108,12 +108,15 @@ impl<'txn> GaugesInTransaction<'txn> {
 mod tests {
     use super::*;
 
+    /// What is replaced by what, and what is counted after that.
+    type Step = (Option<Gaps>, Option<Gaps>, u64, &'static [u64]);
+
     /// Wrong gauges would show holes in the data that are none, or hide some.
     #[test]
     fn rows_that_come_and_change_are_counted() {
         let mut gauges = TypeGauges::default();
         let gaps = |missing| Some(Gaps { missing, waiting: 0 });
-        let steps: [(Option<Gaps>, Option<Gaps>, u64, &[u64]); 6] = [
+        let steps: [Step; 6] = [
             (None, gaps(0b101), 1, &[1, 0, 1]),
             (None, gaps(0b001), 2, &[2, 0, 1]),
             (gaps(0b101), gaps(0b010), 2, &[1, 1, 0]),

@@ -224,7 +224,7 @@ mod tests {
         check("uuid", &encode_record("meta", b"uuid", &[7_u8; 16]), &[&[1][..], &[7; 16]].concat(), 0xf03a_9029);
 
         let gauges = TypeGauges { entities: 4, missing: vec![0, 2], waiting: vec![1] };
-        check("gauges", &encode_record("gauges", b"order", &gauges), &[1, 4, 2, 0, 2, 1, 1], 0xe405_cc50);
+        check("gauges", &encode_record("gauges", b"order", &gauges), &[1, 4, 2, 0, 2, 1, 1], 0x5eb4_5632);
 
         let mark = TypeMark { fingerprint: [8; 32], names: vec!["pay".into()] };
         let bytes = [&[1][..], &[8; 32], &[1, 3], b"pay"].concat();

@@ -31,6 +31,18 @@ impl Http {
 
     /// Sends a request and reads its answer.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        let answer = self.try_request(method, path, headers, body);
+        answer.unwrap_or_else(|error| panic!("no answer to {method} {path}: {error}"))
+    }
+
+    /// As [`Http::request`], to a server that may not answer.
+    pub fn try_request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Response> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             head.extend([name, ": ", value, "\r\n"]);
@@ -40,7 +52,7 @@ impl Http {
         bytes.extend(body);
         // A server may answer and close before it has read everything; what counts is the answer.
         let _ = self.stream.get_mut().write_all(&bytes);
-        self.response().unwrap_or_else(|error| panic!("no answer to {method} {path}: {error}"))
+        self.response()
     }
 
     fn response(&mut self) -> std::io::Result<Response> {

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports)] // each test binary uses a part of it
 
 pub mod around;
+pub mod bus;
 pub mod database;
 pub mod dataset;
 pub mod hook;
@@ -12,6 +13,7 @@ pub mod orders;
 pub mod server;
 pub mod steps;
 pub mod tcp;
+pub mod tls;
 pub mod tools;
 pub mod totals;
 

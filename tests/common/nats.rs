@@ -18,13 +18,30 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// A server with these further settings, not started yet; none where there is no server to be had.
+    /// A server with these further settings, not started yet; none where there is no server to be had. It is the one that
+    /// `NATS_SERVER` names, else that of the tools.
     pub fn prepare(more: &str) -> Option<Nats> {
-        let binary = tools()?.join("nats-server");
+        let binary = std::env::var_os("NATS_SERVER").map(PathBuf::from);
+        Some(Nats::with(binary.map_or_else(|| Some(tools()?.join("nats-server")), Some)?, more))
+    }
+
+    /// Debian's server, which is of another age.
+    pub fn start_debians() -> Option<Nats> {
+        let binary = PathBuf::from("/usr/sbin/nats-server");
+        if !binary.exists() {
+            eprintln!("SKIPPED: Debian's nats-server is not installed");
+            return None;
+        }
+        let mut nats = Nats::with(binary, "");
+        nats.run();
+        Some(nats)
+    }
+
+    fn with(binary: PathBuf, more: &str) -> Nats {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a port").port();
         let dir = tempfile::tempdir().expect("a temporary directory");
-        Some(Nats { dir, binary, port, more: more.to_owned(), child: None })
+        Nats { dir, binary, port, more: more.to_owned(), child: None }
     }
 
     pub fn start(more: &str) -> Option<Nats> {

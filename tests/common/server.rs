@@ -133,12 +133,13 @@ impl Server {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         // Held from here on, so that the process goes even if the wait below fails.
         self.running = Some(Running { child, stdout: stdout.clone(), tcp: unknown, http: unknown });
-        let [http, tcp] = ["http listening on http://", "source tcp listening on "].map(|prefix| {
+        let [http, tcp] = ["http listening on http", "source tcp listening on "].map(|prefix| {
             wait_for(&format!("a start-up line `{prefix}…`"), || {
                 let seen = stdout.lock().unwrap();
                 let address = seen.lines.iter().find_map(|line| line.strip_prefix(prefix));
                 assert!(address.is_some() || !seen.ended, "it ended at once:\n{}", self.stderr());
-                address.map(|address| address.trim().parse::<SocketAddr>().expect("an address after `listening on`"))
+                let address = address.map(|address| address.rsplit('/').next().unwrap_or(address).trim());
+                address.map(|address| address.parse::<SocketAddr>().expect("an address after `listening on`"))
             })
         });
         let running = self.running.as_mut().expect("set above");
@@ -206,9 +207,14 @@ impl Server {
 
     /// SIGTERM, without waiting for the end.
     pub fn signal_term(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends a signal, such as `-HUP`.
+    pub fn signal(&self, signal: &str) {
         let pid = self.running().child.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(status.success(), "kill -TERM {pid}");
+        let status = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(status.success(), "kill {signal} {pid}");
     }
 
     /// Waits for the end of a process that was told to stop.

@@ -16,10 +16,10 @@ fn install() -> Option<PathBuf> {
     let bin = environment.join("bin");
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/requirements.txt");
     let is_there = bin.join("nats-server").exists()
-        && runs(Command::new(bin.join("python")).args(["-c", "import standardwebhooks"]));
+        && runs(Command::new(bin.join("python")).args(["-c", "import nats, standardwebhooks"]));
     let made = is_there
         || (runs(Command::new("python3").args(["-m", "venv"]).arg(&environment))
-            && runs(Command::new(bin.join("pip")).args(["install", "-q", "-r"]).arg(requirements)));
+            && runs(Command::new(bin.join("python")).args(["-m", "pip", "install", "-q", "-r"]).arg(requirements)));
     if !made {
         eprintln!("SKIPPED: tests/requirements.txt cannot be installed here (python3 with venv, and PyPI)");
     }

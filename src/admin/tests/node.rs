@@ -12,15 +12,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, NodeState, Sources, configure};
+use super::super::{Api, NodeState, Routes, Sources, configure};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
-use crate::config::{self, Diagnostics, Secret};
+use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::rules::{self, Ruleset};
 use crate::store::{CheckpointWriter, Store, StoreOptions};
+use crate::trust::{Scope, Tokens};
 
 const CACHE_BYTES: usize = 1 << 20;
 pub(super) const SEGMENT_BYTES: u64 = 1 << 30;
@@ -57,13 +58,21 @@ orders = { on = "Ordered", take = "count" }
 
 /// In what nodes differ.
 pub(super) struct Options {
-    pub token: Option<&'static str>,
+    pub tokens: &'static [(&'static str, &'static [Scope])],
+    pub routes: Routes,
     pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { tokens: &[], routes: Routes::All, segment_bytes: SEGMENT_BYTES }
+    }
 }
 
 /// A node under test.
 pub(super) struct Node {
     pub api: web::Data<Api>,
+    routes: Routes,
     pub state: watch::Sender<NodeState>,
     committed: watch::Sender<Lsn>,
     slices: crossbeam_channel::Receiver<Slice>,
@@ -74,11 +83,11 @@ pub(super) struct Node {
 impl Node {
     /// A node with room for all that is tested.
     pub fn start() -> Rc<Node> {
-        Self::start_with(Options { token: None, segment_bytes: SEGMENT_BYTES })
+        Self::start_with(Options::default())
     }
 
     pub fn start_with(options: Options) -> Rc<Node> {
-        let Options { token, segment_bytes } = options;
+        let Options { tokens, routes, segment_bytes } = options;
         let dir = tempfile::tempdir().unwrap();
         let loaded = config::load_str(RULES, &|_| None);
         let mut diagnostics = Diagnostics::default();
@@ -155,7 +164,8 @@ impl Node {
             journal: reader,
             ruleset,
             metrics,
-            token: token.map(Secret::new),
+            tokens: Tokens::new(tokens.iter().map(|(token, scopes)| (*token, scopes.iter().copied().collect()))),
+            paths: Vec::new(),
             limits,
             committed: committed_told,
             state: state_told,
@@ -168,9 +178,10 @@ impl Node {
                 listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
                 polled: HashMap::new(),
             },
+            not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };
-        Rc::new(Node { api: web::Data::new(api), journal, state, committed, slices, _dir: dir })
+        Rc::new(Node { api: web::Data::new(api), routes, journal, state, committed, slices, _dir: dir })
     }
 
     /// Takes the word of a commit that is still under way away, so that a request has to wait for it.
@@ -208,7 +219,7 @@ impl Node {
 
     /// Answers a request.
     pub async fn answer(&self, request: TestRequest) -> Answer {
-        let app = init_service(App::new().configure(configure(self.api.clone()))).await;
+        let app = init_service(App::new().configure(configure(self.api.clone(), self.routes))).await;
         let response = call_service(&app, request.to_request()).await;
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());

@@ -207,7 +207,7 @@ async fn decisions_are_read_in_order() {
 /// If this failed, a reader that was away for too long would not learn that it missed decisions.
 #[actix_web::test]
 async fn trimmed_decisions_are_said_to_be_gone() {
-    let node = Node::start_with(Options { token: None, segment_bytes: 1 });
+    let node = Node::start_with(Options { segment_bytes: 1, ..Options::default() });
     for n in 1..=3 {
         node.post("", noted(&n.to_string(), "a", &n.to_string())).await.expect(202);
     }

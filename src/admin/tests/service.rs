@@ -7,27 +7,97 @@ use actix_web::http::Method;
 use actix_web::test::TestRequest;
 use serde_json::json;
 
-use super::super::{NodeState, serve};
-use super::node::{Node, Options, SEGMENT_BYTES, noted};
+use super::super::{NodeState, Routes, Stop, configure, serve};
+use super::node::{Node, Options, noted};
+use crate::ingress::Door;
+use crate::trust::Scope;
+
+const READ: &[&str] = &["/v1/status", "/metrics", "/v1/entities", "/v1/entities/order/a", "/v1/decisions", "/nowhere"];
+const READ_ADMIN: &[&str] = &["/v1/dead-letters", "/v1/dead-letters/sink.a.1.0"];
 
 /// If this failed, whoever reaches the port could read and write everything.
 #[actix_web::test]
 async fn with_a_token_only_health_is_open() {
-    let node = Node::start_with(Options { token: Some("s3cret"), segment_bytes: SEGMENT_BYTES });
-    let with =
-        |uri: &str, header: &str| TestRequest::get().uri(uri).insert_header(("authorization", header.to_owned()));
-    for uri in ["/v1/status", "/metrics", "/v1/entities", "/v1/entities/order/a", "/nowhere"] {
+    let node = Node::start_with(Options { tokens: &[("s3cret", &ALL)], ..Options::default() });
+    for uri in READ.iter().chain(READ_ADMIN) {
         for wrong in ["", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3crets", "Basic s3cret", "s3cret"] {
-            let answer = node.answer(with(uri, wrong)).await;
+            let answer = node.answer(with(Method::GET, uri, wrong)).await;
             answer.problem(401, "unauthorized");
             assert_eq!(answer.authenticate.as_deref(), Some("Bearer"));
         }
-        let right = node.answer(with(uri, "bearer s3cret")).await;
+        let right = node.answer(with(Method::GET, uri, "bearer s3cret")).await;
         assert_ne!(right.status, 401, "{uri}");
     }
     node.post("", noted("1", "a", "x")).await.problem(401, "unauthorized");
     for uri in ["/healthz", "/readyz"] {
         node.get(uri).await.expect(200);
+    }
+}
+
+const ALL: [Scope; 3] = [Scope::Send, Scope::Read, Scope::Admin];
+
+fn with(method: Method, uri: &str, authorization: &str) -> TestRequest {
+    let header = ("authorization", authorization.to_owned());
+    TestRequest::default().method(method).uri(uri).insert_header(header)
+}
+
+/// If this failed, a token made for one thing could be used for another, or not for its own.
+#[actix_web::test]
+async fn a_token_opens_what_its_scopes_say() {
+    let tokens: &[(&str, &[Scope])] = &[
+        ("s", &[Scope::Send]),
+        ("r", &[Scope::Read]),
+        ("a", &[Scope::Admin]),
+        ("sr", &[Scope::Send, Scope::Read]),
+        ("all", &ALL),
+    ];
+    let node = Node::start_with(Options { tokens, ..Options::default() });
+    let reads = READ.iter().chain(READ_ADMIN).flat_map(|uri| [(Method::GET, *uri), (Method::HEAD, *uri)]);
+    let changes = [
+        (Method::DELETE, "/v1/dead-letters/sink.a.1.0"),
+        (Method::POST, "/v1/dead-letters"),
+        (Method::PUT, "/v1/events"),
+        (Method::POST, "/nowhere"),
+    ];
+    let requests = reads.map(|(method, uri)| (method, uri, "r sr all"));
+    let requests = requests.chain(changes.map(|(method, uri)| (method, uri, "a all")));
+    let requests = requests.chain([(Method::POST, "/v1/events", "s sr all")]);
+    for (method, uri, allowed) in requests {
+        for (token, _) in tokens {
+            let what = format!("{method} {uri} with {token}");
+            let answer = node.answer(with(method.clone(), uri, &format!("Bearer {token}"))).await;
+            if allowed.split(' ').any(|name| name == *token) {
+                assert!(![401, 403].contains(&answer.status), "{what}: {}", answer.status);
+            } else if method == Method::HEAD {
+                assert_eq!(answer.status, 403, "{what}");
+            } else {
+                answer.problem(403, "forbidden");
+                assert!(answer.text().contains("the scope"), "{what}: {}", answer.text());
+            }
+        }
+        assert_eq!(node.answer(with(method.clone(), uri, "Bearer x")).await.status, 401, "{method} {uri}");
+    }
+}
+
+/// If this failed, what is for operators would be served where everybody sends, or not at all.
+#[actix_web::test]
+async fn a_listener_serves_its_routes_and_no_others() {
+    for (routes, public, admin) in
+        [(Routes::All, true, true), (Routes::Public, true, false), (Routes::Admin, false, true)]
+    {
+        let node = Node::start_with(Options { routes, ..Options::default() });
+        for (uri, served) in [
+            ("/healthz", true),
+            ("/readyz", true),
+            ("/v1/entities", public),
+            ("/v1/decisions", public),
+            ("/v1/events", public),
+            ("/v1/status", admin),
+            ("/metrics", admin),
+            ("/v1/dead-letters", admin),
+        ] {
+            assert_eq!(node.get(uri).await.status != 404, served, "{uri} of {routes:?}");
+        }
     }
 }
 
@@ -112,9 +182,11 @@ async fn the_server_answers_on_its_listener() {
     let node = Node::start();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let server = serve(node.api.clone().into_inner(), listener).unwrap();
-    let handle = server.handle();
-    let running = actix::spawn(server);
+    listener.set_nonblocking(true).unwrap();
+    let (api, limits, open) = (node.api.clone(), &node.api.limits, &node.api.source.connections);
+    let door = Door::new(None, limits, open.clone());
+    let routes = move |config: &mut _| configure(api.clone(), Routes::All)(config);
+    let server = serve(listener, door, limits.hello_timeout, routes).unwrap();
     let ask = move || {
         let mut connection = TcpStream::connect(address).unwrap();
         let request = b"GET /v1/entities/order/a%2Fb%00 HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";
@@ -127,7 +199,6 @@ async fn the_server_answers_on_its_listener() {
     let answer = tokio::task::spawn_blocking(ask).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains(r#""key":"a/b\u0000""#), "{answer}");
-    handle.stop(true).await;
-    running.await.unwrap().unwrap();
+    server.stop(Stop::Gracefully).await;
     assert_eq!(node.api.source.connections.get(), 0);
 }

@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use tokio::io::AsyncWriteExt;
 use uuid::Uuid;
 
 use super::acks::Acks;
 use super::counters::Counters;
-use super::drive::{Measured, Pace, connect, drive};
+use super::drive::{Measured, Pace, drive};
 use super::load::{Load, token_line};
 use super::shape::{Rendered, Shape};
+use super::wire::Wire;
 use super::workload::{Planner, Spread, Workload};
 use crate::cli::client::{Client, ServerArgs};
+use crate::cli::destination::{Connected, Destination, Way};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::render;
 use crate::cli::screen::Screen;
-use crate::cli::send::parse_address;
 use crate::cli::table::{Align, Table};
 use crate::model::time::{Span, Timestamp};
 
@@ -64,8 +66,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "EVENTS", value_parser = parse_rate)]
     rate: Option<f64>,
     /// A TCP source of the server
-    #[arg(long, env = "TURNSTILE_TO", value_name = "HOST:PORT", default_value = "127.0.0.1:7400", value_parser = parse_address)]
-    to: String,
+    #[arg(long, env = "TURNSTILE_TO", value_name = "[tls://]HOST:PORT", default_value = "127.0.0.1:7400", value_parser = Destination::parse)]
+    to: Destination,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -93,7 +95,7 @@ pub fn bench(args: &BenchArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> 
     let loads = loads(args, &run[..RUN_DIGITS]);
     let bytes = loads.iter().map(|load| load.bytes.len() as u64).sum();
     let before = counters(server)?;
-    let measured = send(args, server.token(), loads)?;
+    let measured = send(args, server, loads)?;
     let after = counters(server)?;
     let outcome = Outcome::new(args, bytes, &measured, &before, &after);
     if args.json {
@@ -131,24 +133,40 @@ fn loads(args: &BenchArgs, run: &str) -> Vec<Load> {
     loads
 }
 
-fn send(args: &BenchArgs, token: Option<&str>, loads: Vec<Load>) -> Result<Measured<Acks>, Failure> {
+fn send(args: &BenchArgs, server: &ServerArgs, loads: Vec<Load>) -> Result<Measured<Acks>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Io, error))?;
     let pipeline = args.pipeline as usize;
     let pace = Pace { pipeline, batch: (pipeline / 2).max(1), rate: args.rate };
-    let greeting = token.map(token_line).unwrap_or_default();
+    let greeting = server.token().map(token_line).unwrap_or_default();
+    let way = args.to.way(server)?;
     runtime.block_on(async {
-        let streams = connect(&args.to, loads.len(), &greeting).await.map_err(|error| {
-            let cause = anyhow::Error::new(error).context(format!("cannot connect to {} (--to says where)", args.to));
-            Failure::new(Exit::Io, cause)
-        })?;
-        let connections =
-            streams.into_iter().zip(loads).map(|(stream, load)| (stream, Arc::new(load), Acks::default()));
-        let driven = drive(connections.collect(), pace).await;
+        let mut connections = Vec::with_capacity(loads.len());
+        for load in loads {
+            let stream = connect(&way, &greeting).await.map_err(|error| {
+                let cause = anyhow::Error::new(error).context(format!("cannot connect to {way} (--to says where)"));
+                Failure::new(Exit::Io, cause)
+            })?;
+            connections.push((stream, Arc::new(load), Acks::default()));
+        }
+        let driven = drive(connections, pace).await;
         driven.map_err(|error| Failure::new(Exit::Io, error))
     })
+}
+
+/// A connection on which `greeting` was sent.
+async fn connect(way: &Way, greeting: &[u8]) -> io::Result<Wire> {
+    let mut connected = way.connect().await?;
+    match &mut connected {
+        Connected::Plain(stream) => stream.write_all(greeting).await?,
+        Connected::Secured(stream) => {
+            stream.write_all(greeting).await?;
+            stream.flush().await?;
+        }
+    }
+    Ok(connected.into())
 }
 
 /// What is printed.

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncWriteExt, Interest};
-use tokio::net::TcpStream;
+use tokio::io::Interest;
 use tokio::task::JoinSet;
 
 use super::load::Load;
+use super::wire::Wire;
 
 /// So much is handed to a socket at once.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
@@ -82,7 +82,7 @@ pub struct Settled {
 }
 
 struct Lane<R> {
-    stream: TcpStream,
+    stream: Wire,
     load: Arc<Load>,
     replies: R,
     pace: Pace,
@@ -102,10 +102,7 @@ struct Lane<R> {
 ///
 /// # Errors
 /// When a connection breaks, closes early, falls silent, or says what it should not.
-pub async fn drive<R: Replies>(
-    connections: Vec<(TcpStream, Arc<Load>, R)>,
-    pace: Pace,
-) -> Result<Measured<R>, DriveError> {
+pub async fn drive<R: Replies>(connections: Vec<(Wire, Arc<Load>, R)>, pace: Pace) -> Result<Measured<R>, DriveError> {
     let count = connections.len();
     let (begin, cpu) = (Instant::now(), cpu_time());
     let mut tasks = JoinSet::new();
@@ -151,6 +148,7 @@ impl<R: Replies> Lane<R> {
     async fn run(mut self) -> Result<Self, DriveError> {
         let mut buffer = vec![0; READ_BYTES];
         while self.answered < self.load.len() {
+            self.stream.go_on()?;
             let allowed = self.allowed();
             self.send(allowed)?;
             let ready = self.ready(allowed).await?;
@@ -215,7 +213,7 @@ impl<R: Replies> Lane<R> {
             None => Instant::now() + PATIENCE,
         };
         match tokio::time::timeout_at(limit.into(), self.stream.ready(interest)).await {
-            Ok(ready) => Ok(ready?.is_readable()),
+            Ok(ready) => Ok(ready?),
             Err(_) if next.is_some() => Ok(false),
             Err(_) => Err(DriveError::Silent),
         }
@@ -276,19 +274,4 @@ fn histogram() -> Histogram<u64> {
 pub fn cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// Connects so often, without delaying small writes, and sends `greeting` first.
-///
-/// # Errors
-/// When the other side does not take connections.
-pub async fn connect(address: &str, connections: usize, greeting: &[u8]) -> io::Result<Vec<TcpStream>> {
-    let mut streams = Vec::with_capacity(connections);
-    for _ in 0..connections {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        stream.write_all(greeting).await?;
-        streams.push(stream);
-    }
-    Ok(streams)
 }

@@ -11,12 +11,14 @@ mod counters;
 mod drive;
 mod load;
 mod shape;
+mod wire;
 mod workload;
 
 pub use acks::Acks;
 pub(super) use command::{BenchArgs, bench};
 pub use counters::Counters;
-pub use drive::{DriveError, Measured, Pace, Replies, Settled, connect, drive};
+pub use drive::{DriveError, Measured, Pace, Replies, Settled, drive};
 pub use load::{Load, token_line};
 pub use shape::{Rendered, Shape};
+pub use wire::Wire;
 pub use workload::{Planned, Planner, Spread, Workload};

@@ -11,6 +11,8 @@ use super::input::InputError;
 use super::lane::Window;
 use super::report::{Progress, Report, Summary};
 use super::transmit::{TransmitError, transmit};
+use crate::cli::client::ServerArgs;
+use crate::cli::destination::Destination;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::screen::Screen;
 use crate::model::time::Span;
@@ -35,8 +37,8 @@ pub struct SendArgs {
     /// A file with one event a line, or - for standard input
     file: PathBuf,
     /// A TCP source of the server
-    #[arg(long, env = "TURNSTILE_TO", value_name = "HOST:PORT", default_value = "127.0.0.1:7400", value_parser = parse_address)]
-    to: String,
+    #[arg(long, env = "TURNSTILE_TO", value_name = "[tls://]HOST:PORT", default_value = "127.0.0.1:7400", value_parser = Destination::parse)]
+    to: Destination,
     /// So many connections at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(CONNECTIONS_MAX)))]
     connections: u16,
@@ -63,20 +65,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     nanos.map(Duration::from_nanos).ok_or_else(|| "expected a time such as 500ms, 30s or 1m30s".to_owned())
 }
 
-/// A `HOST:PORT`.
-pub fn parse_address(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(text.to_owned()),
-        _ => Err("expected HOST:PORT".to_owned()),
-    }
-}
-
 /// Sends a file or standard input.
 ///
 /// # Errors
 /// The file is not there or is no list of lines, or the token is wrong (2); the server cannot be reached or makes no
 /// progress (3). The summary is printed all the same.
-pub fn send(args: &SendArgs, token: Option<&str>, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
+pub fn send(args: &SendArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     let (source, bytes) = open(&args.file)?;
     let progress = match args.quiet {
         true => Progress::Quiet,
@@ -85,8 +79,8 @@ pub fn send(args: &SendArgs, token: Option<&str>, screen: &mut Screen<'_>) -> Re
     };
     let connections = usize::from(args.connections);
     let options = Options {
-        address: args.to.clone(),
-        token: token.map(str::to_owned),
+        way: args.to.way(server)?,
+        token: server.token().map(str::to_owned),
         window: Window { lines: args.in_flight as usize, bytes: UNDER_WAY_BYTES_MAX / connections },
         timeout: args.timeout,
         retry_for: args.retry_for,

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -12,6 +11,7 @@ use super::answer;
 use super::input::Line;
 use super::lane::{Event, Lane, Window};
 use super::report::Report;
+use crate::cli::destination::{Connected, Way};
 
 /// How much is gathered for one write.
 const WRITE_BYTES: usize = 64 << 10;
@@ -21,8 +21,7 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// How to send.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// HOST:PORT
-    pub address: String,
+    pub way: Way,
     pub token: Option<String>,
     /// What each connection may have under way.
     pub window: Window,
@@ -108,35 +107,38 @@ impl Connection {
     }
 
     async fn attempt(&mut self) -> End {
-        let connecting = TcpStream::connect(&self.options.address);
+        let options = self.options.clone();
+        let connecting = options.way.connect();
         let deadline = self.give_up_at().min(Instant::now() + self.options.timeout);
         match timeout_at(deadline, connecting).await {
             Err(_) => End::Broken("cannot connect: no answer".to_owned()),
             Ok(Err(error)) => End::Broken(format!("cannot connect: {error}")),
-            Ok(Ok(stream)) => {
-                self.lane.begin();
-                // Only a matter of latency.
-                let _ = stream.set_nodelay(true);
-                self.exchange(stream).await
+            Ok(Ok(Connected::Plain(stream))) => {
+                let (reader, writer) = stream.into_split();
+                self.exchange(reader, writer).await
+            }
+            Ok(Ok(Connected::Secured(stream))) => {
+                let (reader, writer) = tokio::io::split(stream);
+                self.exchange(reader, writer).await
             }
         }
     }
 
     /// Pauses before the next attempt.
     async fn rest(&mut self, why: String) -> Result<(), SendError> {
-        self.report.interrupted(&self.options.address, &why);
+        self.report.interrupted(&self.options.way.to_string(), &why);
         sleep_until((Instant::now() + self.pause).min(self.give_up_at())).await;
         self.pause = (self.pause * 2).min(self.options.backoff.1);
         if Instant::now() >= self.give_up_at() { Err(self.no_progress(why)) } else { Ok(()) }
     }
 
-    async fn exchange(&mut self, stream: TcpStream) -> End {
-        let (mut reader, mut writer) = stream.into_split();
+    async fn exchange(&mut self, mut reader: impl AsyncRead + Unpin, mut writer: impl AsyncWrite + Unpin) -> End {
+        self.lane.begin();
         let mut out = Outgoing::new(self.options.token.as_deref());
         let (mut inbox, mut heard) = (Vec::new(), Instant::now());
         // Why nothing more is sent here, once there is a reason.
         let mut leaving: Option<String> = None;
-        let mut sends = true;
+        let (mut sends, mut unflushed) = (true, false);
         loop {
             if leaving.is_none() {
                 self.report.resent(out.refill(&mut self.lane));
@@ -170,8 +172,11 @@ impl Connection {
                         Err(error) => return End::GivenUp(error),
                     }
                 }
-                wrote = writer.write(out.rest()), if leaving.is_none() && !out.rest().is_empty() => match wrote {
-                    Ok(length) => out.advance(length),
+                wrote = write(&mut writer, out.rest()), if leaving.is_none() && (unflushed || !out.rest().is_empty()) => match wrote {
+                    Ok(length) => {
+                        unflushed = length > 0;
+                        out.advance(length);
+                    }
                     // Why the server hung up may still be there to be read.
                     Err(error) => leaving = Some(error.to_string()),
                 },
@@ -206,7 +211,7 @@ impl Connection {
                 Event::Nothing => {}
                 Event::Bye(why) => leaving = Some(why),
                 Event::Rejected { code, message } => {
-                    return Err(SendError::Rejected { address: self.options.address.clone(), code, message });
+                    return Err(SendError::Rejected { address: self.options.way.to_string(), code, message });
                 }
                 Event::Settled(settled) => {
                     if settled.busy > 0 {
@@ -232,13 +237,18 @@ impl Connection {
     }
 
     fn no_progress(&self, why: String) -> SendError {
-        let Options { address, retry_for, .. } = &*self.options;
-        SendError::NoProgress { address: address.clone(), why, retry_for: *retry_for, unsettled: self.lane.unsettled() }
+        let Options { way, retry_for, .. } = &*self.options;
+        SendError::NoProgress { address: way.to_string(), why, retry_for: *retry_for, unsettled: self.lane.unsettled() }
     }
 
     fn protocol(&self, why: &dyn std::fmt::Display) -> SendError {
-        SendError::Protocol { address: self.options.address.clone(), why: why.to_string() }
+        SendError::Protocol { address: self.options.way.to_string(), why: why.to_string() }
     }
+}
+
+/// Writes some of what is to be written; if that is nothing, sees to it that what was written goes.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), rest: &[u8]) -> std::io::Result<usize> {
+    if rest.is_empty() { writer.flush().await.map(|()| 0) } else { writer.write(rest).await }
 }
 
 /// What is to be written next.

@@ -16,4 +16,4 @@ mod tests;
 mod transmit;
 
 pub use answer::{Answer, parse};
-pub use command::{SendArgs, parse_address, parse_duration, send};
+pub use command::{SendArgs, parse_duration, send};

@@ -22,7 +22,6 @@ use super::request::request;
 use super::response::BodyLimits;
 use crate::config::{Guarantee, Limits};
 use crate::egress::pauses::{PAUSE_MAX, backoff};
-use crate::egress::tls::Tls;
 use crate::metrics::Metrics;
 use crate::model::dealings::Call;
 use crate::model::dealings::{EffectOutcome, EffectStage};
@@ -31,6 +30,7 @@ use crate::model::outgoing::effect_id;
 use crate::model::record::Input;
 use crate::model::settle::Noted;
 use crate::rules::{EffectRules, EntityRules, Ruleset};
+use crate::trust::Tls;
 
 /// What the runner needs.
 pub struct EffectsSetup<'a> {

@@ -47,8 +47,8 @@ pub fn sql_source(setup: SqlSetup) -> (impl Future<Output = ()> + Send + use<>, 
     let control = SqlControl { name: setup.name.clone(), growth, shown: shown.subscribe(), rewinds: sender };
     let metrics = &setup.admission.metrics;
     let (up, caught_up) = (
-        metrics.polling.up.with_label_values(&[&setup.name]),
-        metrics.polling.caught_up.with_label_values(&[&setup.name]),
+        metrics.sources.up.with_label_values(&[&setup.name]),
+        metrics.sources.caught_up.with_label_values(&[&setup.name]),
     );
     let shape = Shape {
         cursor: setup.source.cursor.clone(),

@@ -8,6 +8,7 @@ mod compile;
 mod eval;
 mod functions;
 mod library;
+mod names;
 mod needs;
 mod node;
 mod operators;
@@ -20,7 +21,8 @@ mod types;
 
 use std::borrow::Cow;
 
-pub use compile::{CompileError, Member, Roots, Shown};
+pub use compile::CompileError;
+pub use names::{Member, Roots, Shown};
 use node::Node;
 pub use parts::Part;
 pub use totality::{Known, PartialNegation, Standing};
@@ -58,6 +60,10 @@ pub enum Root {
     Key,
     /// The `body` that a source maps to an event.
     Body,
+    /// What a source knows of what it received.
+    Meta,
+    /// A part of the body that is an event of its own.
+    Item,
 }
 
 /// Why an expression has no value.

@@ -1,7 +1,8 @@
 //! From CEL text to the parser's tree, on a stack of its own; syntax errors in words.
 
-use super::compile::{self, CompileError, Roots};
+use super::compile::{self, CompileError};
 use super::library;
+use super::names::Roots;
 use super::node::Node;
 
 /// Longer expressions are refused, in bytes.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::cli::destination::Way;
 use crate::cli::send::connection::SendError;
 
 #[tokio::test]
@@ -87,7 +88,7 @@ async fn a_server_that_is_not_there_is_given_up() {
     let address = unused.local_addr().unwrap().to_string();
     drop(unused);
     let report = Arc::new(Report::new(Progress::Quiet));
-    let options = Options { address, retry_for: Duration::from_millis(20), ..options() };
+    let options = Options { way: Way::of_test(&address), retry_for: Duration::from_millis(20), ..options() };
     let error = transmit(&b"a\n"[..], 2, options, &report).await.unwrap_err();
     assert!(error.to_string().contains("cannot connect"), "{error}");
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 
 use clap::Parser;
 
+use crate::cli::client::ServerArgs;
 use crate::cli::failure::Exit;
 use crate::cli::send::{SendArgs, send};
 use crate::cli::testing::told;
@@ -16,6 +17,11 @@ struct Line {
 
 fn args(line: &[&str]) -> SendArgs {
     Line::parse_from([&["send", "--quiet"], line].concat()).args
+}
+
+/// The server that is asked over HTTP, which sending does not.
+fn unasked() -> ServerArgs {
+    ServerArgs::of_test("http://127.0.0.1:1", None)
 }
 
 /// Refuses every line that says so, takes the others.
@@ -47,10 +53,10 @@ fn refusals_are_shown_and_make_the_answer_no() {
         [("a\nb\n", Exit::Ok, ""), ("a\n\nrefuse\nb", Exit::No, "line 3: missing_id: an event needs an id\n")]
     {
         std::fs::write(path, content).unwrap();
-        let outcome = told(|screen| send(&args(&[path, "--to", &address]), None, screen));
+        let outcome = told(|screen| send(&args(&[path, "--to", &address]), &unasked(), screen));
         assert_eq!(outcome, (exit, out.to_owned(), String::new()));
     }
-    let (exit, out, _) = told(|screen| send(&args(&[path, "--to", &address, "--json"]), None, screen));
+    let (exit, out, _) = told(|screen| send(&args(&[path, "--to", &address, "--json"]), &unasked(), screen));
     let summary: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((exit, out.lines().count()), (Exit::No, 1));
     assert_eq!((&summary["lines"], &summary["accepted"], &summary["lsn"]), (&3.into(), &2.into(), &3.into()));
@@ -70,7 +76,7 @@ fn failures_have_their_exit_codes() {
         (vec!["/"], Exit::Usage, "cannot open /: "),
         (vec![path, "--to", &nobody, "--retry-for", "0s"], Exit::Io, "cannot connect"),
     ] {
-        let (told_exit, out, err) = told(|screen| send(&args(&line), None, screen));
+        let (told_exit, out, err) = told(|screen| send(&args(&line), &unasked(), screen));
         assert_eq!((told_exit, &*out), (exit, ""), "{err}");
         assert!(err.contains(part), "{err}");
     }

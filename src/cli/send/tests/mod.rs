@@ -16,13 +16,14 @@ use super::connection::Options;
 use super::lane::Window;
 use super::report::{Progress, Report, Tally};
 use super::transmit::{TransmitError, transmit};
+use crate::cli::destination::Way;
 
 /// Long enough that no test ever waits for it.
 const LONG: Duration = Duration::from_mins(1);
 
 fn options() -> Options {
     Options {
-        address: String::new(),
+        way: Way::of_test(""),
         token: None,
         window: Window { lines: 10_000, bytes: 1 << 20 },
         timeout: LONG,
@@ -39,7 +40,7 @@ async fn send_to(
     options: Options,
 ) -> (Result<(), TransmitError>, Tally) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let options = Options { address: listener.local_addr().unwrap().to_string(), ..options };
+    let options = Options { way: Way::of_test(&listener.local_addr().unwrap().to_string()), ..options };
     let report = Arc::new(Report::new(Progress::Quiet));
     let (outcome, ()) = tokio::join!(transmit(input, connections, options, &report), server(&listener));
     (outcome, report.end().tally)

@@ -4,13 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 /// What an outgoing connection trusts and shows.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tls<'a> {
+pub struct Tls<'a> {
     /// Certificates to trust instead of the system's.
     pub ca: Option<&'a Path>,
     /// A certificate to show, and its key.
@@ -23,25 +24,20 @@ impl Tls<'_> {
     /// # Errors
     /// When one cannot be read, or holds something else.
     pub fn client_config(&self) -> io::Result<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        match self.ca {
-            Some(path) => {
-                for certificate in certificates(path)? {
-                    roots.add(certificate).map_err(|error| wrong(path, &error))?;
-                }
-            }
-            None => {
-                // A machine may have certificates that cannot be read; those that can are enough, or connections say so.
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
+        let roots = if let Some(path) = self.ca {
+            authorities(path)?
+        } else {
+            let mut roots = RootCertStore::empty();
+            // A machine may have certificates that cannot be read; those that can are enough, or connections say so.
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
+        };
         let builder = builder()?.with_root_certificates(roots);
         match self.identity {
             None => Ok(builder.with_no_client_auth()),
             Some((certificate, key)) => {
                 let chain = certificates(certificate)?;
-                let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
-                builder.with_client_auth_cert(chain, key_der).map_err(|error| wrong(certificate, &error))
+                builder.with_client_auth_cert(chain, private_key(key)?).map_err(|error| wrong(certificate, &error))
             }
         }
     }
@@ -56,11 +52,16 @@ pub fn plain_client_config() -> io::Result<ClientConfig> {
 }
 
 fn builder() -> io::Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(io::Error::other)
+    ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(io::Error::other)
 }
 
-fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
+/// Where ciphers come from, on both sides.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The certificates in a PEM file; there is at least one.
+pub(super) fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match found.map_err(|error| wrong(path, &error))? {
         none if none.is_empty() => Err(wrong(path, &"it holds no certificate (PEM)")),
@@ -68,6 +69,20 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
     }
 }
 
-fn wrong(path: &Path, why: &dyn std::fmt::Display) -> io::Error {
+/// The private key in a PEM file.
+pub(super) fn private_key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| wrong(path, &error))
+}
+
+/// The authorities in a PEM file.
+pub(super) fn authorities(path: &Path) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| wrong(path, &error))?;
+    }
+    Ok(roots)
+}
+
+pub(super) fn wrong(path: &Path, why: &dyn std::fmt::Display) -> io::Error {
     io::Error::other(format!("{}: {why}", path.display()))
 }
