@@ -15,8 +15,10 @@ use std::sync::{Arc, Mutex};
 use common::wait_for;
 use tempfile::TempDir;
 
-/// Ports of the shipped configuration: TCP and HTTP.
-const PORTS: [&str; 2] = ["7400", "7480"];
+/// Ports of the shipped configuration: TCP, HTTP, and the bureau of the example credit.
+const PORTS: [&str; 3] = ["7400", "7480", "7490"];
+/// Files in which they stand.
+const WITH_PORTS: [&str; 3] = ["config.toml", "examples/timesheets/clock.toml", "examples/credit/rules.toml"];
 /// Commands for which a machine without network and with this binary already built has no use.
 const SKIPPED: [&str; 5] = ["make", "apt", "sudo", "cargo build", "cargo install"];
 /// The commands that start the server.
@@ -51,6 +53,16 @@ fn timesheets() {
     run("examples/timesheets/README.md");
 }
 
+#[test]
+fn shipments() {
+    run("examples/shipments/README.md");
+}
+
+#[test]
+fn credit() {
+    run("examples/credit/README.md");
+}
+
 struct Step {
     command: String,
     output: Vec<String>,
@@ -59,8 +71,10 @@ struct Step {
 /// The repository as it is tracked, with ports that are free.
 struct Copy {
     dir: TempDir,
-    ports: [String; 2],
+    ports: [String; PORTS.len()],
     server: Option<Running>,
+    /// What else the page leaves running.
+    beside: Vec<Running>,
 }
 
 struct Running {
@@ -85,9 +99,11 @@ fn run(page: &str) {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("the page");
     let steps = steps(&text);
     assert!(!steps.is_empty(), "{page} shows a command");
-    if find_on_path("sqlite3").is_none() && steps.iter().any(|step| step.command.contains("sqlite3")) {
-        println!("{page} is skipped: sqlite3 is not on the PATH");
-        return;
+    for tool in ["sqlite3", "python3"] {
+        if find_on_path(tool).is_none() && steps.iter().any(|step| step.command.contains(tool)) {
+            println!("{page} is skipped: {tool} is not on the PATH");
+            return;
+        }
     }
     let mut copy = Copy::new();
     // A page may later start one with a configuration of its own.
@@ -100,6 +116,10 @@ fn run(page: &str) {
             println!("{page}: not run here: {}", step.command);
         } else if starts_server(&step.command) {
             copy.start(page, step);
+        } else if let Some(command) = step.command.strip_suffix('&') {
+            let started = copy.spawn(command);
+            copy.expect_said(page, &started, step);
+            copy.beside.push(started);
         } else {
             wrong.extend(copy.run(step).err());
         }
@@ -150,11 +170,11 @@ impl Copy {
             std::fs::create_dir_all(to.parent().expect("a parent")).expect("a directory");
             std::fs::copy(root.join(&file), to).expect("a copy");
         }
-        // Held together, so that the two differ.
-        let free = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        // Held together, so that no two are the same.
+        let free = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let ports = free.map(|listener| listener.local_addr().expect("an address").port().to_string());
-        let copy = Copy { dir, ports, server: None };
-        for config in ["config.toml", "examples/timesheets/clock.toml"] {
+        let copy = Copy { dir, ports, server: None, beside: Vec::new() };
+        for config in WITH_PORTS {
             let config = copy.root().join(config);
             let text = std::fs::read_to_string(&config).expect("the shipped configuration");
             std::fs::write(&config, copy.with_ports(&text)).expect("the configuration");
@@ -203,6 +223,17 @@ impl Copy {
     fn start(&mut self, page: &str, step: &Step) {
         self.server = None;
         let command = if step.command.contains(OWN_CONFIG) { &step.command } else { "turnstile run" };
+        self.server = Some(self.spawn(command));
+        let ready = format!("curl -sf http://127.0.0.1:{}/readyz", PORTS[1]);
+        wait_for("the server is ready", || {
+            let server = self.server.as_mut().expect("started above");
+            assert!(server.child.try_wait().expect("its status").is_none(), "{page}: the server ended");
+            self.shell(&ready).output().expect("curl runs").status.success().then_some(())
+        });
+        self.expect_said(page, self.server.as_ref().expect("started above"), step);
+    }
+
+    fn spawn(&self, command: &str) -> Running {
         let mut child = self.shell(&format!("exec {command}")).stdout(Stdio::piped()).spawn().expect("it starts");
         let pipe = child.stdout.take().expect("a pipe");
         let said = Arc::new(Mutex::new(String::new()));
@@ -212,17 +243,13 @@ impl Copy {
                 shared.lock().unwrap().push_str(&(line + "\n"));
             }
         });
-        self.server = Some(Running { child, said });
-        let ready = format!("curl -sf http://127.0.0.1:{}/readyz", PORTS[1]);
-        wait_for("the server is ready", || {
-            let server = self.server.as_mut().expect("started above");
-            assert!(server.child.try_wait().expect("its status").is_none(), "{page}: the server ended");
-            self.shell(&ready).output().expect("curl runs").status.success().then_some(())
-        });
+        Running { child, said }
+    }
+
+    fn expect_said(&self, page: &str, started: &Running, step: &Step) {
         let expected = self.with_ports(&(step.output.join("\n") + "…"));
-        let server = self.server.as_ref().expect("started above");
-        wait_for(&format!("{page}: the server says what is shown:\n{expected}"), || {
-            matches(&expected, &server.said.lock().unwrap()).then_some(())
+        wait_for(&format!("{page}: {} says what is shown:\n{expected}", step.command), || {
+            matches(&expected, &started.said.lock().unwrap()).then_some(())
         });
     }
 
@@ -275,7 +302,7 @@ fn tracked(root: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         String::from_utf8_lossy(&listed).split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect();
     if files.is_empty() {
-        let names = ["orders", "timesheets"].into_iter().flat_map(|example| {
+        let names = ["orders", "timesheets", "shipments", "credit"].into_iter().flat_map(|example| {
             let files = ["README.md", "rules.toml", "events.ndjson", "clock.toml", "clock.sql"];
             files.map(|file| PathBuf::from("examples").join(example).join(file))
         });

@@ -1,4 +1,4 @@
-//! Turnstile itself: the release binary with the shipped rules, default settings, decisions to a file.
+//! Turnstile itself: the release binary with the rules beside this file, default settings, decisions to a file.
 
 use std::fmt::Write as _;
 use std::fs::Metadata;
@@ -37,7 +37,7 @@ impl Turnstile {
     /// Starts a server in an empty folder. `tables` are added to its configuration.
     pub fn start(tables: &str) -> Turnstile {
         let folder = bed::folder("turnstile");
-        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/orders/rules.toml");
+        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/orders.toml");
         let config = format!(
             "include = [\"{}\"]\n[server]\ndata_dir = \"data\"\nhttp = \"127.0.0.1:0\"\n\
              [source.tcp]\nkind = \"tcp\"\nlisten = \"127.0.0.1:0\"\n\
