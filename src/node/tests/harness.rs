@@ -23,7 +23,7 @@ use crate::node::commits::Commits;
 use crate::node::recovery::{self, RecoveryError};
 use crate::node::replay::replay;
 use crate::rules::Ruleset;
-use crate::store::Store;
+use crate::store::{Store, Wake};
 
 /// Far more than anything here takes; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -166,6 +166,10 @@ impl Harness {
         });
         let _ = found.set(shards.clone());
         horizon.start();
+        // As `Agenda` does, all at once.
+        horizon.advance(Wake(i64::MAX));
+        let ahead = store.agenda(None, Wake(i64::MAX), usize::MAX)?;
+        system.block_on(shards.schedule(ahead));
         let checkpointer = Checkpointer {
             store: store.clone(),
             shards: shards.clone(),

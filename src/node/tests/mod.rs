@@ -9,6 +9,7 @@ mod passivation;
 mod power;
 mod refusals;
 mod sharding;
+mod ties;
 
 use fixtures::{Folder, added, event, order};
 use harness::{Harness, Wiring, wait_until};

@@ -19,7 +19,8 @@ const IMAGES_PER_CUT: u64 = 12;
 /// While a failing run is made short, more moments are tried, since each run has others.
 const IMAGES_PER_CUT_SHORTENING: u64 = 30;
 
-fn from_environment(name: &str, default: u64) -> u64 {
+/// A number that the environment may set.
+pub(super) fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
