@@ -47,7 +47,11 @@ fn event(id: &str, kind: &str, data: &Value) -> Value {
 
 fn post(server: &Server, events: &[Value]) {
     let lines: String = events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect();
-    server.post("/v1/events", NDJSON, lines).expect(202);
+    // A small journal is full at times; whoever is told so sends again.
+    let answer = wait_for("the events are admitted", || {
+        Some(server.post("/v1/events", NDJSON, lines.as_str())).filter(|answer| answer.status != 429)
+    });
+    answer.expect(202);
 }
 
 fn entity(server: &Server, kind: &str, key: &str) -> Value {

@@ -2,6 +2,7 @@
 //! between a record and what it gives others to know, they end as the rules alone say.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -179,7 +180,7 @@ fn difference(found: &BTreeMap<EntityKey, String>, expected: &BTreeMap<EntityKey
     let mut text = String::new();
     for (entity, expected) in expected {
         if found.get(entity) != Some(expected) {
-            text += &format!("{entity}:\n  found    {:?}\n  expected {expected:?}\n", found.get(entity));
+            let _ = writeln!(text, "{entity}:\n  found    {:?}\n  expected {expected:?}", found.get(entity));
         }
     }
     text
