@@ -18,7 +18,8 @@ use tempfile::TempDir;
 /// Ports of the shipped configuration: TCP, HTTP, and the bureau of the example credit.
 const PORTS: [&str; 3] = ["7400", "7480", "7490"];
 /// Files in which they stand.
-const WITH_PORTS: [&str; 3] = ["config.toml", "examples/timesheets/clock.toml", "examples/credit/rules.toml"];
+const WITH_PORTS: [&str; 4] =
+    ["config.toml", "examples/timesheets/clock.toml", "examples/credit/rules.toml", "examples/credit/soap.toml"];
 /// Commands for which a machine without network and with this binary already built has no use.
 const SKIPPED: [&str; 5] = ["make", "apt", "sudo", "cargo build", "cargo install"];
 /// The commands that start the server.
@@ -303,8 +304,9 @@ fn tracked(root: &Path) -> Vec<PathBuf> {
         String::from_utf8_lossy(&listed).split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect();
     if files.is_empty() {
         let names = ["orders", "timesheets", "shipments", "credit"].into_iter().flat_map(|example| {
-            let files = ["README.md", "rules.toml", "events.ndjson", "clock.toml", "clock.sql"];
-            files.map(|file| PathBuf::from("examples").join(example).join(file))
+            let folder = Path::new("examples").join(example);
+            let files = std::fs::read_dir(root.join(&folder)).into_iter().flatten().flatten();
+            files.map(move |file| folder.join(file.file_name()))
         });
         files = names.chain(["README.md", "config.toml"].map(PathBuf::from)).collect();
     }
