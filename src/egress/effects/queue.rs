@@ -20,11 +20,21 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A request is open. Nothing happens if it is known.
+    /// A request is open. Nothing happens if it is known. What an earlier process began is first in the row.
     pub fn put(&mut self, call: Call) {
-        if self.known.insert((call.entity.clone(), call.run)) {
+        if !self.known.insert((call.entity.clone(), call.run)) {
+            return;
+        }
+        if call.attempts > 0 {
+            self.waiting.push_front(call);
+        } else {
             self.waiting.push_back(call);
         }
+    }
+
+    /// The next that an earlier process began, if there is one.
+    pub fn next_begun(&mut self) -> Option<Call> {
+        self.waiting.pop_front_if(|call| call.attempts > 0)
     }
 
     /// The next to be called: those whose rest is over come first, since they have waited longer.
@@ -93,6 +103,12 @@ mod tests {
         assert_eq!(taken(&mut queue, now), ["c1"], "the others rest");
         queue.put(call("d", 1));
         assert_eq!(taken(&mut queue, now + second), ["b1", "a1", "d1"]);
+
+        queue.put(call("e", 1));
+        queue.put(Call { attempts: 1, ..call("f", 1) });
+        assert_eq!(queue.next_begun().map(|call| call.entity.key().to_owned()), Some("f".to_owned()));
+        assert!(queue.next_begun().is_none(), "nobody has begun the other");
+        assert_eq!(taken(&mut queue, now), ["e1"]);
 
         assert_eq!((queue.next_at(), queue.is_failing()), (None, false));
         queue.forget(EntityKey::new("order", "a"), 1);

@@ -193,6 +193,13 @@ impl Lane {
     fn start(self: &Arc<Self>, running: &mut JoinSet<Came>) -> Option<Instant> {
         let mut queue = self.queue();
         let concurrency = self.effect().concurrency as usize;
+        if self.effect().guarantee == Guarantee::AtMostOnce {
+            // Nobody is called for these; that they are unknown is told without waiting for calls of others to end.
+            while let Some(call) = queue.next_begun() {
+                let lane = self.clone();
+                running.spawn(async move { lane.attempt(call).await });
+            }
+        }
         while running.len() < concurrency {
             let Some(call) = queue.next(Instant::now()) else { return queue.next_at() };
             let lane = self.clone();

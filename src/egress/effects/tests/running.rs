@@ -217,6 +217,17 @@ async fn what_an_earlier_process_began_goes_on_as_promised() {
     assert_eq!(least.script.keys(), ["application/a/pull/1", "application/b/pull/1"]);
 }
 
+/// If this failed, nobody would hear of a call that may have been made until calls of others, which may take minutes, end.
+#[tokio::test(start_paused = true)]
+async fn what_is_unknown_is_told_while_all_calls_hang() {
+    let test = Test::new(&format!("{ONCE}\nconcurrency = 1"), [], 0);
+    test.begin(vec![call("a", 0, URL), call("b", 0, URL)]);
+    test.settle().await;
+    test.begin(vec![call("c", 1, URL)]);
+    test.settle().await;
+    assert_eq!((test.script.keys().len(), test.counted("unknown")), (1, 1), "{:?}", test.entities.steps());
+}
+
 /// If this failed, an endpoint that takes two calls at a time would get all of them, or one that fails keep out the others.
 #[tokio::test(start_paused = true)]
 async fn so_many_calls_are_under_way_and_those_that_rest_are_not_among_them() {
