@@ -15,7 +15,7 @@ use super::supervisor::Supervisor;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 use crate::model::outbox::Outbox;
 use crate::model::state::LsnBook;
-use crate::store::EntityWrite;
+use crate::store::{EntityWrite, Wake};
 
 /// Copies for the store; every record in them is committed.
 pub struct Slice {
@@ -143,7 +143,7 @@ impl Handler<CopySlice> for Supervisor {
     fn handle(&mut self, message: CopySlice, _: &mut Self::Context) {
         for key in self.copying.ask(message.entities_max) {
             if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
-                if slot.closing.is_some() {
+                if slot.aside.is_closing() {
                     // Its actor is handing its state over: looked at again in the next slice.
                     self.copying.put_off(key);
                     continue;
@@ -168,7 +168,7 @@ impl Supervisor {
     pub(super) fn copied(&mut self, id: SlotId, copied: Copied) {
         self.copying.came(id, copied);
         if let Some(slot) = self.slots.get_mut(id) {
-            self.copying.ripen(&id, &slot.key, &slot.book, slot.outbox.as_deref());
+            self.copying.ripen(&id, &slot.key, &slot.book, slot.aside.outbox());
         }
     }
 
@@ -193,12 +193,13 @@ impl Handler<Stored> for Supervisor {
         for (key, version, spilled) in rows {
             if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 slot.stored = version;
-                if slot.latest == version && slot.wake.is_some_and(|wake| self.wheel.forget_stored(wake, &key)) {
-                    slot.wake = None;
+                let wake = slot.aside.wake();
+                if slot.latest == version && wake != Wake::NEVER && self.wheel.forget_stored(wake, &key) {
+                    slot.aside.set_wake(Wake::NEVER);
                 }
                 // An actor that is stopping hands over identities that have rows: they are dropped when it is written again.
                 if let Some(last) = spilled
-                    && slot.closing.is_none()
+                    && !slot.aside.is_closing()
                 {
                     slot.sent += 1;
                     self.shared.outbox.borrow_mut().asked();

@@ -85,8 +85,13 @@ pub struct Entity {
 /// What is known of a state's size, identities left out.
 enum Size {
     /// It was small enough when it was last worked out; so many bytes were merged since.
-    Grown(usize),
-    TooLarge(usize),
+    Grown(u32),
+    TooLarge(u32),
+}
+
+/// Half the size, since there are as many as live entities; what is larger is too large all the same.
+fn as_u32(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 impl Default for Size {
@@ -98,7 +103,7 @@ impl Default for Size {
 impl Entity {
     /// One whose stored form has `bytes`: a large one is measured at its first event, however often it was passivated.
     pub(super) fn loaded(state: State, bytes: usize) -> Self {
-        Entity { state, size: Size::Grown(bytes) }
+        Entity { state, size: Size::Grown(as_u32(bytes)) }
     }
 
     /// The state's version.
@@ -278,14 +283,14 @@ impl Entity {
     fn too_large(&mut self, around: &Surroundings) -> Option<Refusal> {
         let bytes_max = around.entity_bytes_max;
         if let Size::Grown(grown) = self.size {
-            if grown <= bytes_max / 4 {
+            if grown as usize <= bytes_max / 4 {
                 return None;
             }
             let identities = std::mem::take(&mut self.state.identities);
             let bytes = kept::encode_state(&self.state).len();
             self.state.identities = identities;
             // One that is too large takes nothing that would change its size.
-            self.size = if bytes > bytes_max { Size::TooLarge(bytes) } else { Size::Grown(0) };
+            self.size = if bytes > bytes_max { Size::TooLarge(as_u32(bytes)) } else { Size::Grown(0) };
         }
         let Size::TooLarge(bytes) = self.size else { return None };
         let why = format!("the entity has {bytes} bytes, more than limits.entity_bytes_max = {bytes_max}");
@@ -309,7 +314,7 @@ impl Entity {
 
     fn evolve(&mut self, record: &Record, bytes: Vec<u8>, pending: Pending) -> Handled {
         if let Size::Grown(grown) = &mut self.size {
-            *grown += bytes.len();
+            *grown = grown.saturating_add(as_u32(bytes.len()));
         }
         // A panic here ends the process, as everywhere on this thread: memory would no longer agree with the journal.
         rules::evolve(&mut self.state, record);

@@ -52,7 +52,7 @@ impl Supervisor {
 
     fn stop(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.closing = Some(Box::default());
+        slot.aside.close();
         self.closing += 1;
         self.shared.outbox.borrow_mut().asked();
         post(&slot.actor, Stop);
@@ -66,8 +66,8 @@ impl Supervisor {
             metrics.live.dec();
         }
         let clean = slot.is_clean();
-        let Slot { key, book, stored, listed, closing, .. } = slot;
-        let queue = closing.unwrap_or_default().0;
+        let Slot { key, book, stored, listed, aside, .. } = slot;
+        let queue = aside.into_queued();
         // One with letters is not stopped.
         let kept = Kept { entity, book, outbox: Outbox::default() };
         if queue.is_empty() {

@@ -14,7 +14,7 @@ use super::entity::Work;
 use super::kept::Snapshot;
 use super::outbox::{Pending, Released};
 use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::outbox::{Outbox, Outgoing};
+use crate::model::outbox::{Outbox, Outgoing, Receipt};
 use crate::model::state::LsnBook;
 use crate::store::Wake;
 
@@ -41,15 +41,99 @@ pub(super) struct Slot {
     pub listed: bool,
     /// Whether it is there itself, and not only waited for.
     pub exists: bool,
-    /// When it is to be looked at, if that is in the shard's wheel.
-    pub wake: Option<Wake>,
-    /// What it has to tell others; nothing for most.
-    pub outbox: Option<Box<Outbox>>,
     /// What waits for a commit, in order of versions.
     pub waiting: Waiting,
-    /// The actor was told to stop; what comes meanwhile waits here.
-    pub closing: Option<Box<Queued>>,
+    /// What most entities have nothing of at most times.
+    pub aside: Aside,
     pub last_used_tick: u32,
+}
+
+/// A place for what few live entities have; there are many of them, so it is made when it is needed.
+#[derive(Default)]
+pub(super) struct Aside(Option<Box<Few>>);
+
+struct Few {
+    /// When it is to be looked at according to the shard's wheel, or [`Wake::NEVER`].
+    wake: Wake,
+    /// What it has to tell others.
+    outbox: Outbox,
+    /// The actor was told to stop; what comes meanwhile waits here.
+    closing: Option<Queued>,
+}
+
+impl Aside {
+    fn few(&mut self) -> &mut Few {
+        self.0.get_or_insert_with(|| Box::new(Few { wake: Wake::NEVER, outbox: Outbox::default(), closing: None }))
+    }
+
+    /// Gives up what holds nothing any more.
+    fn tidy(&mut self) {
+        self.0.take_if(|few| few.wake == Wake::NEVER && few.outbox.is_empty() && few.closing.is_none());
+    }
+
+    /// When it is to be looked at according to the shard's wheel, or [`Wake::NEVER`].
+    pub fn wake(&self) -> Wake {
+        self.0.as_ref().map_or(Wake::NEVER, |few| few.wake)
+    }
+
+    pub fn set_wake(&mut self, wake: Wake) {
+        if wake != self.wake() {
+            self.few().wake = wake;
+            self.tidy();
+        }
+    }
+
+    /// What it has to tell others, if anything.
+    pub fn outbox(&self) -> Option<&Outbox> {
+        self.0.as_ref().map(|few| &few.outbox).filter(|outbox| !outbox.is_empty())
+    }
+
+    pub fn outbox_mut(&mut self) -> Option<&mut Outbox> {
+        self.0.as_mut().map(|few| &mut few.outbox).filter(|outbox| !outbox.is_empty())
+    }
+
+    /// Adds what it has to tell others.
+    pub fn put(&mut self, letters: Vec<Outgoing>) {
+        if !letters.is_empty() {
+            self.few().outbox.put(letters);
+        }
+    }
+
+    /// Notes that something has arrived.
+    pub fn arrived(&mut self, receipt: Receipt) {
+        if let Some(few) = &mut self.0 {
+            few.outbox.arrived(receipt);
+            self.tidy();
+        }
+    }
+
+    /// With these letters and nothing else.
+    pub fn with(outbox: Outbox) -> Self {
+        let mut aside = Aside::default();
+        if !outbox.is_empty() {
+            aside.few().outbox = outbox;
+        }
+        aside
+    }
+
+    /// The actor is told to stop.
+    pub fn close(&mut self) {
+        self.few().closing = Some(Queued::default());
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.0.as_ref().is_some_and(|few| few.closing.is_some())
+    }
+
+    /// What came since the actor was told to stop, if it was.
+    pub fn closing_mut(&mut self) -> Option<&mut Queued> {
+        self.0.as_mut()?.closing.as_mut()
+    }
+
+    /// What came meanwhile.
+    pub fn into_queued(self) -> Vec<Arrival> {
+        self.0.and_then(|few| few.closing).unwrap_or_default().0
+    }
 }
 
 /// What waits for commits; nothing does for most entities at most times, and there are many.
@@ -90,7 +174,7 @@ impl Slot {
 
     /// Whether nothing of it is under way, so that its actor may be stopped.
     pub(super) fn is_idle(&self) -> bool {
-        let has_nothing_waiting = self.waiting.0.is_none() && self.outbox.is_none() && self.closing.is_none();
+        let has_nothing_waiting = self.waiting.0.is_none() && self.aside.outbox().is_none() && !self.aside.is_closing();
         self.sent == 0 && self.book.version == self.latest && has_nothing_waiting
     }
 
@@ -121,7 +205,7 @@ impl Slot {
     /// Letters that may be sent now.
     pub(super) fn letters(&mut self) -> Vec<Outgoing> {
         let committed = self.book.version;
-        self.outbox.as_mut().map(|outbox| outbox.send(committed)).unwrap_or_default()
+        self.aside.outbox_mut().map(|outbox| outbox.send(committed)).unwrap_or_default()
     }
 }
 
@@ -210,5 +294,16 @@ impl Batches {
 
     pub(super) fn into_iter(self) -> impl Iterator<Item = (SlotId, Batch)> {
         self.0.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// If this failed, every live entity would take more memory, and there are hundreds of thousands.
+    #[test]
+    fn what_is_kept_of_each_live_entity_is_small() {
+        use crate::actors::actor::EntityActor;
+        assert!(size_of::<super::Slot>() <= 128, "{}", size_of::<super::Slot>());
+        assert!(size_of::<EntityActor>() <= 200, "{}", size_of::<EntityActor>());
     }
 }

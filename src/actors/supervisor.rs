@@ -21,7 +21,7 @@ use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Released, Take};
 use super::shards::Shards;
-use super::slots::{Arrival, Batches, Slot, SlotId, Slots, Waiting};
+use super::slots::{Arrival, Aside, Batches, Slot, SlotId, Slots, Waiting};
 use super::wheel::{Horizon, TURN, Wheel};
 use crate::journal::{Entry, JournalWriter};
 use crate::model::dealings::Call;
@@ -163,7 +163,6 @@ impl Supervisor {
             metrics.live.inc();
         }
         let (shared, last_used_tick) = (self.shared.clone(), self.tick);
-        let outbox = (!outbox.is_empty()).then(|| Box::new(outbox));
         let exists = entity.state().exists();
         let id = self.slots.insert(key.clone(), |slot| Slot {
             key,
@@ -175,10 +174,8 @@ impl Supervisor {
             stored,
             listed,
             exists,
-            wake: None,
-            outbox,
+            aside: Aside::with(outbox),
             waiting: Waiting::default(),
-            closing: None,
             last_used_tick,
         });
         self.send_letters(id);
@@ -208,7 +205,7 @@ impl Supervisor {
         let tick = self.tick;
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.last_used_tick = tick;
-        match &mut slot.closing {
+        match slot.aside.closing_mut() {
             Some(queue) => queue.0.push(Arrival::Work(Box::new(work))),
             None => batches.add(id, slot, work),
         }
@@ -227,7 +224,7 @@ impl Supervisor {
 
     pub(super) fn read(&mut self, key: &EntityKey, reply: oneshot::Sender<Option<Snapshot>>) {
         if let Some(slot) = self.slots.touch(key).and_then(|id| self.slots.get_mut(id)) {
-            if let Some(queue) = &mut slot.closing {
+            if let Some(queue) = slot.aside.closing_mut() {
                 queue.0.push(Arrival::Read(reply));
                 return;
             }
@@ -338,8 +335,8 @@ impl Handler<Committed> for Supervisor {
                     let _ = watcher.send(());
                 }
             }
-            self.copying.ripen(&id, &slot.key, &slot.book, slot.outbox.as_deref());
-            if slot.outbox.is_some() {
+            self.copying.ripen(&id, &slot.key, &slot.book, slot.aside.outbox());
+            if slot.aside.outbox().is_some() {
                 self.send_letters(id);
             }
         }

@@ -69,23 +69,14 @@ impl Supervisor {
         // One without an actor has nothing under way: it will send again what it does not know to have arrived.
         let Some(id) = self.slots.find(sender) else { return };
         let Some(slot) = self.slots.get_mut(id) else { return };
-        if let Some(outbox) = &mut slot.outbox {
-            outbox.arrived(receipt);
-            if outbox.is_empty() {
-                slot.outbox = None;
-            } else {
-                self.send_letters(id);
-            }
-        }
+        slot.aside.arrived(receipt);
+        self.send_letters(id);
     }
 
     /// Letters of a record that is on its way to the journal.
     pub(super) fn post_letters(&mut self, id: SlotId, letters: Vec<Outgoing>) {
-        if letters.is_empty() {
-            return;
-        }
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.outbox.get_or_insert_default().put(letters);
+            slot.aside.put(letters);
         }
     }
 }

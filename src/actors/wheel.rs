@@ -103,7 +103,7 @@ impl Supervisor {
         let mut batches = Batches::default();
         for key in due {
             if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
-                slot.wake = None;
+                slot.aside.set_wake(Wake::NEVER);
             }
             self.sort(Work::Wake(key), &mut batches);
         }
@@ -115,10 +115,10 @@ impl Supervisor {
     pub(super) fn schedule(&mut self, id: SlotId, due: Timestamp) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let wake = wake_at(due);
-        if slot.wake != Some(wake) {
-            if let Some(old) = slot.wake.replace(wake) {
-                self.wheel.entries.remove(&(old, slot.key.clone()));
-            }
+        let old = slot.aside.wake();
+        if old != wake {
+            slot.aside.set_wake(wake);
+            self.wheel.entries.remove(&(old, slot.key.clone()));
             self.wheel.insert(wake, slot.key.clone());
         }
     }

@@ -121,11 +121,19 @@ fn summary(out: &mut dyn Write, paint: Paint, document: &Map) -> io::Result<()> 
         writeln!(out, "  complete {share}{missing}")?;
     }
     match document.get("waiting_for") {
-        Some(Value::List(names)) if !names.is_empty() => {
-            writeln!(out, "  {}", paint.yellow(&format!("waiting for {}", render::list(names))))
+        Some(Value::List(entities)) if !entities.is_empty() => {
+            let waiting: Vec<String> = entities.iter().map(waited_for).collect();
+            writeln!(out, "  {}", paint.yellow(&format!("waiting for {}", waiting.join(", "))))
         }
         _ => Ok(()),
     }
+}
+
+/// An entity that is waited for, and since when.
+fn waited_for(entry: &Value) -> String {
+    let Value::Map(entry) = entry else { return render::line(entry) };
+    let part = |name| entry.get(name).map(render::line).unwrap_or_default();
+    format!("{} {} since {}", part("type"), part("key"), part("since"))
 }
 
 /// A share of 1 in percent, rounded down: 100% means complete.
@@ -196,7 +204,7 @@ mod tests {
 
     const ORDER: &str = r#"{"type":"order","key":"order/1 ä","version":6,"lsn":1042,"updated":"2026-11-20T10:00:00Z",
         "events":5,"fields":{"payment":{"status":"successful"},"total":12.50},"derived":{"status":"processing"},
-        "completeness":0.8,"missing":["loyalty"],"waiting_for":["shipment/7"],
+        "completeness":0.8,"missing":["loyalty"],"waiting_for":[{"key":"7","reference":"parcel","since":"2026-11-20T09:00:00Z","type":"shipment"}],
         "decisions":{"Confirmed":{"state":"made","revision":1,"data":{"warehouse":"west","days":5},"lsn":1040},
         "Line":{"a":{"state":"made","revision":2,"data":3,"lsn":1041},"state":{"state":"withdrawn","revision":2}},
         "Rejected":{"state":"pending","needs":["order.stock","order.payment.status"]}},
@@ -206,7 +214,7 @@ mod tests {
 order order/1 ä
   version 6, 5 events, lsn 1042, updated 2026-11-20T10:00:00Z
   complete 80%, missing loyalty
-  waiting for shipment/7
+  waiting for shipment 7 since 2026-11-20T09:00:00Z
 
 fields
   payment  {\"status\":\"successful\"}

@@ -32,6 +32,8 @@ pub struct Wake(pub i64);
 impl Wake {
     /// As soon as the process starts.
     pub const AT_START: Wake = Wake(i64::MIN);
+    /// Later than any time there is.
+    pub const NEVER: Wake = Wake(i64::MAX);
 }
 
 /// An entity as it is stored: the state's bytes, and what the store itself must know of them.
