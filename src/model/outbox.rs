@@ -74,9 +74,12 @@ impl Outgoing {
     }
 }
 
-/// Letters that are not known to have arrived. The default has none.
+/// Letters that are not known to have arrived. The default has none, and takes one word, since most entities have none.
 #[derive(Clone, Debug, Default)]
-pub struct Outbox {
+pub struct Outbox(Option<Box<Letters>>);
+
+#[derive(Clone, Debug, Default)]
+struct Letters {
     /// Those that are not sent yet, in the order in which they were put.
     waiting: BTreeMap<u64, Outgoing>,
     /// Where each is.
@@ -89,32 +92,37 @@ pub struct Outbox {
 impl Outbox {
     /// Whether nothing is outstanding.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.under_way.is_empty()
+        self.0.as_ref().is_none_or(|letters| letters.waiting.is_empty() && letters.under_way.is_empty())
     }
 
     /// Adds letters of one record; each takes the place of an earlier one of its link that is not sent yet.
-    pub fn put(&mut self, letters: impl IntoIterator<Item = Outgoing>) {
+    pub fn put(&mut self, letters: Vec<Outgoing>) {
+        if letters.is_empty() {
+            return;
+        }
+        let all = self.0.get_or_insert_default();
         for letter in letters {
-            let place = self.put;
-            self.put += 1;
-            if let Some(old) = self.places.insert((letter.to.clone(), letter.link()), place) {
-                self.waiting.remove(&old);
+            let place = all.put;
+            all.put += 1;
+            if let Some(old) = all.places.insert((letter.to.clone(), letter.link()), place) {
+                all.waiting.remove(&old);
             }
-            self.waiting.insert(place, letter);
+            all.waiting.insert(place, letter);
         }
     }
 
     /// Takes those that may be sent now, since their records are committed and not too many are under way.
     pub fn send(&mut self, committed: Version) -> Vec<Outgoing> {
         let mut sent = Vec::new();
-        while self.under_way.len() < UNDER_WAY_MAX
-            && let Some(first) = self.waiting.first_entry().filter(|first| first.get().version <= committed)
+        let Some(all) = &mut self.0 else { return sent };
+        while all.under_way.len() < UNDER_WAY_MAX
+            && let Some(first) = all.waiting.first_entry().filter(|first| first.get().version <= committed)
         {
             let (place, letter) = first.remove_entry();
             let key = (letter.to.clone(), letter.link());
-            self.places.remove(&key);
+            all.places.remove(&key);
             sent.push(letter.clone());
-            self.under_way.insert(key, (place, letter));
+            all.under_way.insert(key, (place, letter));
         }
         sent
     }
@@ -122,27 +130,32 @@ impl Outbox {
     /// Notes that a letter, and every earlier one of its link, has arrived.
     pub fn arrived(&mut self, receipt: Receipt) {
         let Receipt { of, version, link } = receipt;
-        if let Entry::Occupied(sent) = self.under_way.entry((of, link))
+        let Some(all) = &mut self.0 else { return };
+        if let Entry::Occupied(sent) = all.under_way.entry((of, link))
             && sent.get().1.version <= version
         {
             sent.remove();
         }
     }
 
+    /// Those that are outstanding of what records up to `through` put, in that order.
+    fn through(&self, through: Version) -> Vec<&Outgoing> {
+        let Some(all) = &self.0 else { return Vec::new() };
+        let under_way = all.under_way.values().map(|(place, letter)| (*place, letter));
+        let outstanding = under_way.chain(all.waiting.iter().map(|(place, letter)| (*place, letter)));
+        let mut letters: Vec<(u64, &Outgoing)> = outstanding.filter(|(_, letter)| letter.version <= through).collect();
+        letters.sort_unstable_by_key(|(place, _)| *place);
+        letters.into_iter().map(|(_, letter)| letter).collect()
+    }
+
     /// The stored form: what records up to `through` put, in that order.
     pub fn encode_into(&self, bytes: &mut Vec<u8>, through: Version) {
-        let under_way = self.under_way.values().map(|(place, letter)| (*place, letter));
-        let all = under_way.chain(self.waiting.iter().map(|(place, letter)| (*place, letter)));
-        let mut letters: Vec<(u64, &Outgoing)> = all.filter(|(_, letter)| letter.version <= through).collect();
-        letters.sort_unstable_by_key(|(place, _)| *place);
-        let letters: Vec<&Outgoing> = letters.into_iter().map(|(_, letter)| letter).collect();
-        codec::encode_into(bytes, &letters);
+        codec::encode_into(bytes, &self.through(through));
     }
 
     /// Whether nothing is outstanding of what records up to `through` put.
     pub fn is_empty_through(&self, through: Version) -> bool {
-        let mut all = self.under_way.values().map(|(_, letter)| letter).chain(self.waiting.values());
-        all.all(|letter| letter.version > through)
+        self.through(through).is_empty()
     }
 }
 
@@ -183,11 +196,11 @@ mod tests {
     #[test]
     fn only_the_newest_of_a_link_is_told_and_not_before_its_commit() {
         let mut outbox = Outbox::default();
-        outbox.put([notice("a", 1), notice("b", 1)]);
+        outbox.put(vec![notice("a", 1), notice("b", 1)]);
         assert_eq!(versions(&outbox.send(Version(0))), []);
         assert_eq!(versions(&outbox.send(Version(1))), [("a".into(), 1), ("b".into(), 1)]);
-        outbox.put([notice("a", 2)]);
-        outbox.put([notice("a", 3)]);
+        outbox.put(vec![notice("a", 2)]);
+        outbox.put(vec![notice("a", 3)]);
         assert_eq!(versions(&outbox.send(Version(2))), []);
         assert_eq!(versions(&outbox.send(Version(3))), [("a".into(), 3)]);
         for (receipt, is_empty) in
@@ -202,7 +215,7 @@ mod tests {
     #[test]
     fn so_many_are_under_way_and_no_more() {
         let mut outbox = Outbox::default();
-        outbox.put((0..600).map(|n| notice(&format!("{n}"), 1)));
+        outbox.put((0..600).map(|n| notice(&format!("{n}"), 1)).collect());
         assert_eq!(outbox.send(Version(1)).len(), UNDER_WAY_MAX);
         assert_eq!(outbox.send(Version(1)).len(), 0);
         outbox.arrived(notice("7", 1).receipt());
@@ -213,9 +226,9 @@ mod tests {
     #[test]
     fn what_is_stored_is_all_that_may_be_outstanding_of_a_version() {
         let mut outbox = Outbox::default();
-        outbox.put([notice("a", 1), notice("b", 1)]);
+        outbox.put(vec![notice("a", 1), notice("b", 1)]);
         outbox.send(Version(1));
-        outbox.put([notice("c", 2), notice("d", 3)]);
+        outbox.put(vec![notice("c", 2), notice("d", 3)]);
         let mut bytes = vec![2];
         outbox.encode_into(&mut bytes, Version(2));
         let mut read = Outbox::from(codec::decode::<Vec<Outgoing>>(2, &bytes).unwrap());
