@@ -353,5 +353,7 @@ fn the_example_runs_with_its_three_commands() {
     letters(&server, 2);
     assert_eq!(publish(), shown, "the decisions are those of before");
     letters(&server, 4);
-    assert_eq!(server.metric("turnstile_sink_deliveries_total{result=\"ok\",sink=\"bus\"}"), Some(5.0));
+    // Five, and one more when an order's payment is overdue, which it is after a few seconds.
+    let delivered = server.metric("turnstile_sink_deliveries_total{result=\"ok\",sink=\"bus\"}");
+    assert!(delivered.is_some_and(|count| (5.0..=6.0).contains(&count)), "{delivered:?}");
 }

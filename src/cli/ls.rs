@@ -22,6 +22,9 @@ pub struct LsArgs {
     /// Only entities of which something is missing
     #[arg(long, requires = "entity")]
     incomplete: bool,
+    /// Only entities that wait for another one
+    #[arg(long, requires = "entity")]
+    waiting: bool,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100, requires = "entity", value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -70,6 +73,7 @@ fn entities(args: &LsArgs, entity: &str, client: &Client<'_>, screen: &mut Scree
     filters.extend(args.prefix.iter().map(|prefix| ("prefix", prefix.clone())));
     filters.extend(args.condition.iter().map(|condition| ("where", condition.clone())));
     filters.extend(args.incomplete.then(|| ("incomplete", "true".to_owned())));
+    filters.extend(args.waiting.then(|| ("waiting", "true".to_owned())));
     let pages = Pages { path: &["entities", entity], filters: &filters, after: args.after.clone(), json: args.json };
     pages.print(client, (!args.all).then_some(args.limit), &mut table, entity_cells, screen)
 }
@@ -111,6 +115,7 @@ mod tests {
             prefix: None,
             condition: None,
             incomplete: false,
+            waiting: false,
             limit: 100,
             after: None,
             all: false,
@@ -140,6 +145,7 @@ mod tests {
             prefix: Some("x y".to_owned()),
             condition: Some("order.a == 1".to_owned()),
             incomplete: true,
+            waiting: true,
             all: true,
             ..args(Some("order"))
         };
@@ -152,7 +158,7 @@ c
         let outcome = told(|screen| ls(&asked, &server.args(None), screen));
         assert_eq!(outcome, (Exit::Ok, expected.to_owned(), String::new()));
         let requests = server.requests();
-        let filter = "prefix=x%20y&where=order.a%20%3D%3D%201&incomplete=true";
+        let filter = "prefix=x%20y&where=order.a%20%3D%3D%201&incomplete=true&waiting=true";
         assert!(requests[0].starts_with(&format!("GET /v1/entities/order?limit=1000&{filter} ")), "{requests:?}");
         assert!(
             requests[1].starts_with(&format!("GET /v1/entities/order?limit=1000&{filter}&after=a%201 ")),
