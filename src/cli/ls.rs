@@ -13,18 +13,8 @@ pub struct LsArgs {
     /// The entity type; without it the types are listed
     #[arg(value_name = "TYPE")]
     entity: Option<String>,
-    /// Only keys that begin so
-    #[arg(long, requires = "entity")]
-    prefix: Option<String>,
-    /// Only entities for which this CEL expression is true, such as "order.status == 'pending'"
-    #[arg(long = "where", value_name = "CEL", requires = "entity")]
-    condition: Option<String>,
-    /// Only entities of which something is missing
-    #[arg(long, requires = "entity")]
-    incomplete: bool,
-    /// Only entities that wait for another one
-    #[arg(long, requires = "entity")]
-    waiting: bool,
+    #[command(flatten)]
+    only: Only,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100, requires = "entity", value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -37,6 +27,23 @@ pub struct LsArgs {
     /// Print one JSON document a line
     #[arg(long)]
     json: bool,
+}
+
+/// Which entities are listed.
+#[derive(Debug, Default, clap::Args)]
+struct Only {
+    /// Only keys that begin so
+    #[arg(long, requires = "entity")]
+    prefix: Option<String>,
+    /// Only entities for which this CEL expression is true, such as "order.status == 'pending'"
+    #[arg(long = "where", value_name = "CEL", requires = "entity")]
+    condition: Option<String>,
+    /// Only entities of which something is missing
+    #[arg(long, requires = "entity")]
+    incomplete: bool,
+    /// Only entities that wait for another one
+    #[arg(long, requires = "entity")]
+    waiting: bool,
 }
 
 /// Lists entities or types.
@@ -70,10 +77,10 @@ fn entities(args: &LsArgs, entity: &str, client: &Client<'_>, screen: &mut Scree
         ("decisions", Align::Left),
     ]);
     let mut filters = Vec::new();
-    filters.extend(args.prefix.iter().map(|prefix| ("prefix", prefix.clone())));
-    filters.extend(args.condition.iter().map(|condition| ("where", condition.clone())));
-    filters.extend(args.incomplete.then(|| ("incomplete", "true".to_owned())));
-    filters.extend(args.waiting.then(|| ("waiting", "true".to_owned())));
+    filters.extend(args.only.prefix.iter().map(|prefix| ("prefix", prefix.clone())));
+    filters.extend(args.only.condition.iter().map(|condition| ("where", condition.clone())));
+    filters.extend(args.only.incomplete.then(|| ("incomplete", "true".to_owned())));
+    filters.extend(args.only.waiting.then(|| ("waiting", "true".to_owned())));
     let pages = Pages { path: &["entities", entity], filters: &filters, after: args.after.clone(), json: args.json };
     pages.print(client, (!args.all).then_some(args.limit), &mut table, entity_cells, screen)
 }
@@ -112,10 +119,7 @@ mod tests {
     fn args(entity: Option<&str>) -> LsArgs {
         LsArgs {
             entity: entity.map(str::to_owned),
-            prefix: None,
-            condition: None,
-            incomplete: false,
-            waiting: false,
+            only: Only::default(),
             limit: 100,
             after: None,
             all: false,
@@ -142,10 +146,12 @@ mod tests {
     fn all_pages_follow_each_other_in_one_table() {
         let server = pages(&[FIRST, SECOND]);
         let asked = LsArgs {
-            prefix: Some("x y".to_owned()),
-            condition: Some("order.a == 1".to_owned()),
-            incomplete: true,
-            waiting: true,
+            only: Only {
+                prefix: Some("x y".to_owned()),
+                condition: Some("order.a == 1".to_owned()),
+                incomplete: true,
+                waiting: true,
+            },
             all: true,
             ..args(Some("order"))
         };
