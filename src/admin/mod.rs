@@ -17,6 +17,8 @@ mod entity;
 mod events;
 mod guard;
 mod inboxes;
+#[expect(dead_code)]
+mod mandate;
 mod path;
 mod problem;
 mod query;

@@ -8,6 +8,7 @@ pub mod event;
 pub mod identities;
 pub mod ids;
 pub mod json;
+pub mod mandate;
 pub mod number;
 pub mod outbox;
 pub mod outgoing;

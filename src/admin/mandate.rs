@@ -1,0 +1,30 @@
+//! Reading who asks for something by hand, and why: members `by` and `why` of a request's body.
+
+use serde::Deserialize;
+
+use super::problem::Problem;
+use crate::model::mandate::{MANDATE_BYTES_MAX, Mandate};
+
+/// The members, to be flattened into what a request's body holds. Both may be left out.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    by: Option<String>,
+    why: Option<String>,
+}
+
+impl Asked {
+    /// Who asks, and why.
+    ///
+    /// # Errors
+    /// When one of them is too long to be kept.
+    pub(super) fn mandate(self) -> Result<Mandate, Problem> {
+        let part = |name: &str, text: Option<String>| match text.unwrap_or_default() {
+            text if text.len() <= MANDATE_BYTES_MAX => Ok(text.into_boxed_str()),
+            text => {
+                let bytes = text.len();
+                Err(Problem::invalid(format!("`{name}` has {bytes} bytes, at most {MANDATE_BYTES_MAX} are kept")))
+            }
+        };
+        Ok(Mandate { by: part("by", self.by)?, why: part("why", self.why)? })
+    }
+}
