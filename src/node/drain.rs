@@ -65,6 +65,7 @@ impl Node {
         });
         let share = limit.mul_f64(DRAIN_SHARE);
         self.state.send_replace(NodeState::Draining);
+        self.admission.metrics.node.ready.set(0);
         self.phase.send_replace(Phase::Draining);
         self.horizon.stop();
         let effects = self.effects;

@@ -106,6 +106,7 @@ impl Starting<'_> {
         let bound = sources::bind_all(self.config)?;
         self.reload_on_hangup(http.as_ref(), &bound)?;
         let metrics = Arc::new(Metrics::new());
+        metrics.node.connections_max.set(i64::try_from(self.limits.connections_max).unwrap_or(i64::MAX));
         let types = type_metrics(&metrics, &self.prepared.ruleset);
         let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
@@ -145,6 +146,7 @@ impl Starting<'_> {
         self.turn_wheels(&shared, &shards);
 
         let state = watch::Sender::new(NodeState::Ready);
+        shared.metrics.node.ready.set(1);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
