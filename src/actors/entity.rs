@@ -19,6 +19,7 @@ use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::rules::{self, Decided, EntityRules, Outcome, Ruleset, Taken, Verdict};
 use crate::store::{Store, StoreError, StoredIdentity};
+use crate::telemetry::{Reception, Tracer};
 use crate::vital;
 
 /// What an entity is given to handle.
@@ -26,6 +27,7 @@ pub enum Work {
     Event {
         taken: Box<Taken>,
         ticket: Ticket,
+        trace: Option<Arc<Reception>>,
     },
     /// For the system's own entities; `done` hears when it is durable.
     System {
@@ -68,6 +70,7 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     pub types: std::collections::HashMap<Arc<str>, Arc<TypeMetrics>>,
     pub ruleset: Arc<Ruleset>,
+    pub tracer: Tracer,
     pub entity_bytes_max: usize,
     /// [`rules::decide`]; a test's may panic.
     pub decide: fn(&State, Box<Taken>, Option<PayloadHash>, Timestamp) -> Verdict,
@@ -159,10 +162,11 @@ impl Entity {
         now: Timestamp,
     ) -> Handled {
         match (work, metrics) {
-            (Work::Event { taken, ticket }, Some(metrics)) => {
-                self.event(taken, Asker::Sender(ticket), around, metrics, now)
+            (Work::Event { taken, ticket, trace }, Some(metrics)) => {
+                let deciding = trace.and_then(|receiving| receiving.decide(&taken.entity));
+                self.event(taken, Asker::Sender(ticket), around, metrics, now).traced(deciding)
             }
-            (Work::Event { taken, ticket }, None) => {
+            (Work::Event { taken, ticket, .. }, None) => {
                 let why = format!("entity type `{}` has no rules", taken.entity.kind());
                 self.unrecorded(Pending::Refused(ticket, Box::new(Refusal::new(Code::Internal, why))))
             }
@@ -274,6 +278,9 @@ impl Entity {
         {
             *letters = rules::messages(around.ruleset.server(), &self.state, record);
             *aftermath = Aftermath::of(&record.entity, &self.state, rules);
+            if let Some(aftermath) = aftermath.as_mut().filter(|_| !record.effects.is_empty()) {
+                aftermath.belongs_to(around.tracer.released(record), &record.effects);
+            }
         }
         handled
     }

@@ -61,7 +61,10 @@ impl Entity {
     ) -> Handled {
         let Inside { around, metrics, now, .. } = place;
         match around.ruleset.take_back(key, &event.unpack(), hops) {
-            Ok(Some(taken)) => self.event(taken, Asker::Entity(pending), around, metrics, *now),
+            Ok(Some(taken)) => {
+                let deciding = around.tracer.decide_again(event, key);
+                self.event(taken, Asker::Entity(pending), around, metrics, *now).traced(deciding)
+            }
             Ok(None) => self.unrecorded(pending),
             Err(refusal) => {
                 around.metrics.rule_errors.with_label_values(&[key.kind(), &*event.kind]).inc();

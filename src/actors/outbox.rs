@@ -14,6 +14,7 @@ use crate::model::outbox::{Outgoing, Receipt};
 use crate::model::refusal::Refusal;
 use crate::model::settle::{Noted, Settled, TakerOutcome, Ticket};
 use crate::model::state::{LsnBook, State};
+use crate::telemetry::Committing;
 
 /// What came of a message to an entity actor.
 pub(super) enum Handled {
@@ -53,6 +54,8 @@ pub enum Pending {
         sender: EntityKey,
         receipt: Box<Receipt>,
     },
+    /// Something that is part of a trace.
+    Traced(Box<(Pending, Committing)>),
     /// Something is to be done.
     Act(Box<Aftermath>),
     Nothing,
@@ -125,6 +128,12 @@ impl Pending {
             Pending::Step(done, noted) => drop(done.send(noted)),
             Pending::Arrived { sender, receipt } => released.work.push(Work::Receipt { sender, receipt }),
             Pending::Act(aftermath) => released.acts.push((slot, aftermath)),
+            Pending::Traced(traced) => {
+                let (pending, committing) = *traced;
+                // The book is as of this very record.
+                committing.committed(book.last);
+                return pending.release(slot, book, released);
+            }
             Pending::Nothing => {}
             // Whoever asked may have gone; then nobody needs the answer.
             Pending::Noted(done) => drop(done.send(book.last)),

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use opentelemetry::KeyValue;
+
 use super::cloud_event::CloudEvent;
 use crate::config::glob_matches;
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::outgoing::decision_event;
 use crate::model::record::{DecisionRevision, Record};
+use crate::model::trace::TraceContext;
 use crate::rules::{EventBindings, Expr, Fault, Ruleset};
+use crate::telemetry::{Leg, Tracer};
 
 /// A decision on its way to a sink.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct Delivery {
     /// The decision's name.
     pub decision: Box<str>,
     pub event: CloudEvent,
+    /// Where its record belongs.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Delivery {
@@ -33,6 +39,19 @@ impl Delivery {
     /// About how many bytes it takes in memory.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.id().len() * 2 + self.event.data().map_or(0, <[u8]>::len)
+    }
+
+    /// What is told of its way to a sink, if it belongs to a trace.
+    pub(super) fn leg(&self, tracer: &Tracer, sink: &str) -> Option<Leg> {
+        let attributes = || {
+            vec![
+                KeyValue::new("turnstile.sink", sink.to_owned()),
+                KeyValue::new("turnstile.lsn", i64::try_from(self.lsn.0).unwrap_or(i64::MAX)),
+                KeyValue::new("cloudevents.event_id", self.id().to_owned()),
+                KeyValue::new("cloudevents.event_type", self.decision.to_string()),
+            ]
+        };
+        self.trace.as_ref().map(|trace| tracer.leg(trace, format!("deliver {sink}"), attributes()))
     }
 
     /// The event in structured mode.
@@ -53,6 +72,7 @@ pub struct Routing {
     pub types: Vec<String>,
     pub condition: Option<Expr>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     /// That the condition failed is logged once.
     pub told: AtomicBool,
 }
@@ -60,6 +80,7 @@ pub struct Routing {
 impl Routing {
     /// The decisions of a record that go to the sink, but the first `finished`.
     pub fn deliveries(&self, lsn: Lsn, record: &Record, finished: u32) -> impl Iterator<Item = Delivery> {
+        let trace = self.tracer.released(record).map(Box::new);
         let decisions = record.decisions.iter().zip(0..).skip(finished as usize);
         decisions.filter(|(decision, _)| self.takes(record, decision)).map(move |(decision, place)| Delivery {
             lsn,
@@ -67,6 +88,7 @@ impl Routing {
             entity: record.entity.clone(),
             decision: decision.name.clone(),
             event: CloudEvent::of(&self.server, record, decision),
+            trace: trace.clone(),
         })
     }
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use opentelemetry::KeyValue;
 use prometheus::{IntCounter, IntGauge};
+use reqwest::Request;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -21,6 +23,7 @@ use super::queue::Queue;
 use super::request::request;
 use super::response::BodyLimits;
 use crate::config::{Guarantee, Limits};
+use crate::egress::client::carry;
 use crate::egress::pauses::{PAUSE_MAX, backoff};
 use crate::metrics::Metrics;
 use crate::model::dealings::Call;
@@ -30,6 +33,7 @@ use crate::model::outgoing::effect_id;
 use crate::model::record::Input;
 use crate::model::settle::Noted;
 use crate::rules::{EffectRules, EntityRules, Ruleset};
+use crate::telemetry::{Leg, Tracer};
 use crate::trust::Tls;
 
 /// What the runner needs.
@@ -37,6 +41,7 @@ pub struct EffectsSetup<'a> {
     pub ruleset: &'a Ruleset,
     pub note: NoteStep,
     pub metrics: &'a Metrics,
+    pub tracer: Tracer,
     pub limits: &'a Limits,
     pub runtime: Handle,
 }
@@ -129,6 +134,7 @@ struct Lane {
     /// `type.name`.
     label: String,
     metrics: LaneMetrics,
+    tracer: Tracer,
 }
 
 struct LaneMetrics {
@@ -178,7 +184,8 @@ impl Lane {
             retried: counter("retried"),
         };
         let (queue, changed) = (Mutex::default(), Notify::new());
-        Lane { rules: rules.clone(), at, calls, note: setup.note.clone(), queue, changed, label, metrics }
+        let (note, tracer) = (setup.note.clone(), setup.tracer.clone());
+        Lane { rules: rules.clone(), at, calls, note, queue, changed, label, metrics, tracer }
     }
 
     fn effect(&self) -> &EffectRules {
@@ -208,6 +215,19 @@ impl Lane {
         None
     }
 
+    /// What is told of the call, if it belongs to a trace; the request says so, too.
+    fn leg(&self, call: &Call, request: &mut Request) -> Option<Leg> {
+        let attributes = vec![
+            KeyValue::new("turnstile.effect", self.label.clone()),
+            KeyValue::new("turnstile.key", call.entity.key().to_owned()),
+            KeyValue::new("turnstile.attempt", i64::from(call.attempts)),
+            KeyValue::new("http.request.method", request.method().to_string()),
+        ];
+        let leg = self.tracer.leg(call.trace.as_deref()?, format!("call {}", self.label), attributes);
+        carry(leg.carried(), request.headers_mut());
+        Some(leg)
+    }
+
     /// One attempt, with its steps.
     async fn attempt(&self, mut call: Call) -> Came {
         let effect = self.effect();
@@ -226,10 +246,15 @@ impl Lane {
             return Came::Over(call.entity, call.run);
         }
         call.attempts = attempt;
+        let mut request = request;
+        let leg = self.leg(&call, &mut request);
         self.metrics.in_flight.inc();
         let answer = AssertUnwindSafe(self.calls.call(request)).catch_unwind().await;
         self.metrics.in_flight.dec();
         let answer = answer.unwrap_or_else(|_| Answer::Lost { why: "the call panicked".into() });
+        if let Some(leg) = leg {
+            answer.ends(leg);
+        }
         let Judged { outcome, again } = judge(answer, effect.guarantee);
         match again.filter(|_| attempt < effect.retry.attempts) {
             Some(pause) => self.put_off(call, pause, &outcome),

@@ -34,6 +34,7 @@ fn delivery(lsn: u64, place: u32, key: &str) -> Delivery {
         entity,
         decision: "Made".into(),
         event: CloudEvent::of("turnstile", &record, &decision),
+        trace: None,
     }
 }
 
