@@ -36,7 +36,12 @@ impl Aftermath {
         let dealings = state.dealings.as_deref()?;
         let aftermath = Aftermath {
             due: dealings.next_due(),
-            calls: dealings.effects.iter().filter(|effect| effect.stage.is_open()).map(|it| it.call(key)).collect(),
+            calls: dealings
+                .effects
+                .iter()
+                .filter(|effect| effect.stage.is_open())
+                .map(|it| it.call(key, &state.correlation))
+                .collect(),
             rests: rests(dealings, rules),
         };
         let is_nothing = aftermath.due.is_none() && aftermath.calls.is_empty() && aftermath.rests.is_empty();

@@ -20,7 +20,7 @@ use crate::model::ids::Lsn;
 use crate::model::record::Input;
 use crate::model::system::{DeadLetter, Origin, SinkWindow};
 use crate::model::trace::TraceContext;
-use crate::telemetry::{Leg, Tracer};
+use crate::telemetry::{Leg, Tracer, tell};
 
 /// The longest body that a dead letter keeps, in bytes; far above what any decision has.
 const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -198,7 +198,9 @@ impl Sends {
             Step::Sent(Outcome::Closed { why }) => {
                 self.counters.failed.inc();
                 if !self.window.is_closed() {
-                    tracing::error!(
+                    tell!(
+                        error,
+                        delivery.about(),
                         sink = %self.setup.name, id = %delivery.id(),
                         "{why}: the sink is disabled until the next start; its decisions stay in the journal, which is \
                          not trimmed meanwhile. Mend it or remove it from the configuration, then restart"
@@ -222,14 +224,14 @@ impl Sends {
     fn tell_failing(&mut self, delivery: &Delivery, why: &str) {
         if !self.told_failing {
             self.told_failing = true;
-            tracing::warn!(sink = %self.setup.name, id = %delivery.id(), "a decision could not be delivered and is tried again: {why}");
+            tell!(warn, delivery.about(), sink = %self.setup.name, id = %delivery.id(), "a decision could not be delivered and is tried again: {why}");
         }
     }
 
     /// Gives up on a delivery; its key goes on once the dead letter is durable.
     fn bury(&mut self, sending: Sending, reason: &'static str, why: String) {
         let delivery = &sending.delivery;
-        tracing::error!(sink = %self.setup.name, id = %delivery.id(), lsn = delivery.lsn.0, reason, "given up, now a dead letter: {why}");
+        tell!(error, delivery.about(), sink = %self.setup.name, id = %delivery.id(), reason, "given up, now a dead letter: {why}");
         self.counters.dead_letter.inc();
         let mut body = delivery.json();
         body.truncate(DEAD_LETTER_BYTES_MAX);

@@ -71,6 +71,7 @@ impl TraceContext {
     }
 
     /// A place in the same trace that is recorded.
+    #[must_use]
     pub fn at(&self, span: [u8; 8]) -> Self {
         TraceContext { span, flags: self.flags | SAMPLED, ..self.clone() }
     }

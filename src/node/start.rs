@@ -109,7 +109,6 @@ impl Starting<'_> {
         let bound = sources::bind_all(self.config)?;
         self.reload_on_hangup(http.as_ref(), &bound)?;
         let metrics = Arc::new(Metrics::new());
-        metrics.node.connections_max.set(i64::try_from(self.limits.connections_max).unwrap_or(i64::MAX));
         let types = type_metrics(&metrics, &self.prepared.ruleset);
         let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
@@ -333,6 +332,8 @@ impl Starting<'_> {
     }
 
     fn guard(&self, shared: &Shared, admission: &Arc<Admission>) {
+        let connections_max = i64::try_from(self.limits.connections_max).unwrap_or(i64::MAX);
+        shared.metrics.node.connections_max.set(connections_max);
         let guard = Guard {
             folder: self.config.server.data_dir.clone(),
             tuning: self.config.tuning.clone(),

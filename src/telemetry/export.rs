@@ -40,12 +40,12 @@ pub fn export(
     runtime: &Handle,
 ) -> Exporting {
     let (stop, stopped) = oneshot::channel();
-    let task = runtime.spawn(Exporter { exporter, dropped, told: false }.run(queue, stopped));
+    let task = runtime.spawn(Exporter { to: exporter, dropped, told: false }.run(queue, stopped));
     Exporting { task, stop }
 }
 
 struct Exporter<E> {
-    exporter: E,
+    to: E,
     dropped: IntCounter,
     /// That it fails was logged.
     told: bool,
@@ -74,7 +74,7 @@ impl<E: SpanExporter> Exporter<E> {
 
     async fn export(&mut self, spans: Vec<SpanData>) {
         let count = spans.len() as u64;
-        let failed = match timeout(EXPORT_TIMEOUT, self.exporter.export(spans)).await {
+        let failed = match timeout(EXPORT_TIMEOUT, self.to.export(spans)).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!("no answer in {EXPORT_TIMEOUT:?}")),

@@ -11,6 +11,7 @@ mod spans;
 mod tracer;
 
 pub use export::{Exporting, QUEUED_MAX, export};
-pub use logs::{Format, start};
+pub(crate) use logs::tell;
+pub use logs::{About, Format, start};
 pub use spans::{Committing, Deciding, Leg, Reception};
 pub use tracer::Tracer;

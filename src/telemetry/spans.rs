@@ -89,7 +89,7 @@ impl Reception {
     pub fn decide(self: Arc<Self>, entity: &EntityKey) -> Option<Deciding> {
         let span = self.span.as_ref()?;
         let root = Root { context: span.context.clone(), parent: Some(span.context.span), is_remote: false };
-        Some(Deciding::new(&span.tracing.clone(), root, Some(self.clone()), entity))
+        Some(Deciding::new(&span.tracing, &root, Some(self.clone()), entity))
     }
 }
 
@@ -112,7 +112,7 @@ pub struct Deciding {
 impl Deciding {
     pub(super) fn new(
         tracing: &Arc<Tracing>,
-        root: Root,
+        root: &Root,
         receiving: Option<Arc<Reception>>,
         entity: &EntityKey,
     ) -> Self {
@@ -121,7 +121,7 @@ impl Deciding {
             KeyValue::new("turnstile.key", entity.key().to_owned()),
         ];
         let name = format!("decide {}", entity.kind());
-        let span = Span::begin(tracing, &root, random(), SpanKind::Internal, name.into(), attributes);
+        let span = Span::begin(tracing, root, random(), SpanKind::Internal, name.into(), attributes);
         Deciding { span, entity: entity.clone(), receiving }
     }
 

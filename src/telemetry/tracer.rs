@@ -69,7 +69,7 @@ impl Tracer {
     pub fn decide_again(&self, event: &PackedEvent, entity: &EntityKey) -> Option<Deciding> {
         let tracing = self.0.as_ref()?;
         let root = tracing.root(&event.source, &event.id, || TraceContext::of_packed(event))?;
-        Some(Deciding::new(tracing, root, None, entity))
+        Some(Deciding::new(tracing, &root, None, entity))
     }
 
     /// Where what follows from a record belongs: below the span in which it was decided; if it is not traced here, where

@@ -33,7 +33,7 @@ use crate::model::outgoing::effect_id;
 use crate::model::record::Input;
 use crate::model::settle::Noted;
 use crate::rules::{EffectRules, EntityRules, Ruleset};
-use crate::telemetry::{Leg, Tracer};
+use crate::telemetry::{About, Leg, Tracer, tell};
 use crate::trust::Tls;
 
 /// What the runner needs.
@@ -102,7 +102,7 @@ impl Effects {
             let lane = self.lanes.get(call.entity.kind()).and_then(|effects| effects.get(&call.effect));
             let Some(lane) = lane else {
                 let id = effect_id(&call.entity, &call.effect, call.run);
-                tracing::warn!(%id, "an effect that the rules have no more is left as it is");
+                tell!(warn, about(&call), %id, "an effect that the rules have no more is left as it is");
                 continue;
             };
             lane.queue.lock().unwrap_or_else(PoisonError::into_inner).put(call);
@@ -143,6 +143,11 @@ struct LaneMetrics {
     failed: IntCounter,
     unknown: IntCounter,
     retried: IntCounter,
+}
+
+/// What lines about a call say.
+fn about(call: &Call) -> About<'_> {
+    About::entity(&call.entity).correlated(&call.correlation)
 }
 
 /// How far an attempt has brought a request.
@@ -274,7 +279,7 @@ impl Lane {
 
     /// Notes what became of a request for good.
     async fn end(&self, call: Call, outcome: EffectOutcome) -> Came {
-        let Call { entity, effect, run, attempts, .. } = call;
+        let Call { entity, effect, run, attempts, .. } = call.clone();
         let ended = Input::Ended { effect: effect.clone(), run, outcome: Box::new(outcome.clone()) };
         // Without an answer the process is about to end; the next one finds the request as it is recorded.
         if matches!((self.note)(entity.clone(), ended).await, Ok(Noted::Recorded)) {
@@ -285,10 +290,10 @@ impl Lane {
             };
             counter.inc();
             if outcome.stage != EffectStage::Succeeded {
-                let (id, key) = (effect_id(&entity, &effect, run), entity.key());
+                let id = effect_id(&entity, &effect, run);
                 let (state, status) = (outcome.stage.as_str(), outcome.status);
                 let why = outcome.error.as_deref().unwrap_or("the answer says no");
-                tracing::warn!(effect = %self.label, key, %id, state, status, attempts, "an effect has not succeeded: {why}");
+                tell!(warn, about(&call), effect = %self.label, %id, state, status, attempts, "an effect has not succeeded: {why}");
             }
         }
         Came::Over(entity, run)
@@ -302,7 +307,7 @@ impl Lane {
             Came::Again(call, when, why) => {
                 if !std::mem::replace(told_failing, true) {
                     let id = effect_id(&call.entity, &call.effect, call.run);
-                    tracing::warn!(effect = %self.label, key = call.entity.key(), %id, "a call failed and is made again: {why}");
+                    tell!(warn, about(&call), effect = %self.label, %id, "a call failed and is made again: {why}");
                 }
                 queue.rest(call, when);
             }
