@@ -51,7 +51,7 @@ fn start(hook: &Hook) -> Server {
         .start()
 }
 
-fn booked(id: &str, account: &str, amount: i64, more: Value) -> Value {
+fn booked(id: &str, account: &str, amount: i64, more: &Value) -> Value {
     let mut event = json!({"id": id, "type": "Booked", "source": "/bank", "data": {"id": account, "amount": amount}});
     for (name, value) in more.as_object().expect("members") {
         event[name] = value.clone();
@@ -74,7 +74,7 @@ fn logged(server: &Server, what: &str) -> Value {
 fn every_line_about_an_entity_names_it_alike() {
     let hook = Hook::start(|_, _| Answer::Status(400));
     let server = start(&hook);
-    let events = [booked("b-1", "a", 0, json!({"correlationid": "request-7"}))];
+    let events = [booked("b-1", "a", 0, &json!({"correlationid": "request-7"}))];
     server.post("/v1/events", NDJSON, lines(&events)).expect(202);
     let with_event = [
         ("a rule cannot be computed", Some("b-1")),
@@ -108,17 +108,17 @@ fn whatever_its_cause_a_decision_says_what_it_correlates_with() {
         .post(
             "/v1/events",
             NDJSON,
-            lines(&[booked("b-1", "a", 5, json!({"data": {"id": "a", "amount": 5, "parent": "p"}}))]),
+            lines(&[booked("b-1", "a", 5, &json!({"data": {"id": "a", "amount": 5, "parent": "p"}}))]),
         )
         .expect(202);
-    server.post("/v1/events", NDJSON, lines(&[booked("b-2", "p", 7, json!({}))])).expect(202);
+    server.post("/v1/events", NDJSON, lines(&[booked("b-2", "p", 7, &json!({}))])).expect(202);
     let of = |name: &str| {
         let decisions = server.decisions_file();
-        let found = decisions.into_iter().filter(|it| it["type"] == name && it["subject"] == "a");
-        found.last().map(|it| it["correlationid"].as_str().unwrap_or_default().to_owned())
+        let mut found = decisions.into_iter().filter(|it| it["type"] == name && it["subject"] == "a");
+        found.next_back().map(|it| it["correlationid"].as_str().unwrap_or_default().to_owned())
     };
     wait_for("it sees the other one", || of("Above"));
-    let changed = booked("b-3", "p", 8, json!({"correlationid": "request-8"}));
+    let changed = booked("b-3", "p", 8, &json!({"correlationid": "request-8"}));
     server.post("/v1/events", NDJSON, lines(&[changed])).expect(202);
     wait_for("the other's cause is told", || (of("Above")? == "request-8").then_some(()));
     for (name, correlated) in [

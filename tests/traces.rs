@@ -103,6 +103,23 @@ fn an_event_and_all_that_follows_is_one_trace() {
     assert!(!server.stderr().contains("s3cret"), "no secret in the log");
 }
 
+/// If this failed, what an instrumented sender does would end at our door.
+#[test]
+fn a_request_that_says_where_it_belongs_says_so_for_its_event() {
+    let (collector, hook) = (Collector::start(), Hook::start(|_, _| Answer::Status(200)));
+    let server = setup(&hook, &format!("[telemetry]\notlp = {:?}", collector.url())).start();
+    let parent = format!("00-{TRACE}-{SENDER}-01");
+    let headers = [("content-type", orders::STRUCTURED), ("traceparent", parent.as_str())];
+    server.request("POST", "/v1/events", &headers, created("a").to_string().as_bytes()).expect(202);
+    let mut own = created("b");
+    own["traceparent"] = json!(parent.replace(SENDER, "00f067aa0ba902b8"));
+    server.request("POST", "/v1/events", &headers, own.to_string().as_bytes()).expect(202);
+    let spans = collector.wait_for_spans(6);
+    let received = spans.iter().filter(|span| span.name == "receive OrderCreated");
+    let parents: Vec<String> = received.map(|span| hex(&span.parent_span_id)).collect();
+    assert_eq!(parents, [SENDER, "00f067aa0ba902b8"], "what the event says itself counts");
+}
+
 /// If this failed, a refusal would be missing from the trace that somebody looks at for what went wrong, or a repeated
 /// event have spans that are taken for the first one's.
 #[test]

@@ -15,6 +15,7 @@ use crate::model::json;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Acknowledge, EventOutcome, Outcomes};
 use crate::model::time::Timestamp;
+use crate::model::trace::TraceContext;
 use crate::model::value::{Map, Value};
 
 /// How long a request waits for other events to be settled before it is told to come back.
@@ -40,6 +41,21 @@ pub struct Head<'a> {
 /// # Errors
 /// When the body as a whole cannot be read.
 pub fn read(
+    decoder: &Decoder,
+    head: &Head<'_>,
+    body: &[u8],
+    events_max: usize,
+    now: Timestamp,
+) -> Result<Request, Refusal> {
+    let mut request = read_events(decoder, head, body, events_max, now)?;
+    // Of several events, which of them the sender was at work on is not known.
+    if let [(_, Ok(event))] = &mut request.events[..] {
+        event.belongs(TraceContext::of_headers(head.headers.iter().copied()).as_ref());
+    }
+    Ok(request)
+}
+
+fn read_events(
     decoder: &Decoder,
     head: &Head<'_>,
     body: &[u8],

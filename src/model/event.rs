@@ -8,6 +8,7 @@ use super::ids::PayloadHash;
 use super::json;
 use super::packed::Packed;
 use super::time::Timestamp;
+use super::trace::{TRACEPARENT, TraceContext};
 use super::value::{Map, Value};
 
 /// A decoded event, before any entity took it.
@@ -54,6 +55,14 @@ impl Event {
         let mut short = [0; 8];
         short.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
         PayloadHash(u64::from_le_bytes(short))
+    }
+
+    /// Puts it into the trace that came beside it, such as in a request's headers, unless it says itself where it belongs.
+    pub fn belongs(&mut self, trace: Option<&TraceContext>) {
+        let Some(trace) = trace.filter(|_| self.extensions.get(TRACEPARENT).is_none()) else { return };
+        for (name, value) in trace.headers() {
+            self.extensions.insert(name, Value::string(value));
+        }
     }
 
     /// The event as records hold it.

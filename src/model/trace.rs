@@ -43,6 +43,19 @@ impl TraceContext {
         })
     }
 
+    /// What headers say, their names in lower case.
+    pub fn of_headers<'h>(headers: impl Iterator<Item = (&'h str, &'h str)>) -> Option<Self> {
+        let (mut parent, mut state) = (None, None);
+        for (name, value) in headers {
+            match name {
+                TRACEPARENT => parent = Some(value),
+                TRACESTATE => state = Some(value),
+                _ => {}
+            }
+        }
+        TraceContext::parse(parent?, state)
+    }
+
     /// Where the event says it belongs.
     pub fn of(event: &Event) -> Option<Self> {
         let text = |name: &str| event.extensions.get(name).and_then(Value::as_str);

@@ -10,6 +10,7 @@ use crate::model::event::Event;
 use crate::model::ids::EntityKey;
 use crate::model::refusal::Refusal;
 use crate::model::time::Timestamp;
+use crate::model::trace::TraceContext;
 use crate::model::value::{Map, Value};
 
 const CONTENT_TYPE: &str = "content-type";
@@ -77,6 +78,13 @@ impl Received {
             return decoder.decode_given(&self.payload, self, now);
         }
         let lower: Vec<_> = self.pairs().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        let mut event = self.event_beside(&lower, decoder, now)?;
+        event.belongs(TraceContext::of_headers(lower.iter().map(|(name, value)| (name.as_str(), *value))).as_ref());
+        Ok(event)
+    }
+
+    /// The same, with these headers in lower case.
+    fn event_beside(&self, lower: &[(String, &str)], decoder: &Decoder, now: Timestamp) -> Result<Event, Refusal> {
         let given_type = lower.iter().find(|(name, _)| name == CONTENT_TYPE).map_or("", |(_, value)| value);
         let content_type = given_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if lower.iter().any(|(name, _)| matches!(name.as_str(), "ce-id" | "ce-type")) {
