@@ -42,6 +42,7 @@ pub struct Metrics {
     incomplete: IntGaugeVec,
     waiting: IntGaugeVec,
     pub deadlines_fired: IntCounterVec,
+    pub entities_expired: IntCounterVec,
     completeness: HistogramVec,
     pub dead_letters: IntGaugeVec,
     pub sink_lag: IntGaugeVec,
@@ -247,6 +248,11 @@ impl Metrics {
                 "turnstile_deadlines_fired_total",
                 "Deadlines that passed.",
                 &["entity", "deadline"],
+            ),
+            entities_expired: counters(
+                "turnstile_entities_expired_total",
+                "Entities given up by `expire`.",
+                &["entity"],
             ),
             completeness: histograms(
                 "turnstile_completeness_ratio",

@@ -266,6 +266,7 @@ fn the_fingerprint_follows_the_meaning() {
         ("\"stock\", ", ""),
         ("'Payment failed'", "'payment failed'"),
         ("[entity.order.fields]", "dedupe = \"5m\"\n[entity.order.fields]"),
+        ("[entity.order.fields]", "expire = \"5m\"\n[entity.order.fields]"),
     ];
     for (from, to) in edits {
         assert_ne!(of(&ORDERS.replace(from, to)), of(ORDERS), "{from} -> {to}");

@@ -8,6 +8,7 @@ pub mod event;
 pub mod identities;
 pub mod ids;
 pub mod json;
+pub mod life;
 pub mod mandate;
 pub mod number;
 pub mod outbox;
