@@ -74,7 +74,7 @@ pub(super) async fn event_status(api: web::Data<Api>, request: HttpRequest) -> R
 }
 
 /// The entity that the path names.
-fn asked_for(api: &Api, request: &HttpRequest) -> Result<(Arc<EntityRules>, EntityKey), Problem> {
+pub(super) fn asked_for(api: &Api, request: &HttpRequest) -> Result<(Arc<EntityRules>, EntityKey), Problem> {
     let rules = entity_type(api, request)?;
     let key = part(request, 3)?;
     let entity = EntityKey::new(rules.name.clone(), key);
@@ -100,13 +100,13 @@ async fn there(api: &Api, entity: &EntityKey) -> Result<Snapshot, Problem> {
 }
 
 /// For one whose life has ended.
-fn gone(entity: &EntityKey, End { at, how }: End) -> Problem {
+pub(super) fn gone(entity: &EntityKey, End { at, how }: End) -> Problem {
     let what =
         format!("{} {:.200?} was {} at {at}; its next event begins it anew", entity.kind(), entity.key(), how.as_str());
     Problem::new(StatusCode::GONE, how.as_str(), what).with(json!({ "at": at.to_string() }))
 }
 
-fn unknown(entity: &EntityKey) -> Problem {
+pub(super) fn unknown(entity: &EntityKey) -> Problem {
     Problem::not_found(format!("nothing was heard of {} {:.200?}", entity.kind(), entity.key()))
 }
 

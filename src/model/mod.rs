@@ -15,6 +15,7 @@ pub mod outbox;
 pub mod outgoing;
 pub mod packed;
 pub mod record;
+pub mod record_head;
 pub mod refusal;
 pub mod settle;
 pub mod sort_key;

@@ -46,7 +46,7 @@ pub enum ForgetStage {
     Ended {
         version: Version,
     },
-    /// So many of the journal's records were made blank.
+    /// So many of the journal's records were made blank, or changed, with those of others that were forgotten at that time.
     Done {
         at: Timestamp,
         records: u64,

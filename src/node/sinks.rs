@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fatal::Fatal;
+use super::retention::Need;
 use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
 use crate::disk::{Disk, RealDisk};
@@ -148,6 +149,13 @@ impl Sinks {
     pub fn delivered(&self) -> Arc<dyn Fn() -> Lsn + Send + Sync> {
         let noted: Vec<_> = self.running.iter().map(|sink| sink.noted.clone()).collect();
         Arc::new(move || Lsn(noted.iter().map(|noted| noted.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)))
+    }
+
+    /// A function that tells what each of them still has to read.
+    pub fn needs(&self) -> Arc<dyn Fn() -> Vec<Need> + Send + Sync> {
+        let sinks = self.running.clone();
+        let need = |sink: &Running| Need::after(format!("sink {}", sink.name), Lsn(sink.noted.load(Ordering::Relaxed)));
+        Arc::new(move || sinks.iter().map(need).collect())
     }
 
     /// A function that describes the sinks for the status document: how many decisions each has taken since the start,
