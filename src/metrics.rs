@@ -50,6 +50,8 @@ pub struct Metrics {
     pub effects_in_flight: IntGaugeVec,
     pub effects: IntCounterVec,
     pub http_requests: IntCounterVec,
+    pub streams: IntGaugeVec,
+    pub streams_cut: IntCounterVec,
     pub store_bytes: IntGaugeVec,
     pub admission_open: Gauge,
 }
@@ -265,6 +267,8 @@ impl Metrics {
             effects_in_flight: gauges("turnstile_effects_in_flight", "Calls under way.", &["effect"]),
             effects: effects(&registry),
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
+            streams: gauges("turnstile_streams", "Live streams, by what they are about.", &["kind"]),
+            streams_cut: counters("turnstile_streams_cut_total", "Live streams that the server ended.", &["reason"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
             admission_open: admission_open(&registry),
             registry,

@@ -11,12 +11,14 @@ mod completions;
 mod dead_letters;
 mod destination;
 mod entry;
+mod event_stream;
 mod failure;
 mod get;
 mod ls;
 mod page;
 mod render;
 mod run;
+mod schema;
 mod screen;
 mod send;
 mod shuffle;
@@ -26,5 +28,6 @@ mod table;
 mod test;
 #[cfg(test)]
 mod testing;
+mod watch;
 
 pub use entry::main;

@@ -6,6 +6,7 @@ pub mod around;
 pub mod bus;
 pub mod database;
 pub mod dataset;
+pub mod event_stream;
 pub mod hook;
 pub mod http;
 pub mod nats;
@@ -22,6 +23,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 pub use dataset::instant;
+pub use event_stream::{Event, EventStream};
 pub use http::{Http, Response};
 pub use server::{Server, Setup};
 pub use tcp::{Client, Outcome, deliver};
