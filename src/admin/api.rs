@@ -13,7 +13,8 @@ use super::guard::{EVENTS_ROUTE, guard};
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::sources::{self, Sources};
-use super::{dead_letters, decisions, entities, entity, events, status};
+use super::streams::{self, Streams};
+use super::{dead_letters, decisions, entities, entity, events, openapi, status};
 use crate::actors::Shards;
 use crate::config::Limits;
 use crate::ingress::{Admission, Decoder, SourceMetrics};
@@ -27,7 +28,8 @@ use crate::trust::Tokens;
 
 /// Ends the process.
 pub type Fatal = Arc<dyn Fn(&dyn Error) + Send + Sync>;
-/// Renders the decisions of a committed record as CloudEvents: one JSON document each, in the record's order.
+/// Renders the decisions of a committed record as CloudEvents: one JSON document each, without line ends, in the record's
+/// order.
 pub type RenderDecisions = Arc<dyn Fn(Lsn, &Record) -> Vec<Vec<u8>> + Send + Sync>;
 
 /// Where the node is in its life.
@@ -72,6 +74,7 @@ pub struct Api {
     pub fatal: Fatal,
     pub sources: Sources,
     pub forgetting: Forgetting,
+    pub streams: Streams,
     /// The sources that cannot receive at the moment.
     pub not_connected: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The node's own members of the status document: an object.
@@ -94,7 +97,8 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
         let mut scope = web::scope("")
             .wrap(from_fn(guard))
             .service(readable("/healthz", status::healthz))
-            .service(readable("/readyz", status::readyz));
+            .service(readable("/readyz", status::readyz))
+            .service(readable("/v1/openapi.json", openapi::show));
         if routes != Routes::Admin {
             scope = scope
                 .service(
@@ -106,7 +110,12 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(readable("/v1/entities/{type}", entities::page))
                 .service(one_entity(routes))
                 .service(readable("/v1/entities/{type}/{key}/events/{id}", entity::event_status))
-                .service(readable("/v1/decisions", decisions::since));
+                .service(readable("/v1/decisions", decisions::since))
+                .service(
+                    web::resource("/v1/stream")
+                        .route(web::get().to(streams::connect))
+                        .default_service(web::to(|| method_not_allowed("GET"))),
+                );
             for path in &api.paths {
                 scope = scope.service(receiving(path));
             }

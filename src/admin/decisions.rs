@@ -1,135 +1,106 @@
-//! `GET /v1/decisions`: decisions in the order of the journal, as CloudEvents.
-
-use std::fmt;
+//! `GET /v1/decisions`: decisions in the order of the journal, as CloudEvents; in pages, or as a stream.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::ACCEPT;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::api::Api;
 use super::entity::{push_item, unreadable};
+use super::position::Position;
 use super::problem::Problem;
 use super::query::{page_items, query};
+use super::streams::{self, DecisionFilter, Start, Subject};
 use crate::journal::JournalError;
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
 use crate::model::record::Record;
+
+/// Most records with decisions that a page looks at; a filter that few pass gives a short page and where to go on.
+const SCANNED_MAX: usize = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Query {
     after: Option<String>,
     limit: Option<usize>,
+    r#type: Option<String>,
+    key: Option<String>,
+    decision: Option<String>,
 }
 
 pub(super) async fn since(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let wants_stream = request
-        .headers()
-        .get_all(ACCEPT)
-        .any(|accept| accept.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"));
-    if wants_stream {
-        let why = "streams of decisions are not yet supported; ask again with `after` set to the last answer's `next`";
-        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "not_acceptable", why));
+    let Query { after, limit, r#type, key, decision } = query(&request)?;
+    let filter = DecisionFilter::new(&api.ruleset, r#type, key, decision)?;
+    if streams::wants_stream(&request) {
+        if limit.is_some() {
+            return Err(Problem::invalid("limit is for pages; a stream goes on until it is closed"));
+        }
+        let start = Start::of(&request, after.as_deref())?;
+        return streams::respond(&api, &request, Subject::Decisions(filter), start).await;
     }
-    let query: Query = query(&request)?;
-    let limit = page_items(query.limit)?;
-    let after = query.after.as_deref().map(Position::parse).transpose()?;
-    let page = web::block(move || read(&api, after, limit)).await;
+    let limit = page_items(limit)?;
+    let after = after.as_deref().map(|after| Position::parse("after", after)).transpose()?;
+    let page = web::block(move || read(&api, after, limit, &filter)).await;
     let (items, next) = page.map_err(|_| Problem::internal("the node is about to end"))??;
     let tail = format!(r#"],"next":{}}}"#, json!(next.to_string()));
     Ok(HttpResponse::Ok().content_type("application/json").body([br#"{"items":["#, &*items, tail.as_bytes()].concat()))
 }
 
-/// How far a reader is: through with everything up to a record, or with the first few decisions of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
-    lsn: Lsn,
-    /// How many of this record's decisions were read; all of them if it is none.
-    read: Option<usize>,
-}
-
-impl Position {
-    fn parse(text: &str) -> Result<Self, Problem> {
-        let (lsn, read) = match text.split_once('.') {
-            Some((lsn, read)) => (lsn, read.parse().ok().map(Some)),
-            None => (text, Some(None)),
-        };
-        // Far beyond every position there can be, and the next one can still be counted.
-        let lsn = lsn.parse().ok().filter(|lsn| *lsn < u64::MAX / 2).map(Lsn);
-        lsn.zip(read).map(|(lsn, read)| Position { lsn, read }).ok_or_else(|| {
-            Problem::invalid(format!("after is {text:.60?}; it is an LSN or the `next` of an earlier answer"))
-        })
-    }
-
-    /// Through with everything before `lsn`.
-    fn before(lsn: Lsn) -> Self {
-        Position { lsn: Lsn(lsn.0.saturating_sub(1)), read: None }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.read {
-            Some(read) => write!(f, "{}.{read}", self.lsn),
-            None => self.lsn.fmt(f),
-        }
-    }
-}
-
+/// A record in the journal that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("the journal's record {lsn} cannot be read; stop, keep a copy of the folder, and restore it from a backup")]
-struct Unreadable {
-    lsn: Lsn,
-    source: CodecError,
+pub(super) struct Unreadable {
+    pub lsn: Lsn,
+    pub source: CodecError,
+}
+
+/// The answer to who asks for what is no longer kept.
+pub(super) fn trimmed(error: &JournalError) -> Problem {
+    Problem::new(StatusCode::GONE, "trimmed", error.to_string())
 }
 
 /// Up to `limit` decisions after a position (none: from the first one kept), separated by commas, and where to go on.
-fn read(api: &Api, after: Option<Position>, limit: usize) -> Result<(Vec<u8>, Position), Problem> {
+fn read(
+    api: &Api,
+    after: Option<Position>,
+    limit: usize,
+    filter: &DecisionFilter,
+) -> Result<(Vec<u8>, Position), Problem> {
     let (journal, render) = (&api.journal, &api.render_decisions);
     let after = after.unwrap_or_else(|| Position::before(journal.first_lsn()));
-    let from = if after.read.is_some() { after.lsn } else { after.lsn.next() };
+    let from = after.from();
     let failed = |error: JournalError| match error {
-        JournalError::Trimmed { .. } => Problem::new(StatusCode::GONE, "trimmed", error.to_string()),
+        JournalError::Trimmed { .. } => trimmed(&error),
         error => unreadable(api, error),
     };
     let mut blocks = journal.read_decisions_from(from).map_err(failed)?;
-    let (mut items, mut count) = (Vec::new(), 0);
+    let (mut items, mut count, mut scanned) = (Vec::new(), 0, 0);
     for block in blocks.by_ref() {
         let block = block.map_err(failed)?;
         for (lsn, bytes) in block.decisions().filter(|(lsn, _)| *lsn >= from) {
+            if scanned == SCANNED_MAX {
+                return Ok((items, Position::before(lsn)));
+            }
+            scanned += 1;
             let record = Record::decode(bytes).map_err(|source| unreadable(api, Unreadable { lsn, source }))?;
-            if record.decisions.is_empty() {
+            if !filter.takes_entity(&record.entity) || record.decisions.is_empty() {
                 continue;
             }
             let skipped = if lsn == after.lsn { after.read.unwrap_or_default() } else { 0 };
-            for (at, decision) in render(lsn, &record).iter().enumerate().skip(skipped) {
+            for (at, json) in render(lsn, &record).iter().enumerate().skip(skipped) {
+                if !filter.takes_decision(&record.decisions[at].name) {
+                    continue;
+                }
                 if count == limit {
                     let next = if at == 0 { Position::before(lsn) } else { Position { lsn, read: Some(at) } };
                     return Ok((items, next));
                 }
                 count += 1;
-                push_item(&mut items, decision);
+                push_item(&mut items, json);
             }
         }
     }
     let end = blocks.position().map_or(after, Position::before);
     Ok((items, end))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// If this failed, a reader would miss decisions or see them twice.
-    #[test]
-    fn positions_are_read_as_they_are_written() {
-        for text in ["0", "7", "7.1", "123456789.0"] {
-            assert_eq!(Position::parse(text).unwrap().to_string(), text);
-        }
-        for text in ["", "x", "-1", "7.", ".7", "7.x", "1.2.3", "18446744073709551615", "99999999999999999999"] {
-            assert!(Position::parse(text).is_err(), "{text}");
-        }
-    }
 }

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::entity::{document, entity_type, push_item, unreadable};
+use super::entity::{StreamQuery, document, entity_type, push_item, unreadable};
 use super::problem::{Problem, suggest};
 use super::query::{page_items, query};
+use super::streams::{self, Start, Subject};
 use crate::actors::Snapshot;
 use crate::model::ids::EntityKey;
 use crate::rules::{EntityRules, Expr, matches};
@@ -51,6 +52,10 @@ struct Query {
 
 pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let rules = entity_type(&api, &request)?;
+    if streams::wants_stream(&request) {
+        let start = Start::of(&request, query::<StreamQuery>(&request)?.after.as_deref())?;
+        return streams::respond(&api, &request, Subject::Type(rules), start).await;
+    }
     let query: Query = query(&request)?;
     let limit = page_items(query.limit)?;
     let filter = Filter::new(&rules, &query)?;

@@ -11,6 +11,7 @@ use super::api::Api;
 use super::path::part;
 use super::problem::{Problem, suggest};
 use super::query::{query, timeout};
+use super::streams::{self, Start, Subject};
 use super::waiting::{Wait, deadline, wait_committed, wait_for};
 use crate::actors::Snapshot;
 use crate::ingress::SOURCE_DEFAULT;
@@ -26,8 +27,19 @@ struct Query {
     min_lsn: Option<u64>,
 }
 
+/// The parameters of a stream of changes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StreamQuery {
+    pub after: Option<String>,
+}
+
 pub(super) async fn show(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (rules, entity) = asked_for(&api, &request)?;
+    if streams::wants_stream(&request) {
+        let start = Start::of(&request, query::<StreamQuery>(&request)?.after.as_deref())?;
+        return streams::respond(&api, &request, Subject::Entity(rules, entity), start).await;
+    }
     let query: Query = query(&request)?;
     let wait = query.wait.as_deref().map(|text| Wait::parse(text, std::iter::once(&*rules))).transpose()?;
     let deadline = deadline(timeout(query.timeout.as_deref())?);

@@ -5,7 +5,9 @@
 //! with the same stable codes as refusals.
 //!
 //! `api` is what the interface stands on and its routes; `server` what carries it; `guard` what every request passes
-//! first; `problem` the errors; `query` and `path` reading a request; `waiting` waiting for what is asked for. Then a file a resource.
+//! first; `problem` the errors; `query` and `path` reading a request; `waiting` waiting for what is asked for;
+//! `streams` what goes on until it is closed, `unread` what becomes of those who do not read; `openapi` describes it all. Then
+//! a file a resource.
 
 #![allow(clippy::needless_pass_by_value)] // handlers are given what they extract
 
@@ -19,22 +21,28 @@ mod forget;
 mod guard;
 mod inboxes;
 mod mandate;
+mod openapi;
 mod path;
+mod position;
 mod problem;
 mod query;
 mod recovering;
 mod server;
 mod sources;
 mod status;
+mod streams;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
 pub use events::answer;
 pub use forget::Forgetting;
 pub use inboxes::Path;
+pub use openapi::openapi;
 pub use path::entity_link;
 pub use recovering::configure_recovering;
 pub use server::{HttpServer, Stop, serve};
 pub use sources::Sources;
+pub use streams::{Streams, StreamsSetup};

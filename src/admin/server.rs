@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::unread::Unread;
+use crate::config::Limits;
 use crate::ingress::{Door, Entered, Place};
 
 /// Threads that answer requests. Entities are asked on their shards' threads, so more would only take their cores.
@@ -51,16 +53,11 @@ struct Accepted {
     place: Place,
 }
 
-/// Serves what `routes` configures on `listener`; a request's headers must come within `hello_timeout`.
+/// Serves what `routes` configures on `listener`. A request's headers must come in time, and answers be taken.
 ///
 /// # Errors
 /// If the listener cannot be used.
-pub fn serve<F>(
-    listener: std::net::TcpListener,
-    door: Arc<Door>,
-    hello_timeout: Duration,
-    routes: F,
-) -> io::Result<HttpServer>
+pub fn serve<F>(listener: std::net::TcpListener, door: Arc<Door>, limits: &Limits, routes: F) -> io::Result<HttpServer>
 where
     F: Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
 {
@@ -71,7 +68,12 @@ where
         let (queue, connections) = mpsc::channel(QUEUED_MAX);
         let ended = watch::Sender::new(false);
         let arbiter = Arbiter::new();
-        let worker = Worker { door: door.clone(), hello_timeout, stop: stop.subscribe() };
+        let worker = Worker {
+            door: door.clone(),
+            hello_timeout: limits.hello_timeout,
+            unread_timeout: limits.unread_timeout,
+            stop: stop.subscribe(),
+        };
         let (routes, end) = (routes.clone(), ended.subscribe());
         arbiter.spawn_fn(move || {
             actix_rt::spawn(async move {
@@ -143,10 +145,13 @@ trait Stream: AsyncRead + AsyncWrite {}
 
 impl<T: AsyncRead + AsyncWrite> Stream for T {}
 
+type Connection = Unread<Pin<Box<dyn Stream>>>;
+
 /// What a worker serves with.
 struct Worker {
     door: Arc<Door>,
     hello_timeout: Duration,
+    unread_timeout: Duration,
     stop: watch::Receiver<Option<Stop>>,
 }
 
@@ -159,6 +164,9 @@ impl Worker {
         let app = map_config(App::new().configure(routes), |()| AppConfig::default());
         let http = HttpService::build()
             .client_request_timeout(self.hello_timeout)
+            .on_connect_ext(|stream: &Connection, data| {
+                data.insert(stream.stalled());
+            })
             .graceful_shutdown_signal(move || {
                 let mut stopping = stopping.clone();
                 async move {
@@ -171,7 +179,7 @@ impl Worker {
         let http = Rc::new(http);
         let mut connections = JoinSet::new();
         while let Some(Accepted { stream, from, place }) = queued.recv().await {
-            let (door, http) = (self.door.clone(), http.clone());
+            let (door, http, unread_timeout) = (self.door.clone(), http.clone(), self.unread_timeout);
             connections.spawn_local(async move {
                 let _place = place;
                 let stream: Pin<Box<dyn Stream>> = match entered(&door, stream).await {
@@ -179,7 +187,7 @@ impl Worker {
                     Ok(Entered::Secured(stream)) => Box::pin(*stream),
                     Err(error) => return tracing::debug!(%from, %error, "a connection was not secured"),
                 };
-                if let Err(error) = http.call((stream, Some(from))).await {
+                if let Err(error) = http.call((Unread::new(stream, unread_timeout), Some(from))).await {
                     tracing::debug!(%from, %error, "a connection broke");
                 }
             });

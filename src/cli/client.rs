@@ -152,6 +152,37 @@ impl<'a> Client<'a> {
         self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
     }
 
+    /// Asks for `/v1/` + `path` as a stream of events, from after `last` on. There is no limit on how long it takes.
+    ///
+    /// # Errors
+    /// As those of [`Self::get`].
+    pub async fn stream(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        last: Option<&str>,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut request = self.http.get(address(&self.server.url, path, query)?).header("accept", "text/event-stream");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        if let Some(token) = self.server.token() {
+            request = request.bearer_auth(token);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        let body = tokio::time::timeout(ANSWER_TIMEOUT, response.bytes()).await.ok().and_then(Result::ok);
+        Err(problem(status, &body.unwrap_or_default()))
+    }
+
+    /// Runs what asks more than one thing.
+    pub fn block_on<T>(&self, asking: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asking)
+    }
+
     /// The server's metrics, in Prometheus' text format.
     ///
     /// # Errors
@@ -196,8 +227,16 @@ impl Answer {
     /// # Errors
     /// When it is none: then the other side is no Turnstile.
     pub fn document(&self) -> Result<Value, Failure> {
-        json::parse(&self.body, ANSWER_DEPTH_MAX).map_err(|refusal| not_understood(&refusal.message))
+        document(&self.body)
     }
+}
+
+/// A JSON document of the server.
+///
+/// # Errors
+/// When it is none: then the other side is no Turnstile.
+pub fn document(body: &[u8]) -> Result<Value, Failure> {
+    json::parse(body, ANSWER_DEPTH_MAX).map_err(|refusal| not_understood(&refusal.message))
 }
 
 /// An answer that no Turnstile gives.

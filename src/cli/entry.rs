@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, forget, get, ls, run, send, shuffle, sources, status, test};
+use super::{bench, check, completions, dead_letters, forget, get, ls, run, send, shuffle, sources, status, test, schema, watch};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -46,9 +46,12 @@ enum Command {
     /// List the sources, or set one back
     Sources(sources::SourcesArgs),
     Forget(forget::ForgetArgs),
+    Watch(watch::WatchArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
     Bench(bench::BenchArgs),
+    /// Print the OpenAPI document of the HTTP interface
+    Schema,
     /// Print the completions for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -91,8 +94,10 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
         Some(Command::Forget(args)) => forget::forget(args, &cli.server, screen),
+        Some(Command::Watch(args)) => watch::watch(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
+        Some(Command::Schema) => schema::schema(screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
     }
 }
@@ -132,6 +137,9 @@ mod tests {
             ("turnstile forget order 1 --yes --by ann --why asked", false),
             ("turnstile forget order", true),
             ("turnstile forget --yes", true),
+            ("turnstile watch", false),
+            ("turnstile watch order o --decisions --decision Made --after 7.1 --count 5 --json", false),
+            ("turnstile watch --count 0", true),
             ("turnstile status --url http://localhost:1/base/", false),
             ("turnstile --token t status", false),
             (
@@ -139,6 +147,7 @@ mod tests {
                 false,
             ),
             ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
+            ("turnstile schema", false),
             ("turnstile completions bash", false),
             ("turnstile nonsense", true),
             ("turnstile shuffle --from-data data", false),

@@ -11,6 +11,7 @@ mod completions;
 mod dead_letters;
 mod destination;
 mod entry;
+mod event_stream;
 mod failure;
 mod forget;
 mod get;
@@ -19,6 +20,7 @@ mod mandate;
 mod page;
 mod render;
 mod run;
+mod schema;
 mod screen;
 mod send;
 mod shuffle;
@@ -28,5 +30,6 @@ mod table;
 mod test;
 #[cfg(test)]
 mod testing;
+mod watch;
 
 pub use entry::main;

@@ -294,6 +294,9 @@ impl Printer {
         self.size("http_body_bytes_max", limits.http_body_bytes_max);
         self.value("http_events_max", &limits.http_events_max.to_string());
         self.size("effect_response_bytes_max", limits.effect_response_bytes_max);
+        self.value("streams_max", &limits.streams_max.to_string());
+        self.value("socket_subscriptions_max", &limits.socket_subscriptions_max.to_string());
+        self.duration("unread_timeout", limits.unread_timeout);
         self.duration("drain", limits.drain);
         self.table("log");
         self.text("level", word(&LOG_LEVELS, &tuning.log.level));

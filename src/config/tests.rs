@@ -120,6 +120,9 @@ disk_free_min = "0B"
 http_body_bytes_max = "1025B"
 http_events_max = 11
 effect_response_bytes_max = "4KiB"
+streams_max = 12
+socket_subscriptions_max = 13
+unread_timeout = "14s"
 drain = "1s"
 [log]
 level = "trace"

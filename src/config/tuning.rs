@@ -66,6 +66,13 @@ pub const HTTP_BODY_BYTES_MAX_DEFAULT: u64 = 64 * MIB;
 pub const HTTP_EVENTS_MAX_DEFAULT: u64 = 100_000;
 /// Largest answer to an effect's call that is kept; of a larger one, only that it was.
 pub const EFFECT_RESPONSE_BYTES_MAX_DEFAULT: u64 = 64 * KIB;
+/// Most live streams, over all connections.
+pub const STREAMS_MAX_DEFAULT: u64 = 2_000;
+/// Most subscriptions of one WebSocket.
+pub const SOCKET_SUBSCRIPTIONS_MAX_DEFAULT: u64 = 64;
+/// Longest time in which a client of HTTP may take nothing of what it is sent; then a stream says so and ends, and after as
+/// long again the connection is closed.
+pub const UNREAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Longest time an orderly stop may take; what is not done by then is left to recovery.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -156,6 +163,12 @@ pub struct Limits {
     pub http_events_max: u64,
     /// See [`EFFECT_RESPONSE_BYTES_MAX_DEFAULT`].
     pub effect_response_bytes_max: u64,
+    /// See [`STREAMS_MAX_DEFAULT`].
+    pub streams_max: u64,
+    /// See [`SOCKET_SUBSCRIPTIONS_MAX_DEFAULT`].
+    pub socket_subscriptions_max: u64,
+    /// See [`UNREAD_TIMEOUT_DEFAULT`].
+    pub unread_timeout: Duration,
     /// See [`DRAIN_DEFAULT`].
     pub drain: Duration,
 }
@@ -302,6 +315,13 @@ impl Limits {
             effect_response_bytes_max: section
                 .size("effect_response_bytes_max", KIB..=4 * MIB)
                 .unwrap_or(EFFECT_RESPONSE_BYTES_MAX_DEFAULT),
+            streams_max: section.integer("streams_max", 0..=1_000_000).unwrap_or(STREAMS_MAX_DEFAULT),
+            socket_subscriptions_max: section
+                .integer("socket_subscriptions_max", 1..=10_000)
+                .unwrap_or(SOCKET_SUBSCRIPTIONS_MAX_DEFAULT),
+            unread_timeout: section
+                .duration("unread_timeout", Duration::from_millis(100)..=Duration::from_hours(1))
+                .unwrap_or(UNREAD_TIMEOUT_DEFAULT),
             drain: section
                 .duration("drain", Duration::from_millis(100)..=Duration::from_hours(1))
                 .unwrap_or(DRAIN_DEFAULT),

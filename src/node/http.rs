@@ -64,7 +64,7 @@ impl Http {
         let served = self.listeners.iter().map(|listener| {
             let bound = listener.bound.try_clone().map_err(|source| listener.failed(source))?;
             let door = Door::new(self.certificates.clone(), limits, open.clone());
-            let server = admin::serve(bound, door, limits.hello_timeout, routes.clone());
+            let server = admin::serve(bound, door, limits, routes.clone());
             server.map_err(|source| listener.failed(source))
         });
         served.collect()
@@ -79,10 +79,10 @@ impl Http {
             let name = if listener.routes == Routes::Admin { "admin" } else { HTTP };
             let _ = writeln!(out, "{name} listening on {scheme}://{}", listener.address);
             let door = Door::new(self.certificates.clone(), &api.limits, api.source.connections.clone());
-            let (api, routes, timeout) = (api.clone(), listener.routes, api.limits.hello_timeout);
-            let address = listener.address;
-            let server =
-                admin::serve(listener.bound, door, timeout, move |config| configure(api.clone(), routes)(config));
+            let (address, routes, told) = (listener.address, listener.routes, api.clone());
+            let server = admin::serve(listener.bound, door, &api.limits, move |config| {
+                configure(told.clone(), routes)(config);
+            });
             servers.push(server.map_err(|source| NodeError::Listen { address: address.to_string(), source })?);
         }
         Ok(servers)

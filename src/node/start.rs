@@ -28,7 +28,7 @@ use super::sources::{self, Bound};
 use super::told::Told;
 use super::traces::Traces;
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{Api, Forgetting, NodeState, Sources, Stop};
+use crate::admin::{Api, Forgetting, NodeState, Sources, Stop, RenderDecisions, Streams, StreamsSetup};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
@@ -363,9 +363,18 @@ impl Starting<'_> {
         state: watch::Receiver<NodeState>,
         (sources, told, forgetting): (Sources, Told, Forgetting),
     ) -> Result<Api, NodeError> {
-        let server_name = self.config.server.name.clone();
+        let render_decisions = render_decisions(&self.config.server.name);
+        let streams = Streams::new(StreamsSetup {
+            journal: shared.journal.clone(),
+            render: render_decisions.clone(),
+            state: state.clone(),
+            metrics: shared.metrics.clone(),
+            limits: self.limits.clone(),
+            fatal: shared.fatal.clone(),
+        });
+        self.runtime.spawn(streams.clone().follow(shared.committed.clone()));
         Ok(Api {
-            server_name: server_name.clone(),
+            server_name: self.config.server.name.clone(),
             admission: admission.clone(),
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
             source: SourceMetrics::new(&shared.metrics, sources::HTTP),
@@ -380,20 +389,26 @@ impl Starting<'_> {
             committed: shared.committed.clone(),
             state,
             fatal: shared.fatal.clone(),
-            render_decisions: Arc::new(move |_, record| {
-                let render = |decision| {
-                    let mut out = Vec::new();
-                    write_cloud_event(&mut out, &server_name, record, decision);
-                    out
-                };
-                record.decisions.iter().map(render).collect()
-            }),
+            render_decisions,
             sources,
             forgetting,
+            streams,
             status: told.status,
             not_connected: told.not_connected,
         })
     }
+}
+
+fn render_decisions(server_name: &str) -> RenderDecisions {
+    let server_name = server_name.to_owned();
+    Arc::new(move |_, record| {
+        let render = |decision| {
+            let mut out = Vec::new();
+            write_cloud_event(&mut out, &server_name, record, decision);
+            out
+        };
+        record.decisions.iter().map(render).collect()
+    })
 }
 
 fn gauge(lsn: Lsn) -> i64 {

@@ -148,6 +148,28 @@ impl Ruleset {
     }
 }
 
+/// What a field wants of an event whose type it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// That a value is merged, whether that changes anything or not.
+    Merge,
+    /// Nothing, says its `if`.
+    Filtered,
+    /// Nothing, since the event has no value for it.
+    Nothing,
+}
+
+/// What the field in `slot` wanted of an event that was taken; `time` is what the entity type's `time` made of it.
+pub(super) fn asked(rules: &Arc<EntityRules>, event: &Event, time: Option<Timestamp>, slot: u16) -> Asked {
+    let (field, bindings) = (&rules.fields[usize::from(slot)], EventBindings { event, time });
+    let admission = Admission { rules, event, key_bytes_max: usize::MAX };
+    match (admission.is_for(field, &bindings), admission.merge(slot, field, &bindings)) {
+        (Ok(false), _) => Asked::Filtered,
+        (_, Ok(Some(_))) => Asked::Merge,
+        _ => Asked::Nothing,
+    }
+}
+
 /// One entity type looking at one event.
 struct Admission<'a> {
     rules: &'a Arc<EntityRules>,
@@ -275,12 +297,16 @@ impl Admission<'_> {
         }
     }
 
+    /// Whether a field's `if` lets the event in.
+    fn is_for(&self, field: &FieldRules, bindings: &EventBindings<'_>) -> Result<bool, Refusal> {
+        let what = || format!("`if` of field `{}`", field.name);
+        field.condition.as_ref().map_or(Ok(true), |condition| self.test(&what(), condition, bindings))
+    }
+
     /// The merge a field asks for; `None` where it is left alone.
     fn merge(&self, slot: u16, field: &FieldRules, bindings: &EventBindings<'_>) -> Result<Option<Merge>, Refusal> {
         let what = |part: &str| format!("`{part}` of field `{}`", field.name);
-        if let Some(condition) = &field.condition
-            && !self.test(&what("if"), condition, bindings)?
-        {
+        if !self.is_for(field, bindings)? {
             return Ok(None);
         }
         let by = match &field.by {

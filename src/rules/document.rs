@@ -63,25 +63,35 @@ impl Document {
         ])
     }
 
+    /// The document without positions of records.
+    pub(super) fn plain(rules: &EntityRules, key: &str, state: &State) -> Self {
+        Document::new(rules, key, state, &LsnBook::default())
+    }
+
     /// The document as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        let mut out = vec![b'{'];
-        for (n, (name, value)) in self.0.iter().enumerate() {
-            if n > 0 {
-                out.push(b',');
-            }
-            json::write_string(&mut out, name);
-            out.push(b':');
-            json::write(&mut out, value);
-        }
-        out.push(b'}');
-        out
+        write_members(&self.0)
     }
 
     /// A member.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
+}
+
+/// An object as JSON, its members in this order.
+pub(super) fn write_members(members: &[(&'static str, Value)]) -> Vec<u8> {
+    let mut out = vec![b'{'];
+    for (n, (name, value)) in members.iter().enumerate() {
+        if n > 0 {
+            out.push(b',');
+        }
+        json::write_string(&mut out, name);
+        out.push(b':');
+        json::write(&mut out, value);
+    }
+    out.push(b'}');
+    out
 }
 
 /// The share of `complete` members that are present; 1 where none is declared.

@@ -2,6 +2,7 @@
 //!
 //! Nothing in this folder reads a clock, a random number, a socket or a file; nothing imports the journal or the store.
 
+mod account;
 mod admit;
 mod bindings;
 mod compile;
@@ -26,6 +27,7 @@ mod request;
 mod tests;
 mod watches;
 
+pub use account::{Account, Before, Earlier};
 pub use admit::{Ruleset, Taken, Takers};
 pub use bindings::{BodyBindings, EventBindings};
 pub use compile::{compile, compile_condition, compile_text};

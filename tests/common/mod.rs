@@ -7,6 +7,7 @@ pub mod bus;
 pub mod collector;
 pub mod database;
 pub mod dataset;
+pub mod event_stream;
 pub mod hook;
 pub mod http;
 pub mod nats;
@@ -23,6 +24,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 pub use dataset::instant;
+pub use event_stream::{Event, EventStream};
 pub use http::{Http, Response};
 pub use server::{Server, Setup};
 pub use tcp::{Client, Outcome, deliver};

@@ -4,3 +4,4 @@ mod events;
 mod node;
 mod reading;
 mod service;
+mod streams;

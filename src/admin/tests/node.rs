@@ -12,11 +12,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, Forgetting, NodeState, Routes, Sources, configure};
+use super::super::{Api, Forgetting, NodeState, Routes, Sources, configure, RenderDecisions, Streams, StreamsSetup};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
-use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
+use crate::journal::{Committed, Journal, JournalOptions, JournalReader, JournalWriter, spawn_writer};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::rules::{self, Ruleset};
@@ -61,11 +61,13 @@ pub(super) struct Options {
     pub tokens: &'static [(&'static str, &'static [Scope])],
     pub routes: Routes,
     pub segment_bytes: u64,
+    /// Lines of `[limits]`.
+    pub limits: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { tokens: &[], routes: Routes::All, segment_bytes: SEGMENT_BYTES }
+        Options { tokens: &[], routes: Routes::All, segment_bytes: SEGMENT_BYTES, limits: "" }
     }
 }
 
@@ -87,9 +89,9 @@ impl Node {
     }
 
     pub fn start_with(options: Options) -> Rc<Node> {
-        let Options { tokens, routes, segment_bytes } = options;
+        let Options { tokens, routes, segment_bytes, limits } = options;
         let dir = tempfile::tempdir().unwrap();
-        let loaded = config::load_str(RULES, &|_| None);
+        let loaded = config::load_str(&RULES.replace("[limits]\n", &format!("[limits]\n{limits}\n")), &|_| None);
         let mut diagnostics = Diagnostics::default();
         let config = loaded.config.expect("the rules are right");
         let types = rules::compile(&config.entities, &loaded.files, &mut diagnostics).unwrap_or_default();
@@ -160,6 +162,8 @@ impl Node {
             }),
         };
         let (state, state_told) = watch::channel(NodeState::Ready);
+        let streams = streams(&reader, &state_told, &metrics, &limits);
+        actix_rt::spawn(streams.clone().follow(committed_told.clone()));
         let api = Api {
             server_name: "test".into(),
             admission: Arc::new(admission),
@@ -176,10 +180,8 @@ impl Node {
             committed: committed_told,
             state: state_told,
             fatal: Arc::new(|error| panic!("{error}")),
-            render_decisions: Arc::new(|lsn, record| {
-                let names = record.decisions.iter().map(|decision| &decision.name);
-                names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
-            }),
+            render_decisions: render_decisions(),
+            streams,
             sources: Sources {
                 listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
                 polled: HashMap::new(),
@@ -244,6 +246,29 @@ impl Node {
     pub async fn post(&self, query: &str, body: impl Into<String>) -> Answer {
         self.answer(TestRequest::post().uri(&format!("/v1/events{query}")).set_payload(body.into())).await
     }
+}
+
+fn streams(
+    journal: &JournalReader,
+    state: &watch::Receiver<NodeState>,
+    metrics: &Arc<Metrics>,
+    limits: &config::Limits,
+) -> Streams {
+    Streams::new(StreamsSetup {
+        journal: journal.clone(),
+        render: render_decisions(),
+        state: state.clone(),
+        metrics: metrics.clone(),
+        limits: limits.clone(),
+        fatal: Arc::new(|error| panic!("{error}")),
+    })
+}
+
+fn render_decisions() -> RenderDecisions {
+    Arc::new(|lsn, record| {
+        let names = record.decisions.iter().map(|decision| &decision.name);
+        names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
+    })
 }
 
 /// What a request was answered.

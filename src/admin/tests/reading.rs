@@ -199,9 +199,10 @@ async fn decisions_are_read_in_order() {
     let more = node.get(&format!("/v1/decisions?after={end}")).await.expect(200);
     assert_eq!(more["items"], json!([of(5, "Remarked")]));
     node.get("/v1/decisions?after=soon").await.problem(400, "invalid_value");
-    let stream =
-        actix_web::test::TestRequest::get().uri("/v1/decisions").insert_header(("accept", "text/event-stream"));
-    node.answer(stream).await.problem(406, "not_acceptable");
+    let filtered = node.get("/v1/decisions?type=order&key=a&decision=Remarked").await.expect(200);
+    assert_eq!(filtered, json!({ "items": [of(1, "Remarked")], "next": "5" }));
+    let detail = node.get("/v1/decisions?decision=Remraked").await.problem(400, "invalid_value");
+    assert!(detail.contains("did you mean `Remarked`?"), "{detail}");
 }
 
 /// If this failed, a reader that was away for too long would not learn that it missed decisions.

@@ -186,7 +186,7 @@ async fn the_server_answers_on_its_listener() {
     let (api, limits, open) = (node.api.clone(), &node.api.limits, &node.api.source.connections);
     let door = Door::new(None, limits, open.clone());
     let routes = move |config: &mut _| configure(api.clone(), Routes::All)(config);
-    let server = serve(listener, door, limits.hello_timeout, routes).unwrap();
+    let server = serve(listener, door, limits, routes).unwrap();
     let ask = move || {
         let mut connection = TcpStream::connect(address).unwrap();
         let request = b"GET /v1/entities/order/a%2Fb%00 HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\r\n";

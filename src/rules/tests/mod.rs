@@ -1,5 +1,6 @@
 //! Tests of the rules as a whole: configuration text in, events through `admit`, `decide` and `evolve`, documents out.
 
+mod accounts;
 mod admission;
 mod convergence;
 mod decisions;
