@@ -12,7 +12,7 @@ use crate::rules;
 use crate::store::{EntityWrite, Store, StoreError, StoredIdentity, StoredRow, Wake};
 
 /// Format of a kept entity: its state, then its book, then its outbox.
-pub const KEPT_FORMAT: u8 = 2;
+pub const KEPT_FORMAT: u8 = 3;
 
 /// An entity, its book and its outbox. The default is one nothing was heard of yet.
 #[derive(Default)]
@@ -42,6 +42,12 @@ impl Kept {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         let (state, book, letters): (_, _, Vec<Outgoing>) = codec::decode(KEPT_FORMAT, bytes)?;
         Ok(Kept { entity: Entity::loaded(state, bytes.len()), book, outbox: letters.into() })
+    }
+
+    /// The same, with another state, in which nothing has to be measured before its first event.
+    #[must_use]
+    pub fn with_state(self, state: State) -> Self {
+        Kept { entity: Entity::loaded(state, 0), ..self }
     }
 
     /// The kept form, with every identity.

@@ -34,6 +34,6 @@ pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
 pub use events::answer;
 pub use inboxes::Path;
 pub use path::entity_link;
-pub use recovering::configure_recovering;
+pub use recovering::{Told, configure_recovering};
 pub use server::{HttpServer, Stop, serve};
 pub use sources::Sources;

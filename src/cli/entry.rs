@@ -79,7 +79,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     match &cli.command {
-        None => run::run(&run::RunArgs {}, &cli.config),
+        None => run::run(&run::RunArgs::default(), &cli.config),
         Some(Command::Run(args)) => run::run(args, &cli.config),
         Some(Command::Check(args)) => check::check(args, &cli.config, screen),
         Some(Command::Test(args)) => test::test(args, &cli.config, screen),

@@ -12,7 +12,7 @@ use super::time::Timestamp;
 use super::value::Value;
 
 /// Format of encoded records.
-pub const RECORD_FORMAT: u8 = 2;
+pub const RECORD_FORMAT: u8 = 3;
 
 /// One input and all that the entity concluded from it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -118,6 +118,9 @@ pub enum Input {
         run: u32,
         outcome: Box<EffectOutcome>,
     },
+    /// The entity's rules are others from now on, those with this fingerprint. Its fields are what they make of its events,
+    /// so nothing is merged; the record holds what else is different. To one of the system's own entities: a type's are.
+    Rules { fingerprint: [u8; 32] },
 }
 
 impl Input {
@@ -381,7 +384,7 @@ mod tests {
             bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from_digit(n.into(), 16).unwrap()).collect();
         assert_eq!(
             hex,
-            "02056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
+            "03056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
     }
@@ -408,11 +411,15 @@ mod tests {
                 "030004686f6f6b0901096578686175737465640848545450203530300301056f72646572016f0e6f726465722f6f2f4d6164652f31027b7d",
             ),
             (Input::Cursor(SourceCursor { position: Packed::new(&Value::Int(5)) }), "0402020a"),
+            (
+                Input::Rules { fingerprint: [7; 32] },
+                "0a0707070707070707070707070707070707070707070707070707070707070707",
+            ),
         ] {
             let record = Record::of_input(full().entity, Version(3), full().now, input);
             let bytes = record.encode();
             let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-            assert_eq!(hex, format!("02056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
+            assert_eq!(hex, format!("03056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
             assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
     }
@@ -421,6 +428,6 @@ mod tests {
     fn another_format_is_refused() {
         let mut bytes = full().encode();
         bytes[0] = 9;
-        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 2 })));
+        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 3 })));
     }
 }

@@ -13,6 +13,9 @@ pub const SOURCE_KIND: &str = "$source";
 /// The entity type of dead letters.
 pub const DEAD_LETTER_KIND: &str = "$dead_letter";
 
+/// The entity type of what is known of the entity types themselves: by which rules they are.
+pub const RULES_KIND: &str = "$rules";
+
 /// The state of one of the system's own entities.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum SystemState {
@@ -20,6 +23,13 @@ pub enum SystemState {
     Window(SinkWindow),
     DeadLetter(DeadLetter),
     Cursor(SourceCursor),
+    Rules(RulesInForce),
+}
+
+/// By which rules the entities of a type are, once those it began with were changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RulesInForce {
+    pub fingerprint: [u8; 32],
 }
 
 /// How far a source has come that asks for its events.

@@ -13,6 +13,7 @@ mod http;
 mod nats_sources;
 mod open_files;
 mod prepare;
+mod rebuild;
 pub mod recovery;
 mod reload;
 pub mod replay;
@@ -26,5 +27,6 @@ mod told;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};
+pub use rebuild::Mode as RulesMode;
 pub use recovery::RecoveryError;
 pub use start::{NodeError, run};

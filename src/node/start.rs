@@ -17,9 +17,10 @@ use super::http::{self, Http};
 use super::nats_sources::NatsSources;
 use super::open_files;
 use super::prepare::Prepared;
+use super::rebuild;
 use super::recovery::{self, Opened, RecoveryError};
 use super::reload;
-use super::replay::{Recovered, replay};
+use super::replay::{Recovered, count_stored, replay};
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
@@ -50,11 +51,11 @@ pub enum NodeError {
     Start { what: &'static str, source: std::io::Error },
 }
 
-/// Runs a node until SIGTERM or SIGINT, then drains it.
+/// Runs a node until SIGTERM or SIGINT, then drains it. `changed` says what to do if the rules were changed.
 ///
 /// # Errors
 /// When it cannot start. Once it runs, a failing disk ends the process with exit code 3.
-pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
+pub fn run(config: &Config, prepared: Prepared, changed: rebuild::Mode) -> Result<(), NodeError> {
     vital::end_process_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("io")
@@ -65,7 +66,7 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
     let listeners = config.sources.len() + usize::from(config.server.admin.is_some());
     limits.connections_max = open_files::connections_max(limits.connections_max, listeners);
     let outcome = actix::System::new().block_on(async {
-        let node = Starting { config, limits, prepared, runtime: &runtime }.run().await?;
+        let node = Starting { config, limits, prepared, changed, runtime: &runtime }.run().await?;
         terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
         node.drain().await;
         Ok(())
@@ -79,6 +80,7 @@ pub(super) struct Starting<'a> {
     /// As configured, and as the system allows.
     limits: Limits,
     pub(super) prepared: Prepared,
+    changed: rebuild::Mode,
     runtime: &'a Runtime,
 }
 
@@ -220,19 +222,26 @@ impl Starting<'_> {
         reload::on_hangup(secured.collect(), self.runtime)
     }
 
-    /// Opens the data folder and replays the journal, on a thread of its own; HTTP says meanwhile that it is not ready.
+    /// Opens the data folder, replays the journal, and makes states anew if the rules changed, on a thread of its own; HTTP
+    /// says meanwhile that it is not ready.
     async fn recover(
         &self,
         metrics: &Arc<Metrics>,
         types: &HashMap<Arc<str>, Arc<TypeMetrics>>,
         http: Option<&Http>,
     ) -> Result<(Opened, Recovered), NodeError> {
-        let waiting = http.map(|http| http.serve_recovering(metrics, &self.limits)).transpose()?;
+        let progress: Arc<rebuild::Progress> = Arc::default();
+        let waiting = http.map(|http| http.serve_recovering(metrics, &self.limits, &progress)).transpose()?;
         let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
+        let mode = self.changed;
         let recovery = actix_rt::task::spawn_blocking(move || {
-            let opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
+            let mut opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
             let recovered = replay(&opened, &types)?;
-            Ok::<_, RecoveryError>((opened, recovered))
+            let Some(plan) = opened.changed.take() else { return Ok((opened, recovered)) };
+            let records = recovered.records;
+            let opened = rebuild::run(opened, recovered, &plan, &ruleset, mode, &progress)?;
+            count_stored(&opened.store, &types)?;
+            Ok::<_, RecoveryError>((opened, Recovered { records, ..Recovered::default() }))
         });
         let recovered = recovery.await;
         if let Some(waiting) = waiting {

@@ -9,7 +9,7 @@ use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
 use crate::model::record::{Content, DecisionRevision, EventInput, Input, Received, Record};
 use crate::model::state::{LedgerEntry, State};
-use crate::model::system::SystemState;
+use crate::model::system::{RULES_KIND, RulesInForce, SystemState};
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -23,6 +23,10 @@ pub fn evolve(state: &mut State, record: &Record) {
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
         Input::Cursor(cursor) => state.system = Some(Box::new(SystemState::Cursor(cursor.clone()))),
+        Input::Rules { fingerprint } if record.entity.kind() == RULES_KIND => {
+            state.system = Some(Box::new(SystemState::Rules(RulesInForce { fingerprint: *fingerprint })));
+        }
+        Input::Rules { .. } => {}
         Input::Message(_) | Input::Due { .. } | Input::Started { .. } | Input::Ended { .. } | Input::Quiet { .. } => {
             handle(state.dealings.get_or_insert_default(), record);
         }
@@ -68,7 +72,12 @@ pub(super) fn handle(dealings: &mut Dealings, record: &Record) -> bool {
         Input::Started { effect, run, attempt } => dealings.start(effect, *run, *attempt),
         Input::Ended { effect, run, outcome } => dealings.end(effect, *run, outcome, record.now),
         Input::Quiet { decision, since } => dealings.settling.contains(decision) && dealings.noise == *since,
-        Input::Event(_) | Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) => false,
+        Input::Event(_)
+        | Input::Progress(_)
+        | Input::Window(_)
+        | Input::DeadLetter(_)
+        | Input::Cursor(_)
+        | Input::Rules { .. } => false,
     }
 }
 

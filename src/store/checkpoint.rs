@@ -7,7 +7,7 @@
 use redb::{Table, WriteTransaction};
 
 use super::error::StoreError;
-use super::file::Store;
+use super::file::{Store, TypeMark};
 use super::gauges::GaugesInTransaction;
 use super::row::{self, IDENTITY_ROW_BYTES, STATE_ROW_OVERHEAD_BYTES, StoredIdentity, StoredRow};
 use super::tables::{self, AGENDA, ENTITIES, HIGHEST_LSN, IDENTITIES, IdentityRowKey, META, WATERMARK};
@@ -87,6 +87,38 @@ impl CheckpointWriter {
         Ok(stats)
     }
 
+    /// As [`CheckpointWriter::write`], of states that were made anew: the identities of each take the place of all it had.
+    pub fn rewrite(&mut self, mut writes: Vec<EntityWrite>, highest: Lsn) -> Result<(), StoreError> {
+        writes.iter().try_for_each(|write| check(write, highest))?;
+        writes.sort_unstable_by(|a, b| a.entity.cmp(&b.entity));
+        let mut rest = writes.as_slice();
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(batch_len(rest));
+            self.store.update(|transaction| {
+                clear_identities(transaction, batch)?;
+                write_rows(transaction, batch)?;
+                raise_highest(&mut transaction.open_table(META)?, highest)
+            })?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// As [`CheckpointWriter::write`], together with what they change in the mark of their type: in one transaction.
+    pub fn write_marked(
+        &mut self,
+        writes: &[EntityWrite],
+        (kind, mark): (&str, &TypeMark),
+        highest: Lsn,
+    ) -> Result<(), StoreError> {
+        writes.iter().try_for_each(|write| check(write, highest))?;
+        self.store.update(|transaction| {
+            write_rows(transaction, writes)?;
+            tables::put_type(transaction, kind, mark)?;
+            raise_highest(&mut transaction.open_table(META)?, highest)
+        })
+    }
+
     /// Ends a checkpoint: every record up to `watermark` is stored. Durable when it returns.
     pub fn finish(&mut self, watermark: Lsn) -> Result<(), StoreError> {
         self.store.update(|transaction| {
@@ -163,6 +195,19 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
     }
     gauges.write()?;
     write_identities(transaction, identities)
+}
+
+/// Drops the rows of all identities of these entities.
+fn clear_identities(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(IDENTITIES)?;
+    for write in batch {
+        let Some(key) = tables::entity_key(write.entity.kind(), write.entity.key()) else { continue };
+        let owner = tables::identity_owner(&key);
+        let first = tables::identity_key(owner, IdentityHash([0; 16]));
+        let last = tables::identity_key(owner, IdentityHash([u8::MAX; 16]));
+        table.retain_in::<&IdentityRowKey, _>(&first..=&last, |_, _| false)?;
+    }
+    Ok(())
 }
 
 /// In key order, which touches each page of the table once.

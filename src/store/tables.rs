@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::error::StoreError;
+use super::file::TypeMark;
 use super::row::{self, IDENTITY_ROW_BYTES, Wake};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn};
 
 /// The format of the file as a whole, in `meta` under `format`. Each row has a format of its own besides.
-pub(super) const FILE_FORMAT: u64 = 2;
+pub(super) const FILE_FORMAT: u64 = 3;
 
 /// Kind, NUL, key -> state row. Kinds hold no NUL, keys may.
 pub(super) const ENTITIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("entities");
@@ -142,6 +143,13 @@ fn mark_in<T: bincode::Decode<()>>(
     let key = name.as_bytes();
     let row = meta.get(key)?.ok_or_else(|| StoreError::corrupt("meta", key, "the row is missing"))?;
     row::decode_record("meta", key, row.value())
+}
+
+/// Sets the mark of an entity type.
+pub(super) fn put_type(transaction: &WriteTransaction, kind: &str, mark: &TypeMark) -> Result<(), StoreError> {
+    let key = kind.as_bytes();
+    transaction.open_table(TYPES)?.insert(key, row::encode_record("types", key, mark).as_slice())?;
+    Ok(())
 }
 
 /// Sets the mark `name`.
