@@ -12,6 +12,7 @@ use crate::model::dealings::{EffectOutcome, EffectStage};
 use crate::model::event::Event;
 use crate::model::ids::EntityKey;
 use crate::model::json;
+use crate::model::packed::Packed;
 use crate::model::record::{DecisionState, Input, Record};
 use crate::model::state::State;
 use crate::rules::{Rebuilt, Ruled, Ruleset, adopt, evolve};
@@ -51,9 +52,9 @@ fn again_says_nothing(rules: &Arc<crate::rules::EntityRules>, key: &EntityKey, s
 }
 
 /// What stands, by decision.
-fn standing(state: &State) -> BTreeMap<&str, &[u8]> {
+fn standing(state: &State) -> BTreeMap<&str, &Packed> {
     let stands = state.ledger.iter().filter(|entry| entry.state != DecisionState::Withdrawn);
-    stands.map(|entry| (&*entry.name, entry.data.as_bytes())).collect()
+    stands.map(|entry| (&*entry.name, &entry.data)).collect()
 }
 
 fn check(a: &RulesSpec, b: &RulesSpec, events: &[Event]) {
