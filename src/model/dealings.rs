@@ -230,7 +230,8 @@ impl Dealings {
     /// Notes what `from`, at its `version`, shows through a reference, unless the reference has moved on or newer is known.
     /// Returns whether it is news.
     pub fn see(&mut self, reference: &str, from: &EntityKey, version: Version, content: &Packed) -> bool {
-        let is_of = |view: &&mut View| &*view.reference == reference && *view.to == *from.key() && *view.kind == *from.kind();
+        let is_of =
+            |view: &&mut View| &*view.reference == reference && *view.to == *from.key() && *view.kind == *from.kind();
         match self.views.iter_mut().find(is_of) {
             Some(view) if version > view.version => {
                 view.version = version;

@@ -120,7 +120,9 @@ pub enum Input {
     },
     /// The entity's rules are others from now on, those with this fingerprint. Its fields are what they make of its events,
     /// so nothing is merged; the record holds what else is different. To one of the system's own entities: a type's are.
-    Rules { fingerprint: [u8; 32] },
+    Rules {
+        fingerprint: [u8; 32],
+    },
 }
 
 impl Input {

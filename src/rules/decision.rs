@@ -165,8 +165,9 @@ pub(super) fn withdrawn(
             && !is_there(entry.element.as_deref())
     };
     let null = || Packed::new(&Value::Null);
-    let withdraw =
-        move |last: &LedgerEntry| next(decision, last.element.as_deref(), Some(last), DecisionState::Withdrawn, null(), now);
+    let withdraw = move |last: &LedgerEntry| {
+        next(decision, last.element.as_deref(), Some(last), DecisionState::Withdrawn, null(), now)
+    };
     state.ledger.iter().filter(stands).map(withdraw).collect::<Vec<_>>().into_iter()
 }
 

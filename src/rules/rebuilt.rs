@@ -99,7 +99,8 @@ pub fn adopt(rules: &Arc<EntityRules>, entity: &EntityKey, state: State, now: Ti
     let mut record = Record::of_input(entity.clone(), state.version.next(), now.max(state.now), input);
     let mut dealings = state.dealings.as_deref().cloned().unwrap_or_default();
     let errors = if state.events > 0 {
-        let is_known = |name: &str, kind: &str| rules.references.iter().any(|it| *it.name == *name && *it.kind == *kind);
+        let is_known =
+            |name: &str, kind: &str| rules.references.iter().any(|it| *it.name == *name && *it.kind == *kind);
         let is_deadline = |name: &str| rules.deadlines.iter().any(|it| *it.name == *name);
         let_go(&mut dealings, &mut record, is_known, is_deadline);
         conclude(&Moment { rules, state: &state, fields: &[], is_first: true }, Vec::new(), Some(dealings), &mut record)

@@ -187,7 +187,9 @@ impl Adopting {
 fn adopted(rules: &Arc<EntityRules>, key: &EntityKey, state: State, now: Timestamp) -> Ruled {
     let ruled = vital::guarded(|| rules::adopt(rules, key, state.clone(), now));
     let why = match ruled {
-        Ok(ruled) if ruled.record.as_ref().is_none_or(|record| record.encode().len() <= RECORD_BYTES_MAX) => return ruled,
+        Ok(ruled) if ruled.record.as_ref().is_none_or(|record| record.encode().len() <= RECORD_BYTES_MAX) => {
+            return ruled;
+        }
         Ok(_) => format!("what follows takes more than {RECORD_BYTES_MAX} bytes"),
         Err(why) => why,
     };

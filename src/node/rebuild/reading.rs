@@ -113,7 +113,9 @@ impl Reading<'_> {
         std::thread::scope(|scope| {
             let threads: Vec<_> =
                 blocks.chunks(each).map(|blocks| scope.spawn(move || self.offer_blocks(blocks, partitions))).collect();
-            let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let joined = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             joined.collect()
         })
     }

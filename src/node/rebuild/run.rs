@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::adopting::{Adopting, ENTITIES_AT_ONCE, Fields, Job};
+use super::forward;
 use super::plan::Plan;
 use super::progress::{Progress, Telling};
 use super::reading::{Pass, Reading, Refused};
-use super::forward;
 use crate::model::ids::{EntityKey, Lsn, PARTITIONS};
 use crate::node::recovery::{Opened, RecoveryError};
 use crate::node::replay::Recovered;
@@ -39,7 +39,8 @@ pub fn run(
     if mode == Mode::Rebuild && first > Lsn::FIRST {
         return Err(RecoveryError::Trimmed { folder: opened.folder, types: plan.names(), first });
     }
-    let unfinished = |rules: &&Arc<EntityRules>| plan.known.get(&*rules.name).is_some_and(|mark| mark.layouts.is_empty());
+    let unfinished =
+        |rules: &&Arc<EntityRules>| plan.known.get(&*rules.name).is_some_and(|mark| mark.layouts.is_empty());
     if mode == Mode::ForwardOnly
         && let Some(rules) = plan.changed.iter().find(unfinished)
     {
@@ -66,7 +67,10 @@ pub fn run(
             let reading = Reading { reader, ruleset, kinds, threads, bytes_max: rebuilt_bytes_max, progress };
             let refused = rebuild(&store, &mut adopting, &reading)?;
             if let Some(first) = refused.first {
-                tracing::warn!(events = refused.count, "events do not fit the new rules and count no more; the first: {first}");
+                tracing::warn!(
+                    events = refused.count,
+                    "events do not fit the new rules and count no more; the first: {first}"
+                );
             }
         }
     }
@@ -140,9 +144,10 @@ fn adopt_pass(
         })?;
     }
     let rules_of = |key: &EntityKey| kinds.iter().find(|rules| *rules.name == *key.kind()).cloned();
-    let mut new = pass.entities.into_iter().filter_map(|(key, made)| {
-        Some(Job { rules: rules_of(&key)?, key, fields: Fields::Rebuilt(made.rebuilt) })
-    });
+    let mut new = pass
+        .entities
+        .into_iter()
+        .filter_map(|(key, made)| Some(Job { rules: rules_of(&key)?, key, fields: Fields::Rebuilt(made.rebuilt) }));
     loop {
         let jobs: Vec<Job> = new.by_ref().take(ENTITIES_AT_ONCE).collect();
         if jobs.is_empty() {

@@ -170,7 +170,8 @@ fn what_was_done_stays_done_and_what_is_no_more_is_let_go() {
     let shop = said(&records, "shop");
     assert_eq!(json::to_string(&shop.notices[0].shown.unpack()), r#"{"city":"C"}"#, "it sees something else now");
 
-    let (states, records) = changed(&edited.replace("effect.pack", "effect.ship").replace("deadline.unpaid", "deadline.late"));
+    let (states, records) =
+        changed(&edited.replace("effect.pack", "effect.ship").replace("deadline.unpaid", "deadline.late"));
     let record = said(&records, "order");
     assert_eq!(record.effects.iter().map(|it| (&*it.name, it.run)).collect::<Vec<_>>(), [("ship", 1)]);
     let deadlines: Vec<_> = record.deadlines.iter().map(|it| (&*it.name, it.to.is_some())).collect();
@@ -193,7 +194,8 @@ fn what_was_done_stays_done_and_what_is_no_more_is_let_go() {
 #[test]
 fn an_entity_without_events_takes_back_what_it_said() {
     let machine = used();
-    let rules = web(ORDER).replace("[entity.order]\nkey = \"event.subject\"", "[entity.order]\nkey = \"event.data.shop\"");
+    let rules =
+        web(ORDER).replace("[entity.order]\nkey = \"event.subject\"", "[entity.order]\nkey = \"event.data.shop\"");
     let (states, records) = rebuild(machine.states(), &machine.records, &ruleset(&rules));
     let gone = EntityKey::new("order", "o");
     assert!(!states[&gone].exists() && states[&EntityKey::new("order", "s")].exists());
