@@ -12,7 +12,8 @@ use super::guard::{EVENTS_ROUTE, guard};
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::sources::{self, Sources};
-use super::{dead_letters, decisions, entities, entity, events, status};
+use super::replay::Replay;
+use super::{dead_letters, decisions, entities, entity, events, replay, status};
 use crate::actors::Shards;
 use crate::config::Limits;
 use crate::ingress::{Admission, Decoder, SourceMetrics};
@@ -70,6 +71,8 @@ pub struct Api {
     /// Ends the process, when journal or store cannot be read.
     pub fatal: Fatal,
     pub sources: Sources,
+    /// Says what other rules would change.
+    pub replay: Replay,
     /// The sources that cannot receive at the moment.
     pub not_connected: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The node's own members of the status document: an object.
@@ -117,6 +120,11 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(
                     web::resource("/v1/sources/{name}/rewind")
                         .route(web::post().to(sources::rewind))
+                        .default_service(web::to(|| method_not_allowed("POST"))),
+                )
+                .service(
+                    web::resource("/v1/replay")
+                        .route(web::post().to(replay::post))
                         .default_service(web::to(|| method_not_allowed("POST"))),
                 )
                 .service(readable("/v1/status", status::node))

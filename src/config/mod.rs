@@ -60,7 +60,7 @@ pub use interpolate::Env;
 pub use load::{FILE_BYTES_MAX, load, load_str, load_with, read_text};
 pub use names::{NAME_CHARS_MAX, TYPE_BYTES_MAX, glob_matches};
 pub use nats::{NatsAuth, NatsConnection, SecretFile};
-pub use print::print;
+pub use print::{print, print_rules};
 pub use secret::Secret;
 pub use server::{DATA_DIR_DEFAULT, HTTP_DEFAULT, SERVER_NAME_DEFAULT, Server};
 pub use sink_nats::{NatsDelivery, NatsSink, SubjectPart};

@@ -27,6 +27,6 @@ mod told;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};
-pub use rebuild::Mode as RulesMode;
+pub use rebuild::{Mode as RulesMode, Prediction, Progress, Report};
 pub use recovery::RecoveryError;
 pub use start::{NodeError, run};

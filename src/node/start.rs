@@ -350,7 +350,9 @@ impl Starting<'_> {
         (sources, told): (Sources, Told),
     ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
+        let key_bytes_max = usize::try_from(self.limits.key_bytes_max).unwrap_or(usize::MAX);
         Ok(Api {
+            replay: rebuild::replays(&self.prepared.ruleset, &shared.journal, key_bytes_max),
             server_name: server_name.clone(),
             admission: admission.clone(),
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,

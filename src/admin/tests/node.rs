@@ -178,6 +178,7 @@ impl Node {
                 listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
                 polled: HashMap::new(),
             },
+            replay: Arc::new(|_, _| Err(crate::admin::ReplayRefused::Busy)),
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };

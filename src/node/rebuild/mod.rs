@@ -7,15 +7,22 @@
 //! decisions and effects, what is seen of others, who watches, deadlines that have passed.
 //!
 //! `plan` is what has to be done, `reading` makes states of events in bounded memory, `adopting` journals and stores what
-//! follows, `forward` goes on from the values there are, `progress` is told meanwhile.
+//! follows, `forward` goes on from the values there are, `progress` is told meanwhile. `predict` says beforehand what would
+//! change, as `report` counts it, and changes nothing; `asked` is how a running node is asked for it.
 
 mod adopting;
+mod asked;
 mod forward;
 mod plan;
+mod predict;
 mod progress;
 mod reading;
+mod report;
 mod run;
 
+pub use asked::replays;
 pub use plan::Plan;
+pub use predict::Prediction;
 pub use progress::Progress;
+pub use report::Report;
 pub use run::{Mode, run};

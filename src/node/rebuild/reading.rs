@@ -16,7 +16,7 @@ use crate::rules::{EntityRules, Rebuilt, Ruleset, Taken};
 /// Blocks that a thread is given at a time.
 const BLOCKS_AT_ONCE: usize = 4;
 /// What a state and its place take, without its events.
-const STATE_BYTES: u64 = 600;
+pub(super) const STATE_BYTES: u64 = 600;
 /// What an identity takes, with its place in an index.
 const IDENTITY_BYTES: u64 = 100;
 
@@ -40,9 +40,9 @@ pub(super) struct Made {
 
 /// The states of a thread's share of the partitions.
 #[derive(Default)]
-struct Share {
-    made: HashMap<EntityKey, Made>,
-    bytes: u64,
+pub(super) struct Share {
+    pub made: HashMap<EntityKey, Made>,
+    pub bytes: u64,
 }
 
 /// States of some partitions.
@@ -60,6 +60,10 @@ pub(super) struct Refused {
 }
 
 impl Refused {
+    pub fn one(&mut self, why: String) {
+        self.add(Refused { count: 1, first: Some(why) });
+    }
+
     pub fn add(&mut self, other: Refused) {
         self.count += other.count;
         self.first = self.first.take().or(other.first);
@@ -132,22 +136,32 @@ impl Reading<'_> {
     }
 
     fn offer_record(&self, record: &Record, partitions: &Range<u16>, offered: &mut Offered) {
-        let Input::Event(counted) = &record.input else { return };
-        let mut event = None;
-        for rules in self.kinds.iter().filter(|rules| rules.takes(&counted.event.kind)) {
-            let event = event.get_or_insert_with(|| counted.event.unpack());
-            match self.ruleset.take_again(&rules.name, &record.entity, counted, event) {
-                Ok(Some(taken)) if partitions.contains(&taken.entity.partition().0) => {
-                    let share = taken.entity.partition().shard(self.threads);
-                    offered.shares[share].push((taken, record.now));
-                }
-                Ok(_) => {}
-                Err(refusal) => {
-                    offered.refused.count += 1;
-                    let first = || format!("event {:?}: {}", counted.event.id, refusal.message);
-                    offered.refused.first.get_or_insert_with(first);
-                }
+        offer(self.ruleset, self.kinds, record, |taken| match taken {
+            Ok(taken) if partitions.contains(&taken.entity.partition().0) => {
+                let share = taken.entity.partition().shard(self.threads);
+                offered.shares[share].push((taken, record.now));
             }
+            Ok(_) => {}
+            Err(why) => offered.refused.one(why),
+        });
+    }
+}
+
+/// Gives out what types make of a record's event; or why they cannot take it.
+pub(super) fn offer(
+    ruleset: &Ruleset,
+    kinds: &[Arc<EntityRules>],
+    record: &Record,
+    mut take: impl FnMut(Result<Box<Taken>, String>),
+) {
+    let Input::Event(counted) = &record.input else { return };
+    let mut event = None;
+    for rules in kinds.iter().filter(|rules| rules.takes(&counted.event.kind)) {
+        let event = event.get_or_insert_with(|| counted.event.unpack());
+        match ruleset.take_again(&rules.name, &record.entity, counted, event) {
+            Ok(Some(taken)) => take(Ok(taken)),
+            Ok(None) => {}
+            Err(refusal) => take(Err(format!("event {:?}: {}", counted.event.id, refusal.message))),
         }
     }
 }
@@ -167,7 +181,7 @@ fn count_all(shares: &mut [Share], mut offered: Vec<Offered>) {
 }
 
 impl Share {
-    fn count(&mut self, taken: Box<Taken>, now: Timestamp) {
+    pub fn count(&mut self, taken: Box<Taken>, now: Timestamp) {
         let data = || taken.input.event.data.as_ref().map_or(0, Packed::len);
         let grows = |merge: &&Merge| merge.by.is_some() || matches!(merge.take, Take::Set | Take::List { .. });
         let grown = taken.merges.iter().filter(grows).map(|merge| match &merge.value {
@@ -187,7 +201,7 @@ impl Share {
     }
 
     /// Lets go of all other partitions.
-    fn keep(&mut self, partitions: &Range<u16>) {
+    pub fn keep(&mut self, partitions: &Range<u16>) {
         self.made.retain(|key, _| partitions.contains(&key.partition().0));
         self.bytes = self.made.values().map(|made| made.bytes).sum();
     }
