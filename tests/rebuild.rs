@@ -294,3 +294,101 @@ fn where_events_are_gone_values_stay_if_that_is_asked_for() {
     server.restart();
     assert_eq!(server.entity("order", "o1")["fields"]["paid"], 5, "the rules are known now");
 }
+
+/// How often each decision is made, revised or withdrawn because of the rules.
+fn corrected(published: &BTreeMap<String, Value>) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    let by_rules = |it: &&Value| it["causationid"].as_str().is_some_and(|cause| cause.starts_with("rules:"));
+    for decision in published.values().filter(by_rules) {
+        let kind = decision["source"].as_str().and_then(|source| source.rsplit('/').next()).expect("a source");
+        let text = |member: &str| decision[member].as_str().expect("text").to_owned();
+        *counts.entry(format!("{kind} {} {}", text("type"), text("decisionstate"))).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// If this failed, whoever looks before changing rules would be told something else than what then happens.
+#[test]
+fn what_is_told_beforehand_is_what_happens() {
+    let hook = Hook::start(|_, _| Answer::Status(200));
+    let events = events(200, 4);
+    let mut server = setup(BEFORE, &hook).start();
+    post(&server, &events);
+    settled(&server, &["order", "customer"]);
+    let before = made(&server, &["order", "customer", "gone"]);
+    wait_for("all calls are made", || {
+        let open = server.entities("order", 500).iter().any(|listed| {
+            let order = server.entity("order", listed["key"].as_str().expect("a key"));
+            order["effects"]["announce"]["state"] == "requested"
+        });
+        (!open).then_some(())
+    });
+    std::fs::write(server.path("new.toml"), setup(AFTER, &hook).text()).expect("a file");
+    let ask = |server: &Server, options: &[&str]| {
+        let arguments = [&["replay", "--rules", "new.toml", "--json"], options].concat();
+        let output = server.cli(&arguments);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned();
+        let report: Value = serde_json::from_str(&told)
+            .unwrap_or_else(|error| panic!("{error}: {told}{}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code(), report)
+    };
+    let untouched = server.entity("order", "o1");
+    let (code, report) = ask(&server, &["--diff"]);
+    assert_eq!((code, &report["changes"]), (Some(1), &json!(true)));
+    assert_eq!(ask(&server, &[]).0, Some(0), "it was only looked");
+    assert_eq!(made(&server, &["order", "customer", "gone"]), before, "nothing is touched");
+    let (_, one) = ask(&server, &["--entity", "order/o1"]);
+    assert_eq!(one["types"].as_object().map(serde_json::Map::len), Some(1));
+    assert_eq!(
+        (&one["types"]["order"]["entities"], &one["types"]["order"]["examples"][0]["key"]),
+        (&json!(1), &json!("o1"))
+    );
+    let shown = server.cli(&["replay", "--rules", "new.toml", "--diff"]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for part in ["order: ", "entities change", "Price revised", "→", "gone has no rules any more"] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    let same = server.cli(&["replay", "--rules", "config.toml", "--diff"]);
+    assert_eq!(same.status.code(), Some(0), "{}", String::from_utf8_lossy(&same.stdout));
+    let wrong = server.post("/v1/replay", "application/toml", "[entity.order]\nkey = \"nonsense\"\n");
+    assert_eq!(wrong.problem(400), "invalid_value");
+    assert_eq!(server.entity("order", "o1"), untouched, "its version too");
+
+    assert_eq!(server.terminate().code(), Some(0));
+    let (code, stopped) = ask(&server, &["--diff", "--data-dir", "data"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(stopped["types"], report["types"], "of a folder it is the same");
+
+    server.rewrite(&setup(AFTER, &hook).text());
+    server.start();
+    let after = made(&server, &["order", "customer", "day"]);
+    let happened = corrected(&settled(&server, &["order", "customer", "day"]));
+    let mut predicted = BTreeMap::new();
+    for (kind, tally) in report["types"].as_object().expect("types") {
+        for (name, count) in tally["decisions"].as_object().into_iter().flatten() {
+            predicted.insert(format!("{kind} {name}"), count.as_u64().expect("a count"));
+        }
+        let of_kind = |entities: &BTreeMap<String, Value>| {
+            entities
+                .keys()
+                .filter(|key| key.starts_with(&format!("{kind}/")))
+                .cloned()
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let (were, are) = (of_kind(&before), of_kind(&after));
+        assert_eq!(tally["new"], json!(are.difference(&were).count()), "{kind}");
+        assert_eq!(tally["gone"], json!(were.difference(&are).count()), "{kind}");
+        for field in ["paid", "also", "orders"] {
+            let value = |entities: &BTreeMap<String, Value>, key: &str| {
+                entities.get(key).map_or(Value::Null, |it| it["fields"].get(field).cloned().unwrap_or_default())
+            };
+            let differ = were.union(&are).filter(|key| value(&before, key) != value(&after, key)).count();
+            assert_eq!(
+                tally["fields"].get(field).and_then(Value::as_u64).unwrap_or(0),
+                differ as u64,
+                "{kind}.{field}"
+            );
+        }
+    }
+    assert_eq!(predicted, happened);
+}

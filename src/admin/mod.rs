@@ -35,7 +35,7 @@ pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
 pub use events::answer;
 pub use inboxes::Path;
 pub use path::entity_link;
-pub use replay::{Refused as ReplayRefused, Replay};
 pub use recovering::{Told, configure_recovering};
+pub use replay::{Refused as ReplayRefused, Replay};
 pub use server::{HttpServer, Stop, serve};
 pub use sources::Sources;

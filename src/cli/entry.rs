@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, get, ls, run, send, shuffle, sources, status, test};
+use super::{bench, check, completions, dead_letters, get, ls, replay, run, send, shuffle, sources, status, test};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -45,6 +45,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// List the sources, or set one back
     Sources(sources::SourcesArgs),
+    Replay(replay::ReplayArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
     Bench(bench::BenchArgs),
@@ -89,6 +90,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
+        Some(Command::Replay(args)) => replay::replay(args, &cli.config, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
@@ -134,6 +136,11 @@ mod tests {
             ),
             ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
             ("turnstile completions bash", false),
+            ("turnstile replay --rules new.toml --diff --entity order/a/b --json", false),
+            ("turnstile replay --rules new.toml --data-dir data", false),
+            ("turnstile replay", true),
+            ("turnstile replay --rules new.toml --entity order", true),
+            ("turnstile run --rules-forward-only", false),
             ("turnstile nonsense", true),
             ("turnstile shuffle --from-data data", false),
             ("turnstile shuffle", true),

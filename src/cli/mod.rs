@@ -16,6 +16,7 @@ mod get;
 mod ls;
 mod page;
 mod render;
+mod replay;
 mod run;
 mod screen;
 mod send;

@@ -76,7 +76,7 @@ impl Progress {
     }
 
     /// The share that is done, of 1.
-    fn done(&self) -> f64 {
+    pub fn done(&self) -> f64 {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64;
         let (first, end) = (self.first.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
         let pass = (load(&self.passed) / load(&self.records).max(1.0)).min(1.0);
