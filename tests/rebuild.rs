@@ -392,3 +392,49 @@ fn what_is_told_beforehand_is_what_happens() {
     }
     assert_eq!(predicted, happened);
 }
+
+/// If this failed, a trial of rules on real input would call the outside, or touch what production has.
+#[test]
+fn a_shadow_does_nothing_that_anybody_outside_notices() {
+    let hook = Hook::start(|_, _| Answer::Status(200));
+    let events = events(20, 5);
+    let webhook = format!(
+        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=\"\n",
+        hook.url()
+    );
+    let mut server = setup(BEFORE, &hook).tables(&webhook).write();
+    server.set_options(&["--shadow"]);
+    server.start();
+    post(&server, &events);
+    let status = server.get("/v1/status").expect(200).json();
+    assert_eq!(status["shadow"], json!(true));
+    let shown = server.entity("order", "o1")["decisions"]["Price"]["revision"].as_u64();
+    wait_for("its file has the decision", || {
+        let text = std::fs::read_to_string(server.path("out/decisions.ndjson.shadow")).unwrap_or_default();
+        text.contains(&format!("order/o1/Price/{}", shown.expect("a revision"))).then_some(())
+    });
+    let asked = |server: &Server| {
+        server
+            .entities("order", 500)
+            .iter()
+            .filter(|listed| {
+                let order = server.entity("order", listed["key"].as_str().expect("a key"));
+                order["effects"]["announce"]["state"] == "requested"
+            })
+            .count()
+    };
+    let open = asked(&server);
+    assert!(open > 0, "what would be called is seen");
+    // Not after a restart either.
+    server.restart();
+    assert_eq!(asked(&server), open);
+    assert!(server.stderr().contains("this is a shadow") && server.stderr().contains("hook"), "{}", server.stderr());
+    assert_eq!(server.terminate().code(), Some(0));
+    assert_eq!(hook.calls().len(), 0, "nobody was called");
+
+    server.set_options(&[]);
+    server.start();
+    assert_eq!(server.entities("order", 500).len(), 0, "production has nothing of it");
+    post(&server, &events);
+    wait_for("production calls", || (hook.taken().len() >= open).then_some(()));
+}

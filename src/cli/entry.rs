@@ -141,6 +141,7 @@ mod tests {
             ("turnstile replay", true),
             ("turnstile replay --rules new.toml --entity order", true),
             ("turnstile run --rules-forward-only", false),
+            ("turnstile run --shadow", false),
             ("turnstile nonsense", true),
             ("turnstile shuffle --from-data data", false),
             ("turnstile shuffle", true),

@@ -28,6 +28,7 @@ mod request_reader;
 mod retry;
 mod secret;
 mod server;
+mod shadow;
 mod sink_nats;
 mod sink_webhook;
 mod sinks;

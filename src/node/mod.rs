@@ -29,4 +29,4 @@ pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};
 pub use rebuild::{Mode as RulesMode, Prediction, Progress, Report};
 pub use recovery::RecoveryError;
-pub use start::{NodeError, run};
+pub use start::{NodeError, Role, StartOptions, run};

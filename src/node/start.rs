@@ -36,6 +36,23 @@ use crate::model::ids::Lsn;
 use crate::store::Store;
 use crate::vital;
 
+/// What a node is started for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    #[default]
+    Production,
+    /// It runs beside production, on the same input: no effect is called.
+    Shadow,
+}
+
+/// How a node is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StartOptions {
+    /// What to do if the rules were changed.
+    pub changed: rebuild::Mode,
+    pub role: Role,
+}
+
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -51,11 +68,11 @@ pub enum NodeError {
     Start { what: &'static str, source: std::io::Error },
 }
 
-/// Runs a node until SIGTERM or SIGINT, then drains it. `changed` says what to do if the rules were changed.
+/// Runs a node until SIGTERM or SIGINT, then drains it.
 ///
 /// # Errors
 /// When it cannot start. Once it runs, a failing disk ends the process with exit code 3.
-pub fn run(config: &Config, prepared: Prepared, changed: rebuild::Mode) -> Result<(), NodeError> {
+pub fn run(config: &Config, prepared: Prepared, options: StartOptions) -> Result<(), NodeError> {
     vital::end_process_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("io")
@@ -66,7 +83,7 @@ pub fn run(config: &Config, prepared: Prepared, changed: rebuild::Mode) -> Resul
     let listeners = config.sources.len() + usize::from(config.server.admin.is_some());
     limits.connections_max = open_files::connections_max(limits.connections_max, listeners);
     let outcome = actix::System::new().block_on(async {
-        let node = Starting { config, limits, prepared, changed, runtime: &runtime }.run().await?;
+        let node = Starting { config, limits, prepared, options, runtime: &runtime }.run().await?;
         terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
         node.drain().await;
         Ok(())
@@ -80,7 +97,7 @@ pub(super) struct Starting<'a> {
     /// As configured, and as the system allows.
     limits: Limits,
     pub(super) prepared: Prepared,
-    changed: rebuild::Mode,
+    pub(super) options: StartOptions,
     runtime: &'a Runtime,
 }
 
@@ -149,7 +166,8 @@ impl Starting<'_> {
         let state = watch::Sender::new(NodeState::Ready);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
-        let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
+        let role = if self.options.role == Role::Shadow { " (shadow: no effects are called)" } else { "" };
+        let _ = writeln!(out, "turnstile {} ready{role}", env!("CARGO_PKG_VERSION"));
         let polled = sources::start_polling(
             self.config,
             &mut self.prepared.decoders,
@@ -160,7 +178,7 @@ impl Starting<'_> {
         )?;
         let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
         let listed = sources::listed(listening.collect(), &polled, &messages);
-        let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, listed.clone(), &messages);
+        let told = Told::new(&shared, self.options.role, shards.count(), &sinks, listed.clone(), &messages);
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
@@ -233,7 +251,7 @@ impl Starting<'_> {
         let progress: Arc<rebuild::Progress> = Arc::default();
         let waiting = http.map(|http| http.serve_recovering(metrics, &self.limits, &progress)).transpose()?;
         let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
-        let mode = self.changed;
+        let mode = self.options.changed;
         let recovery = actix_rt::task::spawn_blocking(move || {
             let mut opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
             let recovered = replay(&opened, &types)?;

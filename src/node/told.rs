@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::nats_sources::NatsSources;
 use super::sinks::Sinks;
-use crate::model::ids::Lsn;
+use super::start::{Role, Shared};
 
 /// Describes something as it is now.
 pub(super) type Describe = Arc<dyn Fn() -> Value + Send + Sync>;
@@ -24,27 +23,31 @@ pub(super) struct Told {
 
 impl Told {
     pub fn new(
-        committed: &watch::Receiver<Lsn>,
-        watermark: &watch::Sender<Lsn>,
+        shared: &Shared,
+        role: Role,
         shards: usize,
         sinks: &Sinks,
         listed: Describe,
         asking: &NatsSources,
     ) -> Self {
         let started = Instant::now();
-        let (committed, watermark) = (committed.clone(), watermark.subscribe());
+        let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
         let not_connected = asking.not_connected();
         let sinks = sinks.status();
         let status = move || {
             let committed = *committed.borrow();
-            json!({
+            let mut document = json!({
                 "uptime_seconds": started.elapsed().as_secs(),
                 "lsn": committed.0,
                 "watermark": watermark.borrow().0,
                 "shards": shards,
                 "sources": listed(),
                 "sinks": sinks(),
-            })
+            });
+            if role == Role::Shadow {
+                document["shadow"] = Value::Bool(true);
+            }
+            document
         };
         Told { status: Arc::new(status), not_connected }
     }
