@@ -70,7 +70,7 @@ pub fn replay(args: &ReplayArgs, config: &Path, server: &ServerArgs, screen: &mu
     let bar = if io::stderr().is_terminal() { ProgressBar::new(BAR_PARTS) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template(BAR).map_err(|error| Failure::new(Exit::Io, error))?);
     let report = match &args.data_dir {
-        Some(folder) => of_folder(args, folder, config, new, &bar),
+        Some(folder) => of_folder(args, folder, config, &new, &bar),
         None => of_server(args, &new, server, &bar),
     };
     bar.finish_and_clear();
@@ -85,7 +85,13 @@ pub fn replay(args: &ReplayArgs, config: &Path, server: &ServerArgs, screen: &mu
     Ok(if args.diff && is_change { Exit::No } else { Exit::Ok })
 }
 
-fn of_folder(args: &ReplayArgs, folder: &Path, config: &Path, new: Ready, bar: &ProgressBar) -> Result<Value, Failure> {
+fn of_folder(
+    args: &ReplayArgs,
+    folder: &Path,
+    config: &Path,
+    new: &Ready,
+    bar: &ProgressBar,
+) -> Result<Value, Failure> {
     let failed = |error: &dyn std::error::Error| Failure::message(Exit::Io, node::causes(error));
     let reader = JournalReader::of_stopped(folder).map_err(|error| failed(&error))?;
     let none = || Failure::message(Exit::Io, format!("there is no journal in {}", folder.display()));

@@ -1,6 +1,7 @@
 //! Entities take their new rules: what follows is journaled, then they are stored.
 
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 use super::progress::Progress;
 use crate::actors::Kept;
@@ -126,7 +127,7 @@ impl Adopting {
         let adopted: Result<Vec<Vec<Adopted>>, RecoveryError> = std::thread::scope(|scope| {
             let run = |part: Vec<Job>| scope.spawn(move || this.adopt_all(part));
             let threads: Vec<_> = parts.into_iter().map(run).collect();
-            let joined = threads.into_iter().map(|thread| thread.join());
+            let joined = threads.into_iter().map(ScopedJoinHandle::join);
             joined.map(|joined| joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
         });
         self.commit(adopted?.into_iter().flatten().collect())
@@ -152,7 +153,7 @@ impl Adopting {
         if !state.exists() && !old.exists() {
             return Ok(None);
         }
-        let Ruled { state, record, .. } = adopted(&rules, &key, state, self.now);
+        let Ruled { state, record, .. } = under(&rules, &key, state, self.now);
         if record.is_none() && state == *old {
             return Ok(None);
         }
@@ -184,11 +185,11 @@ impl Adopting {
 }
 
 /// The entity under its new rules. One whose rules panic, or say more than a record holds, is left as it is.
-fn adopted(rules: &Arc<EntityRules>, key: &EntityKey, state: State, now: Timestamp) -> Ruled {
-    let ruled = vital::guarded(|| rules::adopt(rules, key, state.clone(), now));
-    let why = match ruled {
-        Ok(ruled) if ruled.record.as_ref().is_none_or(|record| record.encode().len() <= RECORD_BYTES_MAX) => {
-            return ruled;
+fn under(rules: &Arc<EntityRules>, key: &EntityKey, state: State, now: Timestamp) -> Ruled {
+    let outcome = vital::guarded(|| rules::adopt(rules, key, state.clone(), now));
+    let why = match outcome {
+        Ok(it) if it.record.as_ref().is_none_or(|record| record.encode().len() <= RECORD_BYTES_MAX) => {
+            return it;
         }
         Ok(_) => format!("what follows takes more than {RECORD_BYTES_MAX} bytes"),
         Err(why) => why,

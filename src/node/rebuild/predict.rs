@@ -108,7 +108,7 @@ impl Prediction {
                 continue;
             }
             match vital::guarded(|| rules::adopt(rules, &key, after, now)) {
-                Ok(ruled) => report.add(&key, self.old.get(key.kind()), &before, rules, &ruled),
+                Ok(adopted) => report.add(&key, self.old.get(key.kind()), &before, rules, &adopted),
                 Err(why) => report.panicked(&key, &why),
             }
         }

@@ -103,7 +103,9 @@ impl Reading<'_> {
             while shares.iter().map(|share| share.bytes).sum::<u64>() > self.bytes_max && partitions.len() > 1 {
                 // What is left out here has a pass of its own later.
                 partitions.end = partitions.start + (partitions.end - partitions.start) / 2;
-                shares.iter_mut().for_each(|share| share.keep(&partitions));
+                for share in &mut shares {
+                    share.keep(&partitions);
+                }
                 self.progress.begin_pass(&partitions);
             }
         }
@@ -183,8 +185,8 @@ fn count_all(shares: &mut [Share], mut offered: Vec<Offered>) {
 impl Share {
     pub fn count(&mut self, taken: Box<Taken>, now: Timestamp) {
         let data = || taken.input.event.data.as_ref().map_or(0, Packed::len);
-        let grows = |merge: &&Merge| merge.by.is_some() || matches!(merge.take, Take::Set | Take::List { .. });
-        let grown = taken.merges.iter().filter(grows).map(|merge| match &merge.value {
+        let adds = |merge: &&Merge| merge.by.is_some() || matches!(merge.take, Take::Set | Take::List { .. });
+        let grown = taken.merges.iter().filter(adds).map(|merge| match &merge.value {
             MergeValue::Data => data(),
             MergeValue::Time => size_of::<Timestamp>(),
             MergeValue::Inline(value) => value.len(),

@@ -86,7 +86,9 @@ impl Report {
             is_changed = true;
             concluded(tally, &mut example, before, record);
         }
-        errors.iter().for_each(|rule| tally.count("errors", rule));
+        for rule in errors {
+            tally.count("errors", rule);
+        }
         tally.new += u64::from(how == "new");
         tally.gone += u64::from(how == "gone");
         if is_changed {

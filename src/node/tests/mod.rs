@@ -7,6 +7,7 @@ pub(super) mod fixtures;
 mod harness;
 mod passivation;
 mod power;
+mod rebuilding;
 mod refusals;
 mod sharding;
 mod ties;

@@ -108,22 +108,22 @@ fn records_that_do_not_fit() {
 #[test]
 fn other_rules_are_noticed_and_types_that_are_new_or_come_back() {
     let folder = used();
-    let changes = |rules: &str| {
+    let differ = |rules: &str| {
         let opened = recovery::open(folder.path(), &tuning(), &ruleset(rules)).unwrap();
         opened.changed.map_or(Vec::new(), |plan| plan.names())
     };
-    assert_eq!(changes(RULES), [""; 0]);
+    assert_eq!(differ(RULES), [""; 0]);
     let changed = RULES.replace("take = \"sum\"", "take = \"max\"");
-    assert_eq!(changes(&changed), ["order"]);
-    assert_eq!(changes(RULES), [""; 0], "nothing was done yet");
+    assert_eq!(differ(&changed), ["order"]);
+    assert_eq!(differ(RULES), [""; 0], "nothing was done yet");
     let (before, tally) = RULES.split_at(RULES.find("[entity.tally]").unwrap());
     let (_, recent) = tally.split_at(tally.find("[entity.recent]").unwrap());
-    assert_eq!(changes(&format!("{before}{recent}")), [""; 0]);
-    assert_eq!(changes(RULES), ["tally"], "it was away");
+    assert_eq!(differ(&format!("{before}{recent}")), [""; 0]);
+    assert_eq!(differ(RULES), ["tally"], "it was away");
     let more = format!(
         "{RULES}\n[entity.more]\nkey = \"event.data.key\"\n[entity.more.fields]\nn = {{ on = \"More\", take = \"count\" }}\n"
     );
-    assert_eq!(changes(&more), ["tally", "more"]);
+    assert_eq!(differ(&more), ["tally", "more"]);
 }
 
 /// Before the first record there is nothing that other rules could misread.

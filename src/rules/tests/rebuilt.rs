@@ -62,7 +62,10 @@ fn check(a: &RulesSpec, b: &RulesSpec, events: &[Event]) {
     let accepted: Vec<&Event> = events.iter().filter(|event| first.handle(event, second(5)).is_ok()).collect();
     let (rules_a, rules_b) = (ruleset(&a.text()), ruleset(&b.text()));
     let mut direct = Machine::new(ruleset(&b.text()));
-    accepted.iter().for_each(|event| drop(direct.handle(event, second(5))));
+    for event in accepted {
+        // What the other rules refuse does not count under them.
+        let _ = direct.handle(event, second(5));
+    }
 
     let (states, said) = rebuild(first.states(), &first.records, &rules_b);
     same(b, &states, direct.states());
