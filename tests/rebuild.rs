@@ -176,7 +176,7 @@ fn states_are_what_the_new_rules_make_of_the_events() {
         if end == "stop" {
             assert_eq!(server.terminate().code(), Some(0));
         } else {
-            server.kill()
+            server.kill();
         }
 
         server.rewrite(&setup(AFTER, &hook).text());

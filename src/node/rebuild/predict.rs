@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use super::progress::Progress;
+use super::progress::{Progress, Work};
 use super::reading::{Refused, STATE_BYTES, Share, offer};
 use super::report::Report;
 use crate::journal::JournalReader;
@@ -69,7 +69,7 @@ impl Prediction {
             let folder = "the data folder".to_owned();
             return Err(RecoveryError::Trimmed { folder, types: names, first: reader.first_lsn() });
         }
-        let progress = Progress::default();
+        let progress = Progress::of(Work::Compared);
         progress.begin(through.0);
         let all = self.entity.as_ref().map_or(0..PARTITIONS, |entity| {
             let Partition(one) = entity.partition();

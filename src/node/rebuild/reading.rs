@@ -8,7 +8,7 @@ use super::progress::Progress;
 use crate::journal::{Block, JournalReader};
 use crate::model::ids::{EntityKey, Lsn, PARTITIONS};
 use crate::model::packed::Packed;
-use crate::model::record::{Input, Merge, MergeValue, Record, Take};
+use crate::model::record::{Merge, MergeValue, Record, Take};
 use crate::model::time::Timestamp;
 use crate::node::recovery::RecoveryError;
 use crate::rules::{EntityRules, Rebuilt, Ruleset, Taken};
@@ -156,7 +156,7 @@ pub(super) fn offer(
     record: &Record,
     mut take: impl FnMut(Result<Box<Taken>, String>),
 ) {
-    let Input::Event(counted) = &record.input else { return };
+    let Some(counted) = record.input.event() else { return };
     let mut event = None;
     for rules in kinds.iter().filter(|rules| rules.takes(&counted.event.kind)) {
         let event = event.get_or_insert_with(|| counted.event.unpack());

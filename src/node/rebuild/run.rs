@@ -120,8 +120,10 @@ fn rebuild(store: &Store, adopting: &mut Adopting, reading: &Reading<'_>) -> Res
         let mut pass = reading.pass(first)?;
         refused.add(std::mem::take(&mut pass.refused));
         first = pass.partitions.end;
+        reading.progress.expect(pass.entities.len() as u64);
         adopt_pass(store, adopting, reading.kinds, pass)?;
     }
+    reading.progress.finish();
     Ok(refused)
 }
 
