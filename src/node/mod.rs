@@ -24,6 +24,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod told;
+mod traces;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};
