@@ -74,7 +74,13 @@ pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
             });
             Some(Cow::Owned(id))
         }
-        Input::Quiet { .. } | Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) => None,
+        Input::Quiet { .. }
+        | Input::Progress(_)
+        | Input::Window(_)
+        | Input::DeadLetter(_)
+        | Input::Cursor(_)
+        | Input::Forgotten(_)
+        | Input::Forget(_) => None,
     }
 }
 

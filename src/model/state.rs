@@ -258,6 +258,7 @@ mod tests {
     };
     use crate::model::identities::Seen;
     use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
+    use crate::model::life::{End, Ending, Past, PastDecision};
     use crate::model::system::{DeadLetter, OpenRecord, Origin, SinkProgress, SinkWindow};
 
     fn key(byte: u8) -> SortKey {
@@ -346,6 +347,16 @@ mod tests {
             settling: vec!["s".into()],
             noise: Version(8),
             stopped: vec!["x".into()],
+            past: Some(Box::new(Past {
+                ended: Version(10),
+                end: Some(End { at: time, how: Ending::Forgotten }),
+                decisions: vec![PastDecision {
+                    name: "P".into(),
+                    element: Some("e".into()),
+                    revision: Revision(11),
+                    time,
+                }],
+            })),
         }
     }
 
@@ -359,7 +370,7 @@ mod tests {
         let bytes = full().encode();
         assert_eq!(
             hex(&bytes),
-            "03fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff090101010172020171016bfc403400d6000201020206010174017201020208050101770601010164fc403400d600fc403400d600010101650102020e0302fc403400d600010301fbf4010102020201016501017308010178010009fb2c01"
+            "03fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff090101010172020171016bfc403400d6000201020206010174017201020208050101770601010164fc403400d600fc403400d600010101650102020e0302fc403400d600010301fbf4010102020201016501017308010178010a01fc403400d600010101500101650bfc403400d600010009fb2c01"
         );
         assert_eq!(State::decode(&bytes).unwrap(), full());
         assert_eq!(hex(&State::default().encode()), "03000000000000000000000000");

@@ -12,6 +12,7 @@ use super::agenda::Agenda;
 use super::checkpointer::{Checkpointer, Request, slices};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
+use super::forget::Forgetter;
 use super::guard::Guard;
 use super::http::{self, Http};
 use super::nats_sources::NatsSources;
@@ -21,17 +22,18 @@ use super::rebuild;
 use super::recovery::{self, Opened, RecoveryError};
 use super::reload;
 use super::replay::{Recovered, count_stored, replay};
+use super::retention::Kept;
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
 use super::traces::Traces;
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{Api, NodeState, Sources, Stop};
+use crate::admin::{Api, Forgetting, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
-use crate::journal::{JournalReader, JournalWriter};
+use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
 use crate::store::Store;
@@ -110,6 +112,8 @@ pub(super) struct Shared {
     pub(super) fatal: Fatal,
     pub(super) store: Store,
     pub(super) journal: JournalReader,
+    pub(super) rewriter: JournalRewriter,
+    pub(super) kept: watch::Sender<Kept>,
     pub(super) committed: watch::Receiver<Lsn>,
     pub(super) watermark: watch::Sender<Lsn>,
     pub(super) journaled_bytes: Arc<AtomicU64>,
@@ -145,6 +149,8 @@ impl Starting<'_> {
             types,
             fatal: fatal::exit(),
             journal: opened.journal.reader(),
+            rewriter: opened.journal.rewriter(),
+            kept: watch::Sender::default(),
             store: opened.store,
             committed: committed_seen,
             watermark: watch::Sender::new(watermark),
@@ -164,7 +170,9 @@ impl Starting<'_> {
                 .await?;
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
-            self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
+            self.checkpointer(&shared, &shards, &sinks, writing.writer.clone(), slice_receiver)?;
+        let (forgetter, forgetting) =
+            Forgetter::start(&shared, &shards, &sinks, writing.writer, &checkpoints, self.runtime);
         self.guard(&shared, &admission);
         self.turn_wheels(&shared, &shards);
 
@@ -174,21 +182,15 @@ impl Starting<'_> {
         let mut out = std::io::stdout();
         let role = if self.options.role == Role::Shadow { " (shadow: no effects are called)" } else { "" };
         let _ = writeln!(out, "turnstile {} ready{role}", env!("CARGO_PKG_VERSION"));
-        let polled = sources::start_polling(
-            self.config,
-            &mut self.prepared.decoders,
-            &admission,
-            &shards,
-            &phase,
-            self.runtime,
-        )?;
+        let decoders = &mut self.prepared.decoders;
+        let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
         let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
         let listed = sources::listed(listening.collect(), &polled, &messages);
         let told = Told::new(&shared, self.options.role, shards.count(), &sinks, listed.clone(), &messages);
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
-                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told))?;
+                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told, forgetting))?;
                 http.serve(api, &mut out)?
             }
             None => Vec::new(),
@@ -221,6 +223,7 @@ impl Starting<'_> {
             sources: tasks,
             http,
             sinks,
+            forgetter,
             checkpoints,
             checkpointer,
             writer: writing.thread,
@@ -349,7 +352,10 @@ impl Starting<'_> {
             handed_bytes: shared.handed_bytes.clone(),
             metrics: shared.metrics.clone(),
             tuning: self.config.tuning.clone(),
-            sinks_delivered: sinks.delivered(),
+            sinks_need: sinks.needs(),
+            reader: shared.journal.clone(),
+            data_dir: self.config.server.data_dir.clone(),
+            kept: shared.kept.clone(),
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
             saved_bytes: shared.saved_bytes.clone(),
@@ -382,7 +388,7 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, told): (Sources, Told),
+        (sources, told, forgetting): (Sources, Told, Forgetting),
     ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
         let key_bytes_max = usize::try_from(self.limits.key_bytes_max).unwrap_or(usize::MAX);
@@ -412,6 +418,7 @@ impl Starting<'_> {
                 record.decisions.iter().map(render).collect()
             }),
             sources,
+            forgetting,
             status: told.status,
             not_connected: told.not_connected,
         })

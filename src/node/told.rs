@@ -31,15 +31,18 @@ impl Told {
         asking: &NatsSources,
     ) -> Self {
         let started = Instant::now();
-        let (committed, watermark) = (shared.committed.clone(), shared.watermark.subscribe());
+        let (committed, watermark, kept) =
+            (shared.committed.clone(), shared.watermark.subscribe(), shared.kept.subscribe());
         let not_connected = asking.not_connected();
         let sinks = sinks.status();
         let status = move || {
             let committed = *committed.borrow();
+            let kept = kept.borrow().clone();
             let mut document = json!({
                 "uptime_seconds": started.elapsed().as_secs(),
                 "lsn": committed.0,
                 "watermark": watermark.borrow().0,
+                "journal": { "since": kept.since.map(|at| at.to_string()), "held_by": kept.held_by },
                 "shards": shards,
                 "sources": listed(),
                 "sinks": sinks(),

@@ -11,6 +11,7 @@ use super::entity_rules::{EntityRules, FieldRules};
 use super::evolve::evolve;
 use crate::model::dealings::Dealings;
 use crate::model::ids::{EntityKey, Version};
+use crate::model::life::EXPIRE;
 use crate::model::packed::Packed;
 use crate::model::record::{DeadlineSet, Input, Notice, Record, ReferenceSet, Take};
 use crate::model::state::{FieldState, State};
@@ -35,7 +36,7 @@ impl Rebuilt {
     /// The entity with these events, and everything else as it was.
     pub fn carrying(self, old: &State) -> State {
         let State { now, events, correlation, fields, identities, .. } = self.0;
-        State {
+        let mut state = State {
             version: old.version,
             now: old.now.max(now),
             events,
@@ -46,7 +47,11 @@ impl Rebuilt {
             identities,
             dealings: old.dealings.clone(),
             system: old.system.clone(),
+        };
+        if events > 0 {
+            state.begin_life();
         }
+        state
     }
 }
 
@@ -101,7 +106,9 @@ pub fn adopt(rules: &Arc<EntityRules>, entity: &EntityKey, state: State, now: Ti
     let errors = if state.events > 0 {
         let is_known =
             |name: &str, kind: &str| rules.references.iter().any(|it| *it.name == *name && *it.kind == *kind);
-        let is_deadline = |name: &str| rules.deadlines.iter().any(|it| *it.name == *name);
+        let expires = rules.expire.is_some();
+        let is_deadline =
+            |name: &str| (expires && name == EXPIRE) || rules.deadlines.iter().any(|it| *it.name == *name);
         let_go(&mut dealings, &mut record, is_known, is_deadline);
         conclude(&Moment { rules, state: &state, fields: &[], is_first: true }, Vec::new(), Some(dealings), &mut record)
     } else {

@@ -48,6 +48,7 @@ impl<'a> About<'a> {
     }
 
     /// What is correlated by this, if it is known.
+    #[must_use]
     pub fn correlated(self, correlationid: &'a str) -> Self {
         About { correlationid: (!correlationid.is_empty()).then_some(correlationid), ..self }
     }

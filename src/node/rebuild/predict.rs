@@ -12,7 +12,7 @@ use super::reading::{Refused, STATE_BYTES, Share, offer};
 use super::report::Report;
 use crate::journal::JournalReader;
 use crate::model::identities::Identities;
-use crate::model::ids::{EntityKey, Lsn, PARTITIONS, Partition};
+use crate::model::ids::{EntityKey, Lsn, PARTITIONS, Partition, Version};
 use crate::model::record::Record;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
@@ -166,6 +166,10 @@ impl Reading<'_> {
         let is_here = |key: &EntityKey| {
             partitions.contains(&key.partition().0) && self.asked.entity.as_ref().is_none_or(|asked| asked == key)
         };
+        if record.input.ending().is_some() {
+            old.end(&record.entity);
+            new.end(&record.entity);
+        }
         offer(&self.asked.new, self.changed, &record, |taken| match taken {
             Ok(taken) if is_here(&taken.entity) => new.count(taken, record.now),
             Ok(_) => {}
@@ -180,6 +184,10 @@ impl Reading<'_> {
             return Ok(());
         }
         let state = facts.entry(record.entity.clone()).or_default();
+        if record.input.ending().is_some() {
+            // Of one that was forgotten this is the first record that is left.
+            state.version = Version(record.version.0.saturating_sub(1));
+        }
         if record.version != state.version.next() {
             let (entity, found, state) = (record.entity.to_string(), record.version.0, state.version.0);
             return Err(RecoveryError::Gap { entity, lsn, found, state });

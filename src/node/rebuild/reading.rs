@@ -70,10 +70,17 @@ impl Refused {
     }
 }
 
+/// What becomes of an entity.
+enum Step {
+    Event(Box<Taken>, Timestamp),
+    /// It expired, or was forgotten: what it had counts no more.
+    End(EntityKey),
+}
+
 /// What a thread takes from its blocks: for each share of the partitions the events in their order.
 #[derive(Default)]
 struct Offered {
-    shares: Vec<Vec<(Box<Taken>, Timestamp)>>,
+    shares: Vec<Vec<Step>>,
     records: u64,
     refused: Refused,
 }
@@ -138,10 +145,14 @@ impl Reading<'_> {
     }
 
     fn offer_record(&self, record: &Record, partitions: &Range<u16>, offered: &mut Offered) {
+        if record.input.ending().is_some() {
+            let share = record.entity.partition().shard(self.threads);
+            offered.shares[share].push(Step::End(record.entity.clone()));
+        }
         offer(self.ruleset, self.kinds, record, |taken| match taken {
             Ok(taken) if partitions.contains(&taken.entity.partition().0) => {
                 let share = taken.entity.partition().shard(self.threads);
-                offered.shares[share].push((taken, record.now));
+                offered.shares[share].push(Step::Event(taken, record.now));
             }
             Ok(_) => {}
             Err(why) => offered.refused.one(why),
@@ -174,8 +185,11 @@ fn count_all(shares: &mut [Share], mut offered: Vec<Offered>) {
         for (at, share) in shares.iter_mut().enumerate() {
             let events: Vec<_> = offered.iter_mut().map(|offered| std::mem::take(&mut offered.shares[at])).collect();
             scope.spawn(move || {
-                for (taken, now) in events.into_iter().flatten() {
-                    share.count(taken, now);
+                for step in events.into_iter().flatten() {
+                    match step {
+                        Step::Event(taken, now) => share.count(taken, now),
+                        Step::End(entity) => share.end(&entity),
+                    }
                 }
             });
         }
@@ -199,6 +213,13 @@ impl Share {
         if made.rebuilt.count(taken, now) {
             made.bytes += grown;
             self.bytes += grown;
+        }
+    }
+
+    /// What the entity had counts no more.
+    pub fn end(&mut self, entity: &EntityKey) {
+        if let Some(made) = self.made.remove(entity) {
+            self.bytes -= made.bytes;
         }
     }
 
