@@ -189,7 +189,7 @@ fn a_file_from_a_newer_version() {
             "the store",
             |server| {
                 change_row::<&[u8]>(&server.path("data/state.redb"), "meta", b"format", |row| {
-                    *row = vec![1, 3];
+                    *row = vec![1, 4];
                     let parts = [&b"meta"[..], &6_u64.to_le_bytes(), b"format", row];
                     row.extend(crc32c::crc32c(&parts.concat()).to_le_bytes());
                 });

@@ -44,6 +44,12 @@ impl Kept {
         Ok(Kept { entity: Entity::loaded(state, bytes.len()), book, outbox: letters.into() })
     }
 
+    /// The same, with another state, in which nothing has to be measured before its first event.
+    #[must_use]
+    pub fn with_state(self, state: State) -> Self {
+        Kept { entity: Entity::loaded(state, 0), ..self }
+    }
+
     /// The kept form, with every identity.
     pub fn encode(&self) -> Vec<u8> {
         whole(encode_state(self.entity.state()), &self.book, Some(&self.outbox), self.entity.version())

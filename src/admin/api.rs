@@ -12,9 +12,10 @@ use super::forget::{self, Forgetting};
 use super::guard::{EVENTS_ROUTE, guard};
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
+use super::replay::Replay;
 use super::sources::{self, Sources};
 use super::streams::{self, Streams};
-use super::{dead_letters, decisions, entities, entity, events, openapi, status};
+use super::{dead_letters, decisions, entities, entity, events, openapi, replay, status};
 use crate::actors::Shards;
 use crate::config::Limits;
 use crate::ingress::{Admission, Decoder, SourceMetrics};
@@ -73,6 +74,8 @@ pub struct Api {
     /// Ends the process, when journal or store cannot be read.
     pub fatal: Fatal,
     pub sources: Sources,
+    /// Says what other rules would change.
+    pub replay: Replay,
     pub forgetting: Forgetting,
     pub streams: Streams,
     /// The sources that cannot receive at the moment.
@@ -129,6 +132,11 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(
                     web::resource("/v1/sources/{name}/rewind")
                         .route(web::post().to(sources::rewind))
+                        .default_service(web::to(|| method_not_allowed("POST"))),
+                )
+                .service(
+                    web::resource("/v1/replay")
+                        .route(web::post().to(replay::post))
                         .default_service(web::to(|| method_not_allowed("POST"))),
                 )
                 .service(readable("/v1/status", status::node))

@@ -6,6 +6,7 @@ use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{Error, HttpResponse, ResponseError, web};
+use serde_json::{Value, json};
 
 use super::guard::authorize;
 use super::problem::Problem;
@@ -13,26 +14,39 @@ use super::status::{METRICS_TEXT, healthz};
 use crate::metrics::Metrics;
 use crate::trust::{Scope, Tokens};
 
+/// What takes so long, in a line for people and as a document, if it is more than replaying the journal's tail.
+pub type Told = Arc<dyn Fn() -> Option<(String, Value)> + Send + Sync>;
+
 /// What can be answered meanwhile.
 #[derive(Clone)]
 struct Recovering {
     metrics: Arc<Metrics>,
     tokens: Tokens,
+    told: Told,
 }
 
 /// The routes of a listener whose node is not ready; it can be served with others after that.
-pub fn configure_recovering(metrics: Arc<Metrics>, tokens: Tokens) -> impl Fn(&mut web::ServiceConfig) + Clone + Send {
-    let recovering = Recovering { metrics, tokens };
+pub fn configure_recovering(
+    metrics: Arc<Metrics>,
+    tokens: Tokens,
+    told: Told,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + Send {
+    let recovering = Recovering { metrics, tokens, told };
     move |config| {
         config
             .app_data(web::Data::new(recovering.clone()))
             .route("/healthz", web::get().to(healthz))
             .service(web::resource("/metrics").wrap(from_fn(guard)).route(web::get().to(show_metrics)))
-            .default_service(web::to(|| async {
-                let why = "the node is replaying its journal; ask again a little later";
-                Problem::unavailable("recovering", why).error_response()
-            }));
+            .default_service(web::to(not_yet));
     }
+}
+
+async fn not_yet(recovering: web::Data<Recovering>) -> HttpResponse {
+    let problem = match (recovering.told)() {
+        Some((line, document)) => Problem::unavailable("recovering", line).with(json!({ "rebuilding": document })),
+        None => Problem::unavailable("recovering", "the node is replaying its journal; ask again a little later"),
+    };
+    problem.error_response()
 }
 
 async fn show_metrics(recovering: web::Data<Recovering>) -> HttpResponse {
@@ -62,12 +76,16 @@ mod tests {
     #[actix_web::test]
     async fn a_recovering_node_is_alive_and_not_ready() {
         let tokens = Tokens::new([("t", Scopes::all())]);
-        let app = init_service(App::new().configure(configure_recovering(Arc::new(Metrics::new()), tokens))).await;
+        let told: Told = Arc::new(|| Some(("40 %".to_owned(), json!({ "done": 0.4 }))));
+        let routes = configure_recovering(Arc::new(Metrics::new()), tokens, told);
+        let app = init_service(App::new().configure(routes)).await;
         for (path, token, status, part) in [
             ("/healthz", "", 200, "ok"),
             ("/metrics", "t", 200, "turnstile_build_info"),
             ("/metrics", "", 401, "unauthorized"),
             ("/readyz", "", 503, "recovering"),
+            ("/readyz", "", 503, "40 %"),
+            ("/readyz", "", 503, "\"rebuilding\":{\"done\":0.4}"),
             ("/v1/entities/order/1", "t", 503, "recovering"),
         ] {
             let request = TestRequest::get().uri(path).insert_header(("authorization", format!("Bearer {token}")));

@@ -142,6 +142,39 @@ impl<'a> Client<'a> {
         self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
     }
 
+    /// Sends a text to `/v1/` + `path`; `take` is given the lines of the answer as they come. They may take their time.
+    ///
+    /// # Errors
+    /// As those of [`Self::get`].
+    pub fn post_for_lines(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        text: String,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<(), Failure> {
+        let url = address(&self.server.url, path, query)?;
+        let request = self.authorized(self.http.post(url).header("content-type", "application/toml").body(text));
+        self.runtime.block_on(async {
+            let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+            let mut body = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+                body.extend_from_slice(&chunk);
+                while response.status().is_success()
+                    && let Some(end) = memchr::memchr(b'\n', &body)
+                {
+                    take(&body[..end]);
+                    body.drain(..=end);
+                }
+                if body.len() > ANSWER_BYTES_MAX {
+                    return Err(too_long());
+                }
+            }
+            let status = response.status();
+            if status.is_success() { Ok(()) } else { Err(problem(status.as_u16(), &body)) }
+        })
+    }
+
     /// Has `/v1/` + `path` deleted, given as its plain segments; the document says by whom and why.
     ///
     /// # Errors
@@ -194,16 +227,20 @@ impl<'a> Client<'a> {
         String::from_utf8(answer.body).map_err(|error| not_understood(&error.to_string()))
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        let mut request = request.header("accept", "application/json");
-        if let Some(token) = self.server.token() {
-            request = request.bearer_auth(token);
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match self.server.token() {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
+    }
+
+    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
+        let request = self.authorized(request.header("accept", "application/json"));
         let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(Failure::message(Exit::Io, format!("the answer is longer than {ANSWER_BYTES_MAX} bytes")));
+                return Err(too_long());
             }
             body.extend_from_slice(&chunk);
         }
@@ -237,6 +274,10 @@ impl Answer {
 /// When it is none: then the other side is no Turnstile.
 pub fn document(body: &[u8]) -> Result<Value, Failure> {
     json::parse(body, ANSWER_DEPTH_MAX).map_err(|refusal| not_understood(&refusal.message))
+}
+
+fn too_long() -> Failure {
+    Failure::message(Exit::Io, format!("the answer is longer than {ANSWER_BYTES_MAX} bytes"))
 }
 
 /// An answer that no Turnstile gives.

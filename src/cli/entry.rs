@@ -8,7 +8,10 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, forget, get, ls, run, send, shuffle, sources, status, test, schema, watch};
+use super::{
+    bench, check, completions, dead_letters, forget, get, ls, replay, run, schema, send, shuffle, sources, status,
+    test, watch,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -45,6 +48,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// List the sources, or set one back
     Sources(sources::SourcesArgs),
+    Replay(replay::ReplayArgs),
     Forget(forget::ForgetArgs),
     Watch(watch::WatchArgs),
     /// Show the state of the server
@@ -83,7 +87,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     match &cli.command {
-        None => run::run(&run::RunArgs {}, &cli.config),
+        None => run::run(&run::RunArgs::default(), &cli.config),
         Some(Command::Run(args)) => run::run(args, &cli.config),
         Some(Command::Check(args)) => check::check(args, &cli.config, screen),
         Some(Command::Test(args)) => test::test(args, &cli.config, screen),
@@ -93,6 +97,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
+        Some(Command::Replay(args)) => replay::replay(args, &cli.config, &cli.server, screen),
         Some(Command::Forget(args)) => forget::forget(args, &cli.server, screen),
         Some(Command::Watch(args)) => watch::watch(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
@@ -149,6 +154,12 @@ mod tests {
             ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
             ("turnstile schema", false),
             ("turnstile completions bash", false),
+            ("turnstile replay --rules new.toml --diff --entity order/a/b --json", false),
+            ("turnstile replay --rules new.toml --data-dir data", false),
+            ("turnstile replay", true),
+            ("turnstile replay --rules new.toml --entity order", true),
+            ("turnstile run --rules-forward-only", false),
+            ("turnstile run --shadow", false),
             ("turnstile nonsense", true),
             ("turnstile shuffle --from-data data", false),
             ("turnstile shuffle", true),

@@ -19,6 +19,7 @@ mod ls;
 mod mandate;
 mod page;
 mod render;
+mod replay;
 mod run;
 mod schema;
 mod screen;

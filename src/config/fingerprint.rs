@@ -9,8 +9,9 @@ use super::entities::{
     POLICIES, Reference, Request, word,
 };
 
-/// Changes when this text would come out differently for the same declaration.
-const FORMAT: u32 = 1;
+/// Changes when the engine makes something else of the same declaration and the same events, or when this text would come
+/// out differently.
+const ENGINE: u32 = 2;
 
 impl EntityType {
     /// Everything in this declaration as canonical text, for a caller to hash and compare with what data was stored under.
@@ -38,7 +39,9 @@ impl EntityType {
         lines.extend(self.effects.iter().map(effect));
         lines.extend(self.decisions.iter().map(decision));
         lines.sort();
-        format!("format {FORMAT}\nentity {}\n{}\n", self.name.value, lines.join("\n"))
+        // What `date` and `format` come to in a zone is part of what rules mean.
+        let zones = chrono_tz::IANA_TZDB_VERSION;
+        format!("engine {ENGINE}\ntime zones {zones}\nentity {}\n{}\n", self.name.value, lines.join("\n"))
     }
 }
 

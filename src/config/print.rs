@@ -46,6 +46,21 @@ pub fn print(config: &Config) -> String {
     out.0
 }
 
+/// What of a configuration says what events mean, as one TOML document: the entity types, what is ignored, and sinks only
+/// by their names, since decisions may name them.
+pub fn print_rules(config: &Config) -> String {
+    let mut out = Printer(String::new());
+    out.table("server");
+    out.text("name", &config.server.name);
+    out.value("ignore", &list(config.server.ignore.iter()));
+    for sink in &config.sinks {
+        out.table(&format!("sink.{}", sink.name.value));
+        out.text("kind", "stdout");
+    }
+    config.entities.iter().for_each(|entity| out.entity(entity));
+    out.0
+}
+
 pub(super) struct Printer(String);
 
 impl Printer {

@@ -244,19 +244,23 @@ fn the_fingerprint_follows_the_meaning() {
     }
 }
 
-/// If this failed, every node with data would refuse to start once it is upgraded.
+/// If this failed, every node with data would make all its states anew once it is upgraded.
 #[test]
 fn the_fingerprint_of_plain_types_stays() {
     let text = "[sink.c]\nkind = \"stdout\"\n[entity.a]\nkey = \"event.subject\"\n\
                 fields = { f = { on = \"A\", take = \"latest\" } }\nderived = { d = \"a.f.x\" }\n\
                 decision.Made = { data = { x = \"a.d\" }, to = [\"c\"] }\n";
-    let expected = "format 1\nentity a\n\
-                    decision Made policy revise when \"true\" data \"x\" \"a.d\" to [\"c\"]\n\
-                    derived d \"a.f.x\"\nduplicates strict\n\
-                    field f take latest on [\"A\"] value \"event.data\" order_by \"event.time\"\n\
-                    key \"event.subject\"\nrequire_time false\n";
+    let zones = chrono_tz::IANA_TZDB_VERSION;
+    let expected = format!("engine 2\ntime zones {zones}\nentity a\n{REST_OF_FINGERPRINT}");
     assert_eq!(load_ok(text).entities[0].fingerprint_text(), expected);
 }
+
+/// What the type in the test above comes to.
+const REST_OF_FINGERPRINT: &str = "\
+    decision Made policy revise when \"true\" data \"x\" \"a.d\" to [\"c\"]\n\
+    derived d \"a.f.x\"\nduplicates strict\n\
+    field f take latest on [\"A\"] value \"event.data\" order_by \"event.time\"\n\
+    key \"event.subject\"\nrequire_time false\n";
 
 /// If this failed, an error in a template would be shown at other characters than those that it is about.
 #[test]

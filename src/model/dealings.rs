@@ -37,6 +37,8 @@ pub struct View {
     pub reference: Box<str>,
     /// The reference's place among those of its entity type.
     pub place: u16,
+    /// The entity type that the reference is to.
+    pub kind: Box<str>,
     /// The key it refers to.
     pub to: Box<str>,
     /// Since when.
@@ -230,16 +232,17 @@ impl Dealings {
     pub fn refer(&mut self, set: &ReferenceSet, now: Timestamp) {
         self.views.retain(|view| view.reference != set.reference);
         if let Some(to) = set.to.clone() {
-            let (reference, place) = (set.reference.clone(), set.place);
-            self.views.push(View { reference, place, to, since: now, version: Version(0), content: None });
+            let (reference, place, kind) = (set.reference.clone(), set.place, set.kind.clone());
+            self.views.push(View { reference, place, kind, to, since: now, version: Version(0), content: None });
         }
     }
 
     /// Notes what `from`, at its `version`, shows through a reference, unless the reference has moved on or newer is known.
     /// Returns whether it is news.
     pub fn see(&mut self, reference: &str, from: &EntityKey, version: Version, content: &Packed) -> bool {
-        let view = self.views.iter_mut().find(|view| &*view.reference == reference && *view.to == *from.key());
-        match view {
+        let is_of =
+            |view: &&mut View| &*view.reference == reference && *view.to == *from.key() && *view.kind == *from.kind();
+        match self.views.iter_mut().find(is_of) {
             Some(view) if version > view.version => {
                 view.version = version;
                 view.content = Some(content.clone());

@@ -9,6 +9,9 @@ use super::record::{DecisionRevision, DecisionState, Input, Record};
 use super::trace::TraceContext;
 use super::value::{Map, Value};
 
+/// So much of a fingerprint names rules as a cause, in bytes.
+const RULES_CAUSE_BYTES: usize = 6;
+
 /// A decision's id: `type/key/name[/element]/revision`, every part percent-encoded outside `[A-Za-z0-9_~-]`.
 pub fn decision_id(entity: &EntityKey, decision: &DecisionRevision) -> String {
     id(entity, &decision.name, decision.element.as_deref(), decision.revision)
@@ -47,7 +50,7 @@ pub fn source(server: &str, entity: &EntityKey) -> String {
 }
 
 /// What caused a record: an event's id, that of whatever made another entity send a message, a deadline's name, an effect's
-/// id. None where nothing but time did.
+/// id, new rules. None where nothing but time did.
 pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
     match &record.input {
         Input::Event(input) => Some(Cow::Borrowed(&input.event.id)),
@@ -63,6 +66,13 @@ pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
         }
         Input::Started { effect, run, .. } | Input::Ended { effect, run, .. } => {
             Some(Cow::Owned(effect_id(&record.entity, effect, *run)))
+        }
+        Input::Rules { fingerprint } => {
+            let mut id = String::from("rules:");
+            fingerprint.iter().take(RULES_CAUSE_BYTES).for_each(|byte| {
+                let _ = write!(id, "{byte:02x}");
+            });
+            Some(Cow::Owned(id))
         }
         Input::Quiet { .. }
         | Input::Progress(_)

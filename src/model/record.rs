@@ -124,6 +124,11 @@ pub enum Input {
     Forgotten(Mandate),
     /// How far the forgetting of an entity has come; an input of the system's own.
     Forget(Box<Forget>),
+    /// The entity's rules are others from now on, those with this fingerprint. Its fields are what they make of its events,
+    /// so nothing is merged; the record holds what else is different. To one of the system's own entities: a type's are.
+    Rules {
+        fingerprint: [u8; 32],
+    },
 }
 
 impl Input {
@@ -431,6 +436,10 @@ mod tests {
             (Input::Cursor(SourceCursor { position: Packed::new(&Value::Int(5)) }), "0402020a"),
             (Input::Forgotten(mandate()), "0a01620177"),
             (Input::Forget(Box::new(forget)), "0b056f72646572016f01620177fc403400d6000103"),
+            (
+                Input::Rules { fingerprint: [7; 32] },
+                "0c0707070707070707070707070707070707070707070707070707070707070707",
+            ),
         ] {
             let record = Record::of_input(full().entity, Version(3), full().now, input);
             let bytes = record.encode();

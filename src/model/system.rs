@@ -18,6 +18,9 @@ pub const DEAD_LETTER_KIND: &str = "$dead_letter";
 /// The entity type of what is to be forgotten, or was.
 pub const FORGET_KIND: &str = "$forget";
 
+/// The entity type of what is known of the entity types themselves: by which rules they are.
+pub const RULES_KIND: &str = "$rules";
+
 /// The state of one of the system's own entities.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum SystemState {
@@ -26,6 +29,13 @@ pub enum SystemState {
     DeadLetter(DeadLetter),
     Cursor(SourceCursor),
     Forget(Forget),
+    Rules(RulesInForce),
+}
+
+/// By which rules the entities of a type are, once those it began with were changed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct RulesInForce {
+    pub fingerprint: [u8; 32],
 }
 
 /// The forgetting of an entity: asked for by somebody, carried on after every start until it is done.

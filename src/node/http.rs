@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix_web::web;
 
+use super::rebuild::Progress;
 use super::sources::{HTTP, bind};
 use super::start::NodeError;
 use crate::admin::{self, Api, HttpServer, Path, Routes, Stop, configure, configure_recovering};
@@ -58,8 +59,15 @@ impl Http {
     }
 
     /// Says that the node is alive and not ready, until the servers are stopped.
-    pub fn serve_recovering(&self, metrics: &Arc<Metrics>, limits: &Limits) -> Result<Vec<HttpServer>, NodeError> {
-        let routes = configure_recovering(metrics.clone(), self.tokens.clone());
+    pub fn serve_recovering(
+        &self,
+        metrics: &Arc<Metrics>,
+        limits: &Limits,
+        progress: &Arc<Progress>,
+    ) -> Result<Vec<HttpServer>, NodeError> {
+        let progress = progress.clone();
+        let told: admin::Told = Arc::new(move || progress.line().map(|line| (line, progress.document())));
+        let routes = configure_recovering(metrics.clone(), self.tokens.clone(), told);
         let open = metrics.sources.connections.with_label_values(&[HTTP]);
         let served = self.listeners.iter().map(|listener| {
             let bound = listener.bound.try_clone().map_err(|source| listener.failed(source))?;

@@ -15,6 +15,7 @@ mod http;
 mod nats_sources;
 mod open_files;
 mod prepare;
+mod rebuild;
 pub mod recovery;
 mod reload;
 pub mod replay;
@@ -30,5 +31,6 @@ mod traces;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};
+pub use rebuild::{Mode as RulesMode, Prediction, Progress, Report};
 pub use recovery::RecoveryError;
-pub use start::{NodeError, run};
+pub use start::{NodeError, Role, StartOptions, run};

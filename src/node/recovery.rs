@@ -1,21 +1,23 @@
-//! Opening a data folder: journal and store belong together, and the rules are those it was written with.
+//! Opening a data folder: journal and store belong together, and it is known by which rules they were written.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::rebuild::Plan;
 use crate::config::Tuning;
 use crate::disk::Place;
 use crate::journal::{Journal, JournalError, JournalOptions};
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
 use crate::rules::Ruleset;
-use crate::store::{Store, StoreError, StoreOptions, TypeMark};
+use crate::store::{Store, StoreError, StoreOptions};
 
 /// The page cache of the store and of the journal, in bytes.
 const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
 const JOURNAL_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Enough that recoveries write nothing unless the limits of checkpoints were raised.
 const REPLAYED_HELD_MAX: usize = 1_000_000;
+/// States that new rules make of events, while they are made; the journal is read as often as that takes.
+const REBUILT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +37,17 @@ pub enum RecoveryError {
     )]
     JournalMissing { folder: String, highest: Lsn, found: String },
     #[error(
-        "the rules of {} differ from those {folder} was written with; start with the old rules, or on an empty folder",
+        "the rules of {} differ from those {folder} was written with, and what they make of its events cannot be worked out: \
+         the journal begins at LSN {first}, earlier records are trimmed. Start with the old rules; or with \
+         --rules-forward-only: entities keep the values they have, and the new rules go on from there",
         types.join(", ")
     )]
-    RulesChanged { folder: String, types: Vec<String> },
+    Trimmed { folder: String, types: Vec<String>, first: Lsn },
+    #[error(
+        "states of {kind} in {folder} were being made anew when that was cut short; start without --rules-forward-only, so \
+         that it is done again"
+    )]
+    Unfinished { folder: String, kind: String },
     #[error("the record at LSN {lsn} cannot be read; the journal is damaged, or of another version")]
     Record { lsn: Lsn, source: CodecError },
     #[error(
@@ -50,6 +59,12 @@ pub enum RecoveryError {
 
 /// An opened data folder.
 pub struct Opened {
+    /// As it is shown.
+    pub folder: String,
+    /// What is to be done first, if the rules are others than those it was written with.
+    pub changed: Option<Plan>,
+    /// So much memory is taken by states that are made anew at a time, about.
+    pub rebuilt_bytes_max: u64,
     pub store: Store,
     pub journal: Journal,
     /// The name in decisions' source.
@@ -93,40 +108,15 @@ pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Res
     if store.watermark()?.next() < journal.first_lsn() {
         return Err(no_journal(format!("begins at LSN {}", journal.first_lsn())));
     }
-    check_rules(&store, journal.last_lsn(), ruleset, &shown)?;
+    let changed = Plan::of(&store, journal.last_lsn(), ruleset)?;
     Ok(Opened {
+        folder: shown,
+        changed,
+        rebuilt_bytes_max: REBUILT_BYTES_MAX,
         store,
         journal,
         server: ruleset.server().clone(),
         replayed_held_max: REPLAYED_HELD_MAX,
         replaying_threads: usize::from(tuning.actors.shards),
     })
-}
-
-/// Old data is only opened with the rules it was written with; new entity types may be added.
-fn check_rules(store: &Store, last: Lsn, ruleset: &Ruleset, folder: &str) -> Result<(), RecoveryError> {
-    let mut known = store.fingerprints()?;
-    let declared: BTreeMap<String, TypeMark> = ruleset
-        .types()
-        .iter()
-        .map(|rules| {
-            let mark = TypeMark { fingerprint: rules.fingerprint, names: rules.slot_names() };
-            (rules.name.to_string(), mark)
-        })
-        .collect();
-    if last == Lsn::ZERO {
-        known.clear();
-    }
-    let changed: Vec<String> = known
-        .iter()
-        .filter(|(name, mark)| declared.get(*name).is_none_or(|declared| declared.fingerprint != mark.fingerprint))
-        .map(|(name, _)| if declared.contains_key(name) { name.clone() } else { format!("{name} (removed)") })
-        .collect();
-    if !changed.is_empty() {
-        return Err(RecoveryError::RulesChanged { folder: folder.to_owned(), types: changed });
-    }
-    if known.len() != declared.len() {
-        store.set_fingerprints(&declared)?;
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::journal::Block;
 use crate::metrics::TypeMetrics;
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::record::Record;
-use crate::store::{CheckpointWriter, StoreError};
+use crate::store::{CheckpointWriter, Store, StoreError};
 
 /// So many replayed states are kept unpacked, over all threads; the others in their stored form, a third as large.
 const UNPACKED_MAX: usize = 200_000;
@@ -35,10 +35,7 @@ pub struct Recovered {
 
 /// Applies the journal's records above the watermark.
 pub fn replay(opened: &Opened, types: &Types) -> Result<Recovered, RecoveryError> {
-    for (kind, gauges) in opened.store.gauges()? {
-        let Some(metrics) = types.get(kind.as_str()) else { continue };
-        metrics.set_counts(gauges.entities, &gauges.missing, &gauges.waiting);
-    }
+    count_stored(&opened.store, types)?;
     let from = opened.store.watermark()?.next();
     match opened.replaying_threads {
         0 | 1 => {
@@ -82,6 +79,15 @@ pub fn replay(opened: &Opened, types: &Types) -> Result<Recovered, RecoveryError
             wrong.map_or(Ok(recovered), Err)
         }),
     }
+}
+
+/// Sets metrics to what the store counts.
+pub fn count_stored(store: &Store, types: &Types) -> Result<(), StoreError> {
+    for (kind, gauges) in store.gauges()? {
+        let Some(metrics) = types.get(kind.as_str()) else { continue };
+        metrics.set_counts(gauges.entities, &gauges.missing, &gauges.waiting);
+    }
+    Ok(())
 }
 
 /// Whether an error only says that there was one before.

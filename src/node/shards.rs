@@ -7,7 +7,7 @@ use actix::Arbiter;
 use tokio::sync::watch;
 
 use super::commits::Commits;
-use super::start::{NodeError, Shared, Starting};
+use super::start::{NodeError, Role, Shared, Starting};
 use crate::actors::{HandedOver, MakeCalls, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::egress::Effects;
 use crate::ingress::Deliver;
@@ -89,7 +89,11 @@ impl Starting<'_> {
                 recovered,
                 handed_bytes: shared.handed_bytes.clone(),
                 peers: writing.shards.clone(),
-                calls: making(&shared.effects),
+                calls: match self.options.role {
+                    Role::Production => making(&shared.effects),
+                    // They stay asked for, where everybody sees them.
+                    Role::Shadow => Arc::new(|_| {}),
+                },
                 horizon: shared.horizon.clone(),
             };
             let arbiter = Arbiter::new();

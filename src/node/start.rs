@@ -18,9 +18,10 @@ use super::http::{self, Http};
 use super::nats_sources::NatsSources;
 use super::open_files;
 use super::prepare::Prepared;
+use super::rebuild;
 use super::recovery::{self, Opened, RecoveryError};
 use super::reload;
-use super::replay::{Recovered, replay};
+use super::replay::{Recovered, count_stored, replay};
 use super::retention::Kept;
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
@@ -28,7 +29,7 @@ use super::sources::{self, Bound};
 use super::told::Told;
 use super::traces::Traces;
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{Api, Forgetting, NodeState, Sources, Stop, RenderDecisions, Streams, StreamsSetup};
+use crate::admin::{Api, Forgetting, NodeState, RenderDecisions, Sources, Stop, Streams, StreamsSetup};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
@@ -38,6 +39,23 @@ use crate::model::ids::Lsn;
 use crate::store::Store;
 use crate::telemetry::Tracer;
 use crate::vital;
+
+/// What a node is started for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    #[default]
+    Production,
+    /// It runs beside production, on the same input: no effect is called.
+    Shadow,
+}
+
+/// How a node is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StartOptions {
+    /// What to do if the rules were changed.
+    pub changed: rebuild::Mode,
+    pub role: Role,
+}
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +76,7 @@ pub enum NodeError {
 ///
 /// # Errors
 /// When it cannot start. Once it runs, a failing disk ends the process with exit code 3.
-pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
+pub fn run(config: &Config, prepared: Prepared, options: StartOptions) -> Result<(), NodeError> {
     vital::end_process_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("io")
@@ -69,7 +87,7 @@ pub fn run(config: &Config, prepared: Prepared) -> Result<(), NodeError> {
     let listeners = config.sources.len() + usize::from(config.server.admin.is_some());
     limits.connections_max = open_files::connections_max(limits.connections_max, listeners);
     let outcome = actix::System::new().block_on(async {
-        let node = Starting { config, limits, prepared, runtime: &runtime }.run().await?;
+        let node = Starting { config, limits, prepared, options, runtime: &runtime }.run().await?;
         terminated().await.map_err(|source| NodeError::Start { what: "the handling of signals", source })?;
         node.drain().await;
         Ok(())
@@ -83,6 +101,7 @@ pub(super) struct Starting<'a> {
     /// As configured, and as the system allows.
     limits: Limits,
     pub(super) prepared: Prepared,
+    pub(super) options: StartOptions,
     runtime: &'a Runtime,
 }
 
@@ -161,12 +180,13 @@ impl Starting<'_> {
         shared.metrics.node.ready.set(1);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
-        let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
+        let role = if self.options.role == Role::Shadow { " (shadow: no effects are called)" } else { "" };
+        let _ = writeln!(out, "turnstile {} ready{role}", env!("CARGO_PKG_VERSION"));
         let decoders = &mut self.prepared.decoders;
         let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
         let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
         let listed = sources::listed(listening.collect(), &polled, &messages);
-        let told = Told::new(&shared, shards.count(), &sinks, listed.clone(), &messages);
+        let told = Told::new(&shared, self.options.role, shards.count(), &sinks, listed.clone(), &messages);
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
@@ -230,19 +250,26 @@ impl Starting<'_> {
         reload::on_hangup(secured.collect(), self.runtime)
     }
 
-    /// Opens the data folder and replays the journal, on a thread of its own; HTTP says meanwhile that it is not ready.
+    /// Opens the data folder, replays the journal, and makes states anew if the rules changed, on a thread of its own; HTTP
+    /// says meanwhile that it is not ready.
     async fn recover(
         &self,
         metrics: &Arc<Metrics>,
         types: &HashMap<Arc<str>, Arc<TypeMetrics>>,
         http: Option<&Http>,
     ) -> Result<(Opened, Recovered), NodeError> {
-        let waiting = http.map(|http| http.serve_recovering(metrics, &self.limits)).transpose()?;
+        let progress: Arc<rebuild::Progress> = Arc::default();
+        let waiting = http.map(|http| http.serve_recovering(metrics, &self.limits, &progress)).transpose()?;
         let (config, ruleset, types) = (self.config.clone(), self.prepared.ruleset.clone(), types.clone());
+        let mode = self.options.changed;
         let recovery = actix_rt::task::spawn_blocking(move || {
-            let opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
+            let mut opened = recovery::open(&config.server.data_dir, &config.tuning, &ruleset)?;
             let recovered = replay(&opened, &types)?;
-            Ok::<_, RecoveryError>((opened, recovered))
+            let Some(plan) = opened.changed.take() else { return Ok((opened, recovered)) };
+            let records = recovered.records;
+            let opened = rebuild::run(opened, recovered, &plan, &ruleset, mode, &progress)?;
+            count_stored(&opened.store, &types)?;
+            Ok::<_, RecoveryError>((opened, Recovered { records, ..Recovered::default() }))
         });
         let recovered = recovery.await;
         if let Some(waiting) = waiting {
@@ -373,7 +400,9 @@ impl Starting<'_> {
             fatal: shared.fatal.clone(),
         });
         self.runtime.spawn(streams.clone().follow(shared.committed.clone()));
+        let key_bytes_max = usize::try_from(self.limits.key_bytes_max).unwrap_or(usize::MAX);
         Ok(Api {
+            replay: rebuild::replays(&self.prepared.ruleset, &shared.journal, key_bytes_max),
             server_name: self.config.server.name.clone(),
             admission: admission.clone(),
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::nats_sources::NatsSources;
 use super::sinks::Sinks;
-use super::start::Shared;
+use super::start::{Role, Shared};
 
 /// Describes something as it is now.
 pub(super) type Describe = Arc<dyn Fn() -> Value + Send + Sync>;
@@ -22,7 +22,14 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub fn new(shared: &Shared, shards: usize, sinks: &Sinks, listed: Describe, asking: &NatsSources) -> Self {
+    pub fn new(
+        shared: &Shared,
+        role: Role,
+        shards: usize,
+        sinks: &Sinks,
+        listed: Describe,
+        asking: &NatsSources,
+    ) -> Self {
         let started = Instant::now();
         let (committed, watermark, kept) =
             (shared.committed.clone(), shared.watermark.subscribe(), shared.kept.subscribe());
@@ -31,7 +38,7 @@ impl Told {
         let status = move || {
             let committed = *committed.borrow();
             let kept = kept.borrow().clone();
-            json!({
+            let mut document = json!({
                 "uptime_seconds": started.elapsed().as_secs(),
                 "lsn": committed.0,
                 "watermark": watermark.borrow().0,
@@ -39,7 +46,11 @@ impl Told {
                 "shards": shards,
                 "sources": listed(),
                 "sinks": sinks(),
-            })
+            });
+            if role == Role::Shadow {
+                document["shadow"] = Value::Bool(true);
+            }
+            document
         };
         Told { status: Arc::new(status), not_connected }
     }

@@ -130,6 +130,32 @@ impl Ruleset {
         Ok(taken)
     }
 
+    /// What an entity type makes of an event that counted for some entity when it came; `None` if it does not take it.
+    ///
+    /// # Errors
+    /// The refusal, where the event does not fit the type's rules.
+    pub fn take_again(
+        &self,
+        kind: &str,
+        entity: &EntityKey,
+        counted: &EventInput,
+        event: &Event,
+    ) -> Result<Option<Box<Taken>>, Refusal> {
+        let route = self.route(&event.kind);
+        let Some((rules, fields)) = route.0.iter().find(|(rules, _)| *rules.name == *kind) else { return Ok(None) };
+        // What an entity decided itself came back to it, and to nobody else.
+        let own = (counted.hops > 0).then(|| entity.key());
+        if own.is_some() && entity.kind() != kind {
+            return Ok(None);
+        }
+        let admission = Admission { rules, event, key_bytes_max: self.key_bytes_max };
+        let mut taken = admission.take(fields, &mut Some((counted.event.clone(), counted.payload)), own)?;
+        if let Some(taken) = &mut taken {
+            taken.input.hops = counted.hops;
+        }
+        Ok(taken)
+    }
+
     fn route(&self, kind: &Arc<str>) -> Arc<Route> {
         let known = self.routes.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(kind).cloned();
         known.unwrap_or_else(|| {

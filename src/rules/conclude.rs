@@ -203,7 +203,10 @@ impl Concluding<'_> {
             found.extend(deadlines.map(|it| (&*it.name, deadline(it, &bindings, dealings, record.now))));
         }
         if !is_any(&found) {
-            let effects = rules.effects.iter().filter(|it| is_touched(&it.reads));
+            // What was asked for is not asked for again because rules are written otherwise.
+            let is_asked = |name: &str| dealings.effect(name).is_some();
+            let is_new = |name: &str| !matches!(record.input, Input::Rules { .. }) || !is_asked(name);
+            let effects = rules.effects.iter().filter(|it| is_touched(&it.reads) && is_new(&it.name));
             found.extend(effects.map(|it| (&*it.name, request(it, &bindings, dealings))));
         }
         let mut changes = Vec::new();

@@ -4,7 +4,7 @@ use super::admit::Taken;
 use super::conclude::{Moment, conclude, shown};
 use super::entity_bindings::EntityBindings;
 use super::entity_rules::{EntityRules, Unit};
-use super::evolve::handle;
+use super::evolve::{evolve, handle};
 use super::expiry;
 use super::merge;
 use crate::config::Duplicates;
@@ -46,17 +46,12 @@ pub enum Outcome {
 
 /// Decides an event. `prior` is the payload under which its identity counted before, if it did.
 pub fn decide(state: &State, taken: Box<Taken>, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
-    let Taken { rules, entity, identity, input, merges } = *taken;
     let now = now.max(state.now);
-    let forget_before = lapsed(&rules, state, now);
-    // An identity whose window is over is forgotten with the record that counts it again.
-    let is_over = |seen: Seen| forget_before.is_some_and(|before| seen.at_ms < before.millis());
-    match prior.filter(|_| !state.identities.get(identity).is_some_and(is_over)) {
-        Some(payload) if payload == input.payload => return Verdict::Duplicate,
-        Some(_) if rules.duplicates == Duplicates::Lenient => return Verdict::Duplicate,
-        Some(_) => return Verdict::Conflict,
-        None => {}
+    let forget_before = lapsed(&taken.rules, state, now);
+    if let Some(known) = known(state, &taken, prior, forget_before) {
+        return known;
     }
+    let Taken { rules, entity, input, merges, .. } = *taken;
     let (merges, fields) = effective(&rules, state, merges, &input);
     let outcome = if merges.is_empty() { Outcome::Stale } else { Outcome::Merged };
     let mut touched: Vec<Unit> = Vec::with_capacity(merges.len());
@@ -73,6 +68,38 @@ pub fn decide(state: &State, taken: Box<Taken>, prior: Option<PayloadHash>, now:
     };
     let errors = conclude(&moment, touched, None, &mut record);
     Verdict::Record(Box::new(Decided { record, outcome, errors }))
+}
+
+/// What an event is whose identity counted before.
+fn known(
+    state: &State,
+    taken: &Taken,
+    prior: Option<PayloadHash>,
+    forget_before: Option<Timestamp>,
+) -> Option<Verdict> {
+    // An identity whose window is over is forgotten with the record that counts it again.
+    let is_over = |seen: Seen| forget_before.is_some_and(|before| seen.at_ms < before.millis());
+    match prior.filter(|_| !state.identities.get(taken.identity).is_some_and(is_over))? {
+        payload if payload == taken.input.payload => Some(Verdict::Duplicate),
+        _ if taken.rules.duplicates == Duplicates::Lenient => Some(Verdict::Duplicate),
+        _ => Some(Verdict::Conflict),
+    }
+}
+
+/// Counts an event of which nothing is concluded, in a state that has all its identities; returns whether it did.
+pub(super) fn count(state: &mut State, taken: Box<Taken>, now: Timestamp) -> bool {
+    let now = now.max(state.now);
+    let forget_before = lapsed(&taken.rules, state, now);
+    let prior = state.identities.get(taken.identity).map(|seen| seen.payload);
+    if known(state, &taken, prior, forget_before).is_some() {
+        return false;
+    }
+    let Taken { entity, input, merges, .. } = *taken;
+    let mut record = Record::of_input(entity, state.version.next(), now, Input::Event(input));
+    record.merges = merges;
+    record.forget_before = forget_before;
+    evolve(state, &record);
+    true
 }
 
 /// Before when identities are forgotten; none if there are none as old as that.
@@ -188,11 +215,15 @@ fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
     unit.into_iter().collect()
 }
 
-/// Decides an input of the system's own entities. `None` for a dead letter that is recorded already, and for what is to be
-/// forgotten and is not there.
+/// Decides an input of the system's own entities. `None` for a dead letter or rules that are recorded already, and for what
+/// is to be forgotten and is not there.
 pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Option<Record> {
-    if matches!((&input, state.system.as_deref()), (Input::DeadLetter(_), Some(SystemState::DeadLetter(_)))) {
-        return None;
+    match (&input, state.system.as_deref()) {
+        (Input::DeadLetter(_), Some(SystemState::DeadLetter(_))) => return None,
+        (Input::Rules { fingerprint }, Some(SystemState::Rules(known))) if known.fingerprint == *fingerprint => {
+            return None;
+        }
+        _ => {}
     }
     if matches!((&input, &state.system), (Input::Forgotten(_), None)) {
         return None;

@@ -134,7 +134,9 @@ pub(super) fn revisions(
 ) -> Result<Vec<DecisionRevision>, String> {
     let Some(by) = &decision.by else {
         let last = Last::of(state, decision, None);
-        return Ok(revision(decision, None, bindings, &last, now)?.into_iter().collect());
+        let mut revisions: Vec<_> = revision(decision, None, bindings, &last, now)?.into_iter().collect();
+        revisions.extend(withdrawn(decision, state, |element| element.is_none(), now));
+        return Ok(revisions);
     };
     let elements = elements(by, bindings)?.unwrap_or_default();
     let mut revisions = Vec::new();
@@ -143,21 +145,30 @@ pub(super) fn revisions(
         let last = Last::of(state, decision, Some(name));
         revisions.extend(revision(decision, Some(name), &bindings, &last, now)?);
     }
-    if decision.policy == Policy::Revise {
-        let gone = state.ledger.iter().filter(|entry| {
-            let is_there = |name: &str| elements.binary_search_by(|(known, _)| (**known).cmp(name)).is_ok();
-            entry.name == decision.name
-                && entry.state != DecisionState::Withdrawn
-                && entry.element.as_deref().is_some_and(|name| !is_there(name))
-        });
-        let null = || Packed::new(&Value::Null);
-        revisions.extend(
-            gone.map(|it| {
-                next(decision, it.element.as_deref(), &Last::here(it), DecisionState::Withdrawn, null(), now)
-            }),
-        );
-    }
+    let is_there = |name: &str| elements.binary_search_by(|(known, _)| (**known).cmp(name)).is_ok();
+    revisions.extend(withdrawn(decision, state, |element| element.is_some_and(is_there), now));
     Ok(revisions)
+}
+
+/// The withdrawals of what stands of a decision and is no more: for elements that are gone, or, since the rules changed, of one
+/// that had none and has some, or the other way round.
+pub(super) fn withdrawn(
+    decision: &DecisionRules,
+    state: &State,
+    is_there: impl Fn(Option<&str>) -> bool,
+    now: Timestamp,
+) -> impl Iterator<Item = DecisionRevision> {
+    let stands = |entry: &&LedgerEntry| {
+        decision.policy == Policy::Revise
+            && entry.name == decision.name
+            && entry.state != DecisionState::Withdrawn
+            && !is_there(entry.element.as_deref())
+    };
+    let null = || Packed::new(&Value::Null);
+    let withdraw = move |last: &LedgerEntry| {
+        next(decision, last.element.as_deref(), &Last::here(last), DecisionState::Withdrawn, null(), now)
+    };
+    state.ledger.iter().filter(stands).map(withdraw).collect::<Vec<_>>().into_iter()
 }
 
 /// The revision that follows, if one does.

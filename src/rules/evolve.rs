@@ -9,7 +9,7 @@ use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
 use crate::model::record::{Content, DecisionRevision, EventInput, Input, Received, Record};
 use crate::model::state::{LedgerEntry, State};
-use crate::model::system::SystemState;
+use crate::model::system::{RULES_KIND, RulesInForce, SystemState};
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -25,6 +25,10 @@ pub fn evolve(state: &mut State, record: &Record) {
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
         Input::Cursor(cursor) => state.system = Some(Box::new(SystemState::Cursor(cursor.clone()))),
+        Input::Rules { fingerprint } if record.entity.kind() == RULES_KIND => {
+            state.system = Some(Box::new(SystemState::Rules(RulesInForce { fingerprint: *fingerprint })));
+        }
+        Input::Rules { .. } => {}
         Input::Message(_)
         | Input::Due { .. }
         | Input::Started { .. }
@@ -91,7 +95,8 @@ pub(super) fn handle(dealings: &mut Dealings, record: &Record) -> bool {
         | Input::DeadLetter(_)
         | Input::Cursor(_)
         | Input::Forgotten(_)
-        | Input::Forget(_) => false,
+        | Input::Forget(_)
+        | Input::Rules { .. } => false,
     }
 }
 

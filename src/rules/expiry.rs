@@ -16,7 +16,9 @@ const GRAINS: i128 = 128;
 /// Puts into `record` when the entity expires, if that has changed.
 pub(super) fn note(expire: &ExpireRules, state: &State, dealings: &Dealings, record: &mut Record) {
     let at = match &expire.decision {
-        None if record.input.event().is_some() => Some(after_last(record.now, expire.after)),
+        None if record.input.event().is_some() || begins_to_expire(dealings, record) => {
+            Some(after_last(record.now, expire.after))
+        }
         None => return,
         Some(decision) => stands_since(decision, state, record).map(|time| time.after(expire.after)),
     };
@@ -24,6 +26,11 @@ pub(super) fn note(expire: &ExpireRules, state: &State, dealings: &Dealings, rec
         let to = at.map(|at| DeadlineTimes { at, due: at, has_passed: false });
         record.deadlines.push(DeadlineSet { name: EXPIRE.into(), to });
     }
+}
+
+/// Whether rules have come by which the entity expires, and did not before.
+fn begins_to_expire(dealings: &Dealings, record: &Record) -> bool {
+    matches!(record.input, Input::Rules { .. }) && dealings.deadline(EXPIRE).is_none()
 }
 
 /// The end of the grain in which the time after `now` is over.

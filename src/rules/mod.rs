@@ -22,6 +22,7 @@ mod merge;
 mod messages;
 mod negations;
 mod reads;
+mod rebuilt;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -39,3 +40,4 @@ pub use expr::{Expr, Fault, Part, Roots};
 pub use fickle::Fickle;
 pub use machine::{Around, Came, Machine, Rest};
 pub use messages::messages;
+pub use rebuilt::{Rebuilt, Ruled, adopt, moved};

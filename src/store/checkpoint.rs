@@ -7,7 +7,7 @@
 use redb::{Table, WriteTransaction};
 
 use super::error::StoreError;
-use super::file::Store;
+use super::file::{Store, TypeMark};
 use super::gauges::GaugesInTransaction;
 use super::row::{self, IDENTITY_ROW_BYTES, STATE_ROW_OVERHEAD_BYTES, StoredIdentity, StoredRow};
 use super::tables::{self, AGENDA, ENTITIES, HIGHEST_LSN, IDENTITIES, IdentityRowKey, META, WATERMARK};
@@ -87,6 +87,39 @@ impl CheckpointWriter {
             rest = later;
         }
         Ok(stats)
+    }
+
+    /// As [`CheckpointWriter::write`], of states that were made anew: the identities of each take the place of all it had.
+    pub fn rewrite(&mut self, mut writes: Vec<EntityWrite>, highest: Lsn) -> Result<(), StoreError> {
+        writes.iter().try_for_each(|write| check(write, highest))?;
+        writes.sort_unstable_by(|a, b| a.entity.cmp(&b.entity));
+        let mut rest = writes.as_slice();
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(batch_len(rest));
+            self.store.update(|transaction| {
+                let keys = batch.iter().filter_map(|it| tables::entity_key(it.entity.kind(), it.entity.key()));
+                delete_identities(transaction, keys.map(|key| tables::identity_owner(&key)).collect())?;
+                write_rows(transaction, batch)?;
+                raise_highest(&mut transaction.open_table(META)?, highest)
+            })?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// As [`CheckpointWriter::write`], together with what they change in the mark of their type: in one transaction.
+    pub fn write_marked(
+        &mut self,
+        writes: &[EntityWrite],
+        (kind, mark): (&str, &TypeMark),
+        highest: Lsn,
+    ) -> Result<(), StoreError> {
+        writes.iter().try_for_each(|write| check(write, highest))?;
+        self.store.update(|transaction| {
+            write_rows(transaction, writes)?;
+            tables::put_type(transaction, kind, mark)?;
+            raise_highest(&mut transaction.open_table(META)?, highest)
+        })
     }
 
     /// Ends a checkpoint: every record up to `watermark` is stored. Durable when it returns.

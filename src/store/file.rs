@@ -14,7 +14,6 @@ use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransac
 use uuid::Uuid;
 
 use super::error::{StoreError, guarded};
-use super::row;
 use super::tables::{self, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
 use crate::disk::{Place, Storage};
 use crate::model::ids::Lsn;
@@ -33,10 +32,29 @@ pub struct StoreOptions {
 /// By which rules a type's states were made.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct TypeMark {
-    /// Hash of all in the rules that gives stored data its meaning.
+    /// Hash of all in the rules that gives stored data its meaning; [`TypeMark::UNSETTLED`] of no rules there are.
     pub fingerprint: [u8; 32],
-    /// Slot names, so that a refusal can say what changed.
+    /// What slots stand for, by keys in their order; nothing where rows of several layouts lie side by side.
+    pub layouts: Vec<Layout>,
+}
+
+/// What the slots of a range of rows stand for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Layout {
+    /// The last key of the range; none: all that follow.
+    pub through: Option<String>,
+    /// The names of the fields, by slot.
     pub names: Vec<String>,
+}
+
+impl TypeMark {
+    /// The fingerprint of a type whose states are being made anew, or that has had no rules for some time.
+    pub const UNSETTLED: [u8; 32] = [0; 32];
+
+    /// All states were made by these rules.
+    pub fn settled(fingerprint: [u8; 32], names: Vec<String>) -> Self {
+        TypeMark { fingerprint, layouts: vec![Layout { through: None, names }] }
+    }
 }
 
 /// The open store. Clones share it; it closes when the last one, and the last [`super::CheckpointWriter`], is gone.
@@ -101,13 +119,8 @@ impl Store {
     /// Replaces the marks of all types by `marks`, durably.
     pub fn set_fingerprints(&self, marks: &BTreeMap<String, TypeMark>) -> Result<(), StoreError> {
         self.update(|transaction| {
-            let mut types = transaction.open_table(TYPES)?;
-            types.retain(|_, _| false)?;
-            for (kind, mark) in marks {
-                let key = kind.as_bytes();
-                types.insert(key, row::encode_record("types", key, mark).as_slice())?;
-            }
-            Ok(())
+            transaction.open_table(TYPES)?.retain(|_, _| false)?;
+            marks.iter().try_for_each(|(kind, mark)| tables::put_type(transaction, kind, mark))
         })
     }
 

@@ -21,6 +21,6 @@ mod tests;
 
 pub use checkpoint::{CheckpointWriter, EntityWrite, STATE_BYTES_MAX, TRANSACTION_BYTES_MAX, WriteStats};
 pub use error::StoreError;
-pub use file::{Store, StoreOptions, TypeMark};
+pub use file::{Layout, Store, StoreOptions, TypeMark};
 pub use gauges::TypeGauges;
 pub use row::{StoredIdentity, StoredRow, Wake};

@@ -228,9 +228,9 @@ mod tests {
         let gauges = TypeGauges { entities: 4, missing: vec![0, 2], waiting: vec![1] };
         check("gauges", &encode_record("gauges", b"order", &gauges), &[1, 4, 2, 0, 2, 1, 1], 0x5eb4_5632);
 
-        let mark = TypeMark { fingerprint: [8; 32], names: vec!["pay".into()] };
-        let bytes = [&[1][..], &[8; 32], &[1, 3], b"pay"].concat();
-        check("type", &encode_record("types", b"order", &mark), &bytes, 0x9065_2776);
+        let mark = TypeMark::settled([8; 32], vec!["pay".into()]);
+        let bytes = [&[1][..], &[8; 32], &[1, 0, 1, 3], b"pay"].concat();
+        check("type", &encode_record("types", b"order", &mark), &bytes, 0xb816_648d);
     }
 
     fn check(what: &str, row: &[u8], body: &[u8], crc: u32) {

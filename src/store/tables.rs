@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::error::StoreError;
+use super::file::TypeMark;
 use super::row::{self, IDENTITY_ROW_BYTES, Wake};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn};
 
@@ -142,6 +143,13 @@ fn mark_in<T: bincode::Decode<()>>(
     let key = name.as_bytes();
     let row = meta.get(key)?.ok_or_else(|| StoreError::corrupt("meta", key, "the row is missing"))?;
     row::decode_record("meta", key, row.value())
+}
+
+/// Sets the mark of an entity type.
+pub(super) fn put_type(transaction: &WriteTransaction, kind: &str, mark: &TypeMark) -> Result<(), StoreError> {
+    let key = kind.as_bytes();
+    transaction.open_table(TYPES)?.insert(key, row::encode_record("types", key, mark).as_slice())?;
+    Ok(())
 }
 
 /// Sets the mark `name`.

@@ -62,7 +62,8 @@ impl Setup {
     /// Writes the configuration; nothing runs yet.
     pub fn write(self) -> Server {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let server = Server { dir, token: self.token.clone(), around: Around::default(), running: None };
+        let server =
+            Server { dir, token: self.token.clone(), around: Around::default(), options: Vec::new(), running: None };
         server.rewrite(&self.text());
         server
     }
@@ -89,6 +90,8 @@ pub struct Server {
     dir: TempDir,
     token: Option<String>,
     around: Around,
+    /// Of `turnstile run`.
+    options: Vec<String>,
     running: Option<Running>,
 }
 
@@ -109,6 +112,11 @@ impl Server {
     /// What it is started in from now on.
     pub fn set_around(&mut self, around: Around) {
         self.around = around;
+    }
+
+    /// The options of `turnstile run` from now on.
+    pub fn set_options(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|option| (*option).to_owned()).collect();
     }
 
     /// Starts the binary on this directory and waits until `/readyz` says so.
@@ -193,7 +201,7 @@ impl Server {
         let words = [&self.around.program[..], &[binary]].concat();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).envs(self.around.env.iter().map(|(name, value)| (name, value)));
-        command.arg("-c").arg(self.path("config.toml")).arg("run").current_dir(self.dir.path());
+        command.arg("-c").arg(self.path("config.toml")).arg("run").args(&self.options).current_dir(self.dir.path());
         command.stdin(Stdio::null()).env_remove("RUST_LOG");
         command
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, Forgetting, NodeState, Routes, Sources, configure, RenderDecisions, Streams, StreamsSetup};
+use super::super::{Api, Forgetting, NodeState, RenderDecisions, Routes, Sources, Streams, StreamsSetup, configure};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
@@ -80,6 +80,15 @@ pub(super) struct Node {
     slices: crossbeam_channel::Receiver<Slice>,
     pub journal: JournalWriter<Tag>,
     _dir: TempDir,
+}
+
+fn nothing_forgotten() -> Forgetting {
+    Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1 }
+}
+
+/// These tests ask for none.
+fn no_replay() -> crate::admin::Replay {
+    Arc::new(|_, _| Err(crate::admin::ReplayRefused::Busy))
 }
 
 impl Node {
@@ -186,7 +195,8 @@ impl Node {
                 listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
                 polled: HashMap::new(),
             },
-            forgetting: Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1 },
+            replay: no_replay(),
+            forgetting: nothing_forgotten(),
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };

@@ -8,6 +8,7 @@ mod harness;
 mod logged;
 mod passivation;
 mod power;
+mod rebuilding;
 mod refusals;
 mod sharding;
 mod ties;

@@ -29,6 +29,10 @@ pub(super) fn input(record: &Record) -> Value {
         Input::Forgotten(Mandate { by, why }) => {
             object([("kind", text("forgotten")), ("by", text(by)), ("why", text(why))])
         }
+        Input::Rules { fingerprint } => {
+            let short = fingerprint.iter().take(6).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+            object([("kind", text("rules")), ("fingerprint", text(&short))])
+        }
         Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) | Input::Forget(_) => {
             object([("kind", text("system"))])
         }

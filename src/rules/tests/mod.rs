@@ -13,6 +13,7 @@ mod interleavings;
 mod missing;
 mod numbers;
 mod oracle;
+mod rebuilt;
 mod references;
 mod times;
 mod web;

@@ -47,7 +47,7 @@ fn each_flip_is_found(
 fn a_flipped_byte_is_found_in_every_table() {
     let (_dir, store) = scratch();
     store_all(&store, vec![write_of("$sinks", "file", row(1, 1, b"progress"))]);
-    let mark = TypeMark { fingerprint: [1; 32], names: vec!["pay".into()] };
+    let mark = TypeMark::settled([1; 32], vec!["pay".into()]);
     store.set_fingerprints(&[("order".to_owned(), mark)].into()).unwrap();
     let entity = EntityKey::new("$sinks", "file");
     let next = || vec![write_of("$sinks", "file", row(2, 0, b""))];

@@ -17,8 +17,8 @@ fn reopening_finds_everything() {
     let uuid = store.uuid();
     assert_eq!((store.watermark().unwrap(), store.highest_lsn().unwrap()), (Lsn::ZERO, Lsn::ZERO));
     let marks = BTreeMap::from([
-        ("order".to_owned(), TypeMark { fingerprint: [1; 32], names: vec!["pay".into(), "stock".into()] }),
-        ("shipment".to_owned(), TypeMark { fingerprint: [2; 32], names: Vec::new() }),
+        ("order".to_owned(), TypeMark::settled([1; 32], vec!["pay".into(), "stock".into()])),
+        ("shipment".to_owned(), TypeMark { fingerprint: TypeMark::UNSETTLED, layouts: Vec::new() }),
     ]);
     store.set_fingerprints(&marks).unwrap();
     let mut write = write_of("order", "a", row(7, 1, b"state"));
@@ -36,7 +36,7 @@ fn reopening_finds_everything() {
     assert_eq!(store.get(&write.entity).unwrap(), Some(write.row));
     assert_eq!(store.identity(&write.entity, identity(1).0).unwrap(), Some(identity(1).1));
 
-    let fewer = BTreeMap::from([("order".to_owned(), TypeMark { fingerprint: [3; 32], names: Vec::new() })]);
+    let fewer = BTreeMap::from([("order".to_owned(), TypeMark::settled([3; 32], Vec::new()))]);
     store.set_fingerprints(&fewer).unwrap();
     assert_eq!(store.fingerprints().unwrap(), fewer, "marks that are not given again go");
 }
