@@ -12,8 +12,9 @@ use super::guard::{EVENTS_ROUTE, guard};
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::sources::{self, Sources};
-use super::{dead_letters, decisions, entities, entity, events, status};
+use super::{backup, dead_letters, decisions, entities, entity, events, status};
 use crate::actors::Shards;
+use crate::backup::Backups;
 use crate::config::Limits;
 use crate::ingress::{Admission, Decoder, SourceMetrics};
 use crate::journal::JournalReader;
@@ -60,6 +61,7 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// What requests must show, if anything.
     pub tokens: Tokens,
+    pub backups: Backups,
     /// Sources that are paths of their own.
     pub paths: Vec<Arc<Path>>,
     pub limits: Limits,
@@ -117,6 +119,11 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(
                     web::resource("/v1/sources/{name}/rewind")
                         .route(web::post().to(sources::rewind))
+                        .default_service(web::to(|| method_not_allowed("POST"))),
+                )
+                .service(
+                    web::resource("/v1/backup")
+                        .route(web::post().to(backup::make))
                         .default_service(web::to(|| method_not_allowed("POST"))),
                 )
                 .service(readable("/v1/status", status::node))

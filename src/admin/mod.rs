@@ -10,6 +10,7 @@
 #![allow(clippy::needless_pass_by_value)] // handlers are given what they extract
 
 mod api;
+mod backup;
 mod dead_letters;
 mod decisions;
 mod entities;
@@ -17,7 +18,6 @@ mod entity;
 mod events;
 mod guard;
 mod inboxes;
-#[expect(dead_code)]
 mod mandate;
 mod path;
 mod problem;

@@ -89,8 +89,8 @@ fn parse_url(text: &str) -> Result<Url, String> {
 /// A connection to the server for one command.
 pub struct Client<'a> {
     server: &'a ServerArgs,
-    http: reqwest::Client,
-    runtime: tokio::runtime::Runtime,
+    pub(super) http: reqwest::Client,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
 /// What the server answered, if it was no problem.
@@ -154,11 +154,7 @@ impl<'a> Client<'a> {
     }
 
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        let mut request = request.header("accept", "application/json");
-        if let Some(token) = self.server.token() {
-            request = request.bearer_auth(token);
-        }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut response = self.send(request.header("accept", "application/json")).await?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -170,7 +166,20 @@ impl<'a> Client<'a> {
         if response.status().is_success() { Ok(Answer { status, body }) } else { Err(problem(status, &body)) }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    /// The answer as it begins.
+    pub(super) async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
+        if let Some(token) = self.server.token() {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// The address of `/v1/` + `path`.
+    pub(super) fn address(&self, path: &[&str], query: &[(&str, String)]) -> Result<Url, Failure> {
+        address(&self.server.url, path, query)
+    }
+
+    pub(super) fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let mut root: &dyn Error = error;
         while let Some(source) = root.source() {
             root = source;
@@ -215,7 +224,7 @@ fn address(base: &Url, path: &[&str], query: &[(&str, String)]) -> Result<Url, F
 }
 
 /// An RFC 9457 problem, or whatever else stood in an error's body.
-fn problem(status: u16, body: &[u8]) -> Failure {
+pub(super) fn problem(status: u16, body: &[u8]) -> Failure {
     let exit = match status {
         400 | 401 | 403 => Exit::Usage,
         429 | 500.. => Exit::Io,

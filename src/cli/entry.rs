@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, get, ls, run, send, shuffle, sources, status, test};
+use super::{
+    backup, bench, check, completions, dead_letters, get, ls, restore, run, send, shuffle, sources, status, test,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -47,6 +49,8 @@ enum Command {
     Sources(sources::SourcesArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
     Completions(completions::CompletionsArgs),
@@ -90,6 +94,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
+        Some(Command::Backup(args)) => backup::backup(args, &cli.server, screen),
+        Some(Command::Restore(args)) => restore::restore(args, &cli.config, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
     }
@@ -133,6 +139,11 @@ mod tests {
                 false,
             ),
             ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
+            ("turnstile backup monday --rate 8MiB --by ann --why drill --json", false),
+            ("turnstile backup", true),
+            ("turnstile restore backups/monday --data-dir data --incarnation 3 --json", false),
+            ("turnstile restore backups/monday --incarnation 0", true),
+            ("turnstile restore", true),
             ("turnstile completions bash", false),
             ("turnstile nonsense", true),
             ("turnstile shuffle --from-data data", false),

@@ -1,9 +1,10 @@
 //! The command line: one file a subcommand. Everything a person or a script sees of Turnstile in a terminal is here.
 //!
 //! What is asked for goes to standard output, everything else (errors, progress, notices) to standard error. Nothing in
-//! this folder opens the journal or the store: `run` starts a node, `check`, `test` and `shuffle` run rules by themselves,
+//! this folder opens the journal or the store: `run` starts a node, `restore` has one restored, `check`, `test` and `shuffle` run rules by themselves,
 //! the other subcommands talk to a running node.
 
+mod backup;
 pub mod bench;
 mod check;
 mod client;
@@ -16,12 +17,14 @@ mod get;
 mod ls;
 mod page;
 mod render;
+mod restore;
 mod run;
 mod screen;
 mod send;
 mod shuffle;
 mod sources;
 mod status;
+mod streamed;
 mod table;
 mod test;
 #[cfg(test)]

@@ -206,6 +206,11 @@ impl Block {
         Lsn(self.first_lsn.0 + self.count() - 1)
     }
 
+    /// Its stored form.
+    pub(super) fn stored(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Its records with their positions, in order.
     pub fn records(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
         (0..self.ends.len()).map(|nth| self.record(nth))

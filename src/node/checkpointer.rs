@@ -2,7 +2,7 @@
 //! journal.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,8 @@ pub struct Checkpointer {
     pub watermark: watch::Sender<Lsn>,
     /// How many of the journaled bytes are in the store.
     pub saved_bytes: Arc<AtomicU64>,
+    /// A backup is being made: the journal is left as it is.
+    pub backing_up: Arc<AtomicBool>,
 }
 
 /// Whether a checkpoint was completed.
@@ -88,7 +90,9 @@ impl Checkpointer {
                     Ok(Done::Completed) => {
                         self.saved_bytes.store(journaled, Ordering::Relaxed);
                         pacing.completed(Instant::now(), journaled, *self.watermark.borrow());
-                        if let Some(keep_from) = pacing.keep_from(Instant::now(), (self.sinks_delivered)()) {
+                        if let Some(keep_from) = pacing.keep_from(Instant::now(), (self.sinks_delivered)())
+                            && !self.backing_up.load(Ordering::SeqCst)
+                        {
                             // The writer is gone only when the process is ending.
                             let _ = self.journal.trim(keep_from);
                         }
@@ -163,7 +167,7 @@ impl Checkpointer {
 }
 
 /// Lowers the current thread's priority, where threads have one of their own.
-fn step_back() {
+pub(super) fn step_back() {
     // Being nicer is never refused; and if it were, checkpoints would work as well.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICENESS);

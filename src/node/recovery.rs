@@ -17,11 +17,18 @@ const JOURNAL_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// Enough that recoveries write nothing unless the limits of checkpoints were raised.
 const REPLAYED_HELD_MAX: usize = 1_000_000;
 
+/// Where a backup is brought back, in the data folder it is for.
+pub(super) const UNFINISHED_RESTORE: &str = "restoring";
+
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     #[error("cannot create or enter the data folder {path}; see to its permissions, or set server.data_dir")]
     Folder { path: String, source: std::io::Error },
+    #[error(
+        "{folder} holds a restore that was cut short ({UNFINISHED_RESTORE}); delete the folder and restore the backup again"
+    )]
+    RestoreUnfinished { folder: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -64,10 +71,32 @@ pub struct Opened {
 pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Result<Opened, RecoveryError> {
     let folder = folder.into();
     let shown = folder.path.display().to_string();
+    let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let options = JournalOptions {
+        segment_bytes: tuning.journal.segment_bytes,
+        commit_bytes_max: limit(tuning.journal.commit_bytes_max),
+        cache_bytes: JOURNAL_CACHE_BYTES,
+    };
+    let opened = open_both(&folder, options, ruleset.server(), usize::from(tuning.actors.shards))?;
+    check_rules(&opened.store, opened.journal.last_lsn(), ruleset, &shown)?;
+    Ok(opened)
+}
+
+/// Opens or creates store and journal, whatever rules they were written with.
+pub(super) fn open_both(
+    folder: &Place,
+    options: JournalOptions,
+    server: &Arc<str>,
+    replaying_threads: usize,
+) -> Result<Opened, RecoveryError> {
+    let shown = folder.path.display().to_string();
     let in_folder = |source| RecoveryError::Folder { path: shown.clone(), source };
     folder.create_dirs().map_err(in_folder)?;
+    if folder.join(UNFINISHED_RESTORE).exists().map_err(in_folder)? {
+        return Err(RecoveryError::RestoreUnfinished { folder: shown });
+    }
     let journal_uuid = Journal::exists(folder.clone())?;
-    if journal_uuid.is_some() && !Store::exists(&folder)? {
+    if journal_uuid.is_some() && !Store::exists(folder)? {
         return Err(RecoveryError::StoreMissing { folder: shown });
     }
     let store = Store::open(folder.clone(), StoreOptions { cache_bytes: STORE_CACHE_BYTES })?;
@@ -80,27 +109,14 @@ pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Res
         }
         _ => {}
     }
-    let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let options = JournalOptions {
-        segment_bytes: tuning.journal.segment_bytes,
-        commit_bytes_max: limit(tuning.journal.commit_bytes_max),
-        cache_bytes: JOURNAL_CACHE_BYTES,
-    };
-    let journal = Journal::open(folder, store.uuid(), options)?;
+    let journal = Journal::open(folder.clone(), store.uuid(), options)?;
     if highest > journal.last_lsn() {
         return Err(no_journal(format!("ends at LSN {}", journal.last_lsn())));
     }
     if store.watermark()?.next() < journal.first_lsn() {
         return Err(no_journal(format!("begins at LSN {}", journal.first_lsn())));
     }
-    check_rules(&store, journal.last_lsn(), ruleset, &shown)?;
-    Ok(Opened {
-        store,
-        journal,
-        server: ruleset.server().clone(),
-        replayed_held_max: REPLAYED_HELD_MAX,
-        replaying_threads: usize::from(tuning.actors.shards),
-    })
+    Ok(Opened { store, journal, server: server.clone(), replayed_held_max: REPLAYED_HELD_MAX, replaying_threads })
 }
 
 /// Old data is only opened with the rules it was written with; new entity types may be added.

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::agenda::Agenda;
-use super::checkpointer::{Checkpointer, Request, slices};
+use super::checkpointer::{Checkpointer, Request, slices, step_back};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::guard::Guard;
@@ -26,13 +26,14 @@ use super::sources::{self, Bound};
 use super::told::Told;
 use crate::actors::{Horizon, Shards, Slice, Tag};
 use crate::admin::{Api, NodeState, Sources, Stop};
+use crate::backup::{Backups, Facts};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
 use crate::journal::{JournalReader, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
-use crate::store::Store;
+use crate::store::{Life, Store};
 use crate::vital;
 
 /// Why a node cannot start.
@@ -88,6 +89,7 @@ pub(super) struct Shared {
     pub(super) types: HashMap<Arc<str>, Arc<TypeMetrics>>,
     pub(super) fatal: Fatal,
     pub(super) store: Store,
+    pub(super) life: Life,
     pub(super) journal: JournalReader,
     pub(super) committed: watch::Receiver<Lsn>,
     pub(super) watermark: watch::Sender<Lsn>,
@@ -95,6 +97,8 @@ pub(super) struct Shared {
     pub(super) handed_bytes: Arc<AtomicU64>,
     pub(super) saved_bytes: Arc<AtomicU64>,
     pub(super) horizon: Horizon,
+    /// A backup is being made.
+    pub(super) backing_up: Arc<AtomicBool>,
     /// All shards, once they have started.
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
@@ -109,6 +113,8 @@ impl Starting<'_> {
         let types = type_metrics(&metrics, &self.prepared.ruleset);
         let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
         let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
+        let life = opened.store.life().map_err(RecoveryError::from)?;
+        self.prepared.ruleset.begin(life.incarnation);
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
         metrics.watermark_lsn.set(gauge(watermark));
@@ -122,6 +128,7 @@ impl Starting<'_> {
             fatal: fatal::exit(),
             journal: opened.journal.reader(),
             store: opened.store,
+            life,
             committed: committed_seen,
             watermark: watch::Sender::new(watermark),
             // The tail that a crash left counts too, or crashes in a row would let it grow for ever.
@@ -129,6 +136,7 @@ impl Starting<'_> {
             handed_bytes: Arc::default(),
             saved_bytes: Arc::default(),
             horizon: Horizon::default(),
+            backing_up: Arc::default(),
         };
         let writing = self.writing(&shared, opened.journal, committed)?;
         let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
@@ -277,6 +285,7 @@ impl Starting<'_> {
             conditions: std::mem::take(&mut self.prepared.conditions),
             shards,
             store: &shared.store,
+            life: shared.life,
             journal: &shared.journal,
             ruleset: &self.prepared.ruleset,
             metrics: &shared.metrics,
@@ -311,6 +320,7 @@ impl Starting<'_> {
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
             saved_bytes: shared.saved_bytes.clone(),
+            backing_up: shared.backing_up.clone(),
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || checkpointer.run());
         Ok((checkpoints, thread.map_err(|source| NodeError::Start { what: "the checkpointer", source })?))
@@ -352,6 +362,17 @@ impl Starting<'_> {
             ruleset: self.prepared.ruleset.clone(),
             metrics: shared.metrics.clone(),
             tokens: self.config.server.door.all_tokens(),
+            backups: Backups {
+                facts: Facts {
+                    store: shared.store.clone(),
+                    journal: shared.journal.clone(),
+                    server: self.config.server.name.clone(),
+                },
+                root: self.config.server.backups.clone(),
+                data_dir: self.config.server.data_dir.clone(),
+                is_under_way: shared.backing_up.clone(),
+                step_back,
+            },
             paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),

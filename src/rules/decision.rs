@@ -1,7 +1,7 @@
 //! One decision: what it comes to in a state, and the revisions that follow.
 
 use super::entity_bindings::{ElementBindings, EntityBindings};
-use super::entity_rules::{DataRules, DecisionRules};
+use super::entity_rules::{DataRules, DecisionRules, EntityRules};
 use super::expr::{Bindings, Expr, Fault};
 use crate::config::Policy;
 use crate::model::ids::Revision;
@@ -122,6 +122,20 @@ pub(super) fn elements(by: &Expr, bindings: &dyn Bindings) -> Result<Option<Vec<
     Ok(Some(named))
 }
 
+/// What new revisions are numbered and timed by.
+#[derive(Clone, Copy)]
+pub(super) struct Numbering {
+    now: Timestamp,
+    /// None is below this.
+    first: Revision,
+}
+
+impl Numbering {
+    pub fn new(rules: &EntityRules, now: Timestamp) -> Self {
+        Numbering { now, first: rules.first_revision() }
+    }
+}
+
 /// The revisions that follow.
 ///
 /// # Errors
@@ -130,18 +144,18 @@ pub(super) fn revisions(
     decision: &DecisionRules,
     bindings: &EntityBindings<'_>,
     state: &State,
-    now: Timestamp,
+    numbering: Numbering,
 ) -> Result<Vec<DecisionRevision>, String> {
     let Some(by) = &decision.by else {
         let last = state.decision(&decision.name, None);
-        return Ok(revision(decision, None, bindings, last, now)?.into_iter().collect());
+        return Ok(revision(decision, None, bindings, last, numbering)?.into_iter().collect());
     };
     let elements = elements(by, bindings)?.unwrap_or_default();
     let mut revisions = Vec::new();
     for (name, element) in &elements {
         let bindings = ElementBindings { entity: bindings, element };
         let last = state.decision(&decision.name, Some(name));
-        revisions.extend(revision(decision, Some(name), &bindings, last, now)?);
+        revisions.extend(revision(decision, Some(name), &bindings, last, numbering)?);
     }
     if decision.policy == Policy::Revise {
         let gone = state.ledger.iter().filter(|entry| {
@@ -151,9 +165,9 @@ pub(super) fn revisions(
                 && entry.element.as_deref().is_some_and(|name| !is_there(name))
         });
         let null = || Packed::new(&Value::Null);
-        revisions.extend(
-            gone.map(|last| next(decision, last.element.as_deref(), Some(last), DecisionState::Withdrawn, null(), now)),
-        );
+        revisions.extend(gone.map(|last| {
+            next(decision, last.element.as_deref(), Some(last), DecisionState::Withdrawn, null(), numbering)
+        }));
     }
     Ok(revisions)
 }
@@ -164,7 +178,7 @@ fn revision(
     element: Option<&str>,
     bindings: &dyn Bindings,
     last: Option<&LedgerEntry>,
-    now: Timestamp,
+    numbering: Numbering,
 ) -> Result<Option<DecisionRevision>, String> {
     if decision.policy == Policy::Once && last.is_some() {
         return Ok(None);
@@ -182,7 +196,7 @@ fn revision(
             (DecisionState::Revised, data)
         }
     };
-    Ok(Some(next(decision, element, last, state, data, now)))
+    Ok(Some(next(decision, element, last, state, data, numbering)))
 }
 
 fn next(
@@ -191,15 +205,15 @@ fn next(
     last: Option<&LedgerEntry>,
     state: DecisionState,
     data: Packed,
-    now: Timestamp,
+    numbering: Numbering,
 ) -> DecisionRevision {
     DecisionRevision {
         name: decision.name.clone(),
         element: element.map(Box::from),
-        revision: Revision(last.map_or(1, |last| last.revision.0 + 1)),
+        revision: numbering.first.max(Revision(last.map_or(1, |last| last.revision.0 + 1))),
         state,
         data,
-        time: last.map_or(now, |last| now.max(last.time.just_after())),
+        time: last.map_or(numbering.now, |last| numbering.now.max(last.time.just_after())),
         correlation: Box::default(),
     }
 }

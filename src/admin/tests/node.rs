@@ -14,9 +14,10 @@ use tokio::sync::watch;
 
 use super::super::{Api, NodeState, Routes, Sources, configure};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
+use crate::backup::{Backups, Facts};
 use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
-use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
+use crate::journal::{Committed, Journal, JournalOptions, JournalReader, JournalWriter, spawn_writer};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::rules::{self, Ruleset};
@@ -66,6 +67,17 @@ pub(super) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options { tokens: &[], routes: Routes::All, segment_bytes: SEGMENT_BYTES }
+    }
+}
+
+/// None may be made.
+fn backups(store: &Store, journal: &JournalReader, data_dir: &std::path::Path) -> Backups {
+    Backups {
+        facts: Facts { store: store.clone(), journal: journal.clone(), server: "test".into() },
+        root: None,
+        data_dir: data_dir.to_owned(),
+        is_under_way: Arc::default(),
+        step_back: || {},
     }
 }
 
@@ -155,6 +167,7 @@ impl Node {
         };
         let (state, state_told) = watch::channel(NodeState::Ready);
         let api = Api {
+            backups: backups(&store, &reader, dir.path()),
             server_name: "test".into(),
             admission: Arc::new(admission),
             decoder: Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize),
