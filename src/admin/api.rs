@@ -12,7 +12,7 @@ use super::guard::{EVENTS_ROUTE, guard};
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::sources::{self, Sources};
-use super::{backup, dead_letters, decisions, entities, entity, events, status};
+use super::{backup, dead_letters, decisions, entities, entity, events, export, status};
 use crate::actors::Shards;
 use crate::backup::Backups;
 use crate::config::Limits;
@@ -106,7 +106,17 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(readable("/v1/entities/{type}", entities::page))
                 .service(readable("/v1/entities/{type}/{key}", entity::show))
                 .service(readable("/v1/entities/{type}/{key}/events/{id}", entity::event_status))
-                .service(readable("/v1/decisions", decisions::since));
+                .service(readable("/v1/decisions", decisions::since))
+                .service(
+                    web::resource("/v1/export/entities")
+                        .route(web::get().to(export::entities))
+                        .default_service(web::to(|| method_not_allowed("GET"))),
+                )
+                .service(
+                    web::resource("/v1/export/decisions")
+                        .route(web::get().to(export::decisions))
+                        .default_service(web::to(|| method_not_allowed("GET"))),
+                );
             for path in &api.paths {
                 scope = scope.service(receiving(path));
             }

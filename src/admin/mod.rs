@@ -16,6 +16,7 @@ mod decisions;
 mod entities;
 mod entity;
 mod events;
+mod export;
 mod guard;
 mod inboxes;
 mod mandate;
@@ -26,6 +27,7 @@ mod recovering;
 mod server;
 mod sources;
 mod status;
+mod table;
 #[cfg(test)]
 mod tests;
 mod waiting;

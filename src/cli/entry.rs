@@ -9,7 +9,8 @@ use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{
-    backup, bench, check, completions, dead_letters, get, ls, restore, run, send, shuffle, sources, status, test,
+    backup, bench, check, completions, dead_letters, export, get, ls, restore, run, send, shuffle, sources, status,
+    test,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
@@ -49,6 +50,7 @@ enum Command {
     Sources(sources::SourcesArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
+    Export(export::ExportArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
     Bench(bench::BenchArgs),
@@ -94,6 +96,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
+        Some(Command::Export(args)) => export::export(args, &cli.server, screen),
         Some(Command::Backup(args)) => backup::backup(args, &cli.server, screen),
         Some(Command::Restore(args)) => restore::restore(args, &cli.config, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
@@ -139,6 +142,11 @@ mod tests {
                 false,
             ),
             ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
+            ("turnstile export entities order --where true --format csv -o orders.csv --json", false),
+            ("turnstile export decisions", false),
+            ("turnstile export decisions order --after 5", false),
+            ("turnstile export entities", true),
+            ("turnstile export entities order --json", true),
             ("turnstile backup monday --rate 8MiB --by ann --why drill --json", false),
             ("turnstile backup", true),
             ("turnstile restore backups/monday --data-dir data --incarnation 3 --json", false),

@@ -12,6 +12,7 @@ mod completions;
 mod dead_letters;
 mod destination;
 mod entry;
+mod export;
 mod failure;
 mod get;
 mod ls;

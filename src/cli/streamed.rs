@@ -7,11 +7,24 @@ use super::failure::Failure;
 const PROBLEM_BYTES_MAX: usize = 1 << 20;
 
 impl Client<'_> {
-    /// Sends a JSON document to `/v1/` + `path`; `part` gets the answer as it comes. No time
-    /// limits it.
+    /// Asks for `/v1/` + `path`; `part` gets the answer as it comes. No time limits it.
     ///
     /// # Errors
     /// As those of [`Client::get`], and what `part` says.
+    pub fn get_streamed(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+        part: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let request = self.http.get(self.address(path, query)?);
+        self.runtime.block_on(self.read_streamed(request, part))
+    }
+
+    /// Sends a JSON document to `/v1/` + `path`; the rest as [`Client::get_streamed`].
+    ///
+    /// # Errors
+    /// As those of [`Client::get_streamed`].
     pub fn post_streamed(
         &self,
         path: &[&str],
