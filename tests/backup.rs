@@ -172,9 +172,72 @@ fn one_backup_at_a_time_and_only_while_somebody_waits_for_it() {
         let answer = server.post("/v1/backup", STRUCTURED, order(name));
         assert_eq!(answer.status, status, "{name}: {}", answer.text());
     }
+    let full = setup(orders::RULES).tables("[limits]\ndisk_free_min = \"900TiB\"").start();
+    assert_eq!(full.post("/v1/backup", STRUCTURED, order("x")).problem(507), "no_space");
+    assert!(!full.path("backups/x").exists());
     let nowhere = Setup::new(orders::RULES).start();
     let said = expect(&nowhere.cli(&["backup", "x"]), 1);
     assert!(said.contains("[server] backups"), "it says what to do: {said}");
+}
+
+/// Numbers of the journal's segments.
+fn segments(server: &Server) -> Vec<u64> {
+    let names = std::fs::read_dir(server.path("data/journal")).expect("the journal").flatten();
+    let numbers = names.filter_map(|name| name.file_name().to_str()?.strip_suffix(".redb")?.parse().ok());
+    let mut numbers: Vec<u64> = numbers.collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// If this failed, checkpoints would take away what a backup is about to copy; or the journal would grow for ever after one.
+#[test]
+fn the_journal_is_kept_while_a_backup_is_made() {
+    // Large states, which take their time; and a decision for each event, or the sink would hold the journal, too.
+    let rules = r#"
+[entity.large]
+key = "event.subject"
+[entity.large.fields]
+text = { on = "Said", take = "latest", value = "event.data" }
+n = { on = "Said", take = "count" }
+[entity.large.decision.Heard]
+data = "large.n"
+"#;
+    let server = setup(rules).tables(BUSY).start();
+    let text = "x".repeat(20_000);
+    let mut n = 0;
+    let mut feed_some = || {
+        let events: Vec<Value> = (0..20)
+            .map(|_| {
+                n += 1;
+                json!({"id": n.to_string(), "type": "Said", "subject": (n % 200).to_string(), "data": text})
+            })
+            .collect();
+        // Checkpoints are slower than this sender.
+        wait_for("they are taken", || {
+            (server.post("/v1/events", orders::NDJSON, orders::lines(&events)).status == 202).then_some(())
+        });
+    };
+    (0..15).for_each(|_| feed_some());
+    let order = json!({"folder": "slow", "rate": SLOW}).to_string();
+    let mut asking = common::Client::connect(server.http());
+    let head = format!("POST /v1/backup HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{order}", order.len());
+    asking.send_bytes(head.as_bytes());
+    wait_for("it is under way", || server.path("backups/slow/state.redb.tmp").exists().then_some(()));
+    let before = segments(&server);
+    let watermark = || server.metric("turnstile_watermark_lsn").unwrap_or_default();
+    let at = watermark();
+    wait_for("segments are filled and stored", || {
+        feed_some();
+        (segments(&server).len() >= before.len() + 3 && watermark() > at).then_some(())
+    });
+    assert!(server.path("backups/slow").exists(), "it is still being made");
+    assert_eq!(segments(&server)[0], before[0], "nothing is trimmed");
+    drop(asking);
+    wait_for("what was begun is gone", || (!server.path("backups/slow").exists()).then_some(()));
+    wait_for("it is trimmed again", || {
+        feed_some();
+        (segments(&server)[0] > before[0]).then_some(())
+    });
 }
 
 /// If this failed, damage would come back with the backup, or a data folder that is in use be lost.
@@ -241,6 +304,7 @@ fn each_restore_begins_another_incarnation() {
         assert_eq!(restored["incarnation"], incarnation);
         next.start();
         assert_eq!(next.entity("order", "o"), entity, "as it was");
+        assert_eq!(next.get("/v1/status").expect(200).json()["incarnation"], incarnation);
         let days = json!({"estimatedDays": incarnation});
         let mut event = orders::event(&format!("s{incarnation}"), "ShippingCalculated", "o", &days);
         event["time"] = format!("2026-11-20T10:0{incarnation}:00Z").into();

@@ -48,6 +48,7 @@ fn problem(refused: Refused) -> Problem {
         Refused::Name(_) | Refused::Rate | Refused::InDataFolder(_) => Problem::invalid(detail),
         Refused::Busy => Problem::new(StatusCode::CONFLICT, "busy", detail),
         Refused::Nowhere | Refused::Folder(_) => Problem::new(StatusCode::CONFLICT, "conflict", detail),
+        Refused::Space { .. } => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", detail),
         Refused::Thread(_) => Problem::internal(detail),
     }
 }

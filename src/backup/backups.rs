@@ -29,6 +29,8 @@ pub struct Backups {
     /// Where backups may be made, if anywhere.
     pub root: Option<PathBuf>,
     pub data_dir: PathBuf,
+    /// So many bytes are left free on the disk: it may be the node's own.
+    pub disk_free_min: u64,
     /// One is being made: nothing of the journal is to be trimmed.
     pub is_under_way: Arc<AtomicBool>,
     /// Lowers the current thread's priority.
@@ -69,6 +71,10 @@ pub enum Refused {
     Busy,
     #[error("{} is inside the data folder; a backup beside what it is of is none", .0.display())]
     InDataFolder(PathBuf),
+    #[error(
+        "{free} bytes are free where backups are made, and about {needed} are needed, limits.disk_free_min of them to be left"
+    )]
+    Space { free: u64, needed: u64 },
     #[error(transparent)]
     Folder(#[from] BackupError),
     #[error("the system starts no thread")]
@@ -87,6 +93,7 @@ impl Backups {
         }
         let under_way = UnderWay::begin(&self.is_under_way).ok_or(Refused::Busy)?;
         check_empty(&folder)?;
+        self.check_space(&folder)?;
         let (told, stand) = watch::channel(Stand::Begun);
         let (facts, step_back) = (self.facts.clone(), self.step_back);
         let run = move || {
@@ -96,6 +103,17 @@ impl Backups {
         };
         thread::Builder::new().name("backup".to_owned()).spawn(run).map_err(Refused::Thread)?;
         Ok(stand)
+    }
+
+    /// A disk that fills up under the node would close admission, or end it.
+    fn check_space(&self, folder: &Path) -> Result<(), Refused> {
+        let Facts { store, journal, .. } = &self.facts;
+        let needed = store.file_bytes().saturating_add(journal.bytes()).saturating_add(self.disk_free_min);
+        let there = folder.ancestors().find(|ancestor| ancestor.exists());
+        // Where it cannot be told, the copying will tell.
+        let Some(Ok(found)) = there.map(rustix::fs::statvfs) else { return Ok(()) };
+        let free = found.f_bavail.saturating_mul(found.f_frsize);
+        if free < needed { Err(Refused::Space { free, needed }) } else { Ok(()) }
     }
 
     fn folder(&self, name: &str) -> Result<PathBuf, Refused> {

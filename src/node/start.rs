@@ -166,7 +166,15 @@ impl Starting<'_> {
         )?;
         let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
         let listed = sources::listed(listening.collect(), &polled, &messages);
-        let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, listed.clone(), &messages);
+        let told = Told::new(
+            &shared.committed,
+            &shared.watermark,
+            shards.count(),
+            &sinks,
+            listed.clone(),
+            &messages,
+            life.incarnation,
+        );
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
@@ -370,6 +378,7 @@ impl Starting<'_> {
                 },
                 root: self.config.server.backups.clone(),
                 data_dir: self.config.server.data_dir.clone(),
+                disk_free_min: self.limits.disk_free_min,
                 is_under_way: shared.backing_up.clone(),
                 step_back,
             },

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::nats_sources::NatsSources;
 use super::sinks::Sinks;
-use crate::model::ids::Lsn;
+use crate::model::ids::{Incarnation, Lsn};
 
 /// Describes something as it is now.
 pub(super) type Describe = Arc<dyn Fn() -> Value + Send + Sync>;
@@ -30,6 +30,7 @@ impl Told {
         sinks: &Sinks,
         listed: Describe,
         asking: &NatsSources,
+        incarnation: Incarnation,
     ) -> Self {
         let started = Instant::now();
         let (committed, watermark) = (committed.clone(), watermark.subscribe());
@@ -41,6 +42,7 @@ impl Told {
                 "uptime_seconds": started.elapsed().as_secs(),
                 "lsn": committed.0,
                 "watermark": watermark.borrow().0,
+                "incarnation": incarnation.0,
                 "shards": shards,
                 "sources": listed(),
                 "sinks": sinks(),

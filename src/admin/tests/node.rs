@@ -76,6 +76,7 @@ fn backups(store: &Store, journal: &JournalReader, data_dir: &std::path::Path) -
         facts: Facts { store: store.clone(), journal: journal.clone(), server: "test".into() },
         root: None,
         data_dir: data_dir.to_owned(),
+        disk_free_min: 0,
         is_under_way: Arc::default(),
         step_back: || {},
     }
