@@ -67,7 +67,7 @@ fn send_all(server: &Server, lane: &Lane) {
     }
 }
 
-/// What is acknowledged while a backup is made may be in it or not; what was before must be, as it was. A second life then
+/// What is acknowledged while a backup is made may be in it or not; what was before must be, as it was. A second incarnation then
 /// gives its decisions other ids, and takes nothing away from a file that others read.
 #[test]
 fn a_backup_under_load_has_all_that_was_acknowledged_before() {
@@ -312,7 +312,7 @@ fn each_restore_begins_another_incarnation() {
         entity = next.entity("order", "o");
         let revision = &entity["decisions"]["OrderConfirmed"]["revision"];
         assert_eq!(*revision, incarnation * 1_000_000 + 1, "{entity}");
-        // Of the same life: numbered on.
+        // Of the same incarnation: numbered on.
         next.restart();
         let other = format!("p{incarnation}");
         feed(&next, &[shipped(&other), paid(&other, "failed"), reserved(&other)]);
@@ -382,6 +382,6 @@ fn what_may_have_been_called_since_is_not_called_again() {
         }
         let known = hook.calls().len();
         feed(&second, &[json!({"id": "d", "type": "Requested", "data": {"id": "d", "amount": 7}})]);
-        wait_for("what is asked for in this life is called", || (hook.calls().len() > known).then_some(()));
+        wait_for("what is asked for from then on is called", || (hook.calls().len() > known).then_some(()));
     }
 }

@@ -17,6 +17,7 @@ mod entities;
 mod entity;
 mod events;
 mod export;
+mod forget;
 mod guard;
 mod inboxes;
 mod mandate;
@@ -34,6 +35,7 @@ mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
 pub use events::answer;
+pub use forget::Forgetting;
 pub use inboxes::Path;
 pub use path::entity_link;
 pub use recovering::configure_recovering;

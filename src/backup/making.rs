@@ -116,7 +116,7 @@ impl Making<'_> {
             turnstile: env!("CARGO_PKG_VERSION").to_owned(),
             server: server.clone(),
             uuid: store.uuid().to_string(),
-            incarnation: stored.life.incarnation.0,
+            incarnation: stored.beginning.incarnation.0,
             made: Timestamp::now().to_string(),
             by: mandate.by.to_string(),
             why: mandate.why.to_string(),

@@ -33,7 +33,7 @@ pub struct Manifest {
     pub server: String,
     /// Shared by store and journal.
     pub uuid: String,
-    /// Which life of the data folder it was.
+    /// Which incarnation of the data folder it was.
     pub incarnation: u32,
     /// When it was complete.
     pub made: String,

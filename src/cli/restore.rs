@@ -23,7 +23,7 @@ pub struct RestoreArgs {
     /// The data folder, instead of the configuration's
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Which life of the data folder begins: higher than that of any other restore of this backup
+    /// Which incarnation of the data folder begins: higher than that of any other restore of this backup
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(Incarnation::MAX.0)))]
     incarnation: Option<u32>,
     /// Print what was restored as JSON

@@ -175,7 +175,7 @@ pub struct PayloadHash(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Revision(pub u32);
 
-/// Which life of a data folder this is: 0 for one that was begun anew, a higher one after each restore from a backup. What
+/// Which incarnation of a data folder this is: 0 for one that was begun anew, a higher one after each restore from a backup. What
 /// was published after the backup is not known then; so that no id is given again with other content, each incarnation
 /// numbers its new revisions from a place of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]

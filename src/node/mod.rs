@@ -6,8 +6,10 @@ mod agenda;
 mod checkpoint;
 mod checkpointer;
 mod commits;
+mod disk_space;
 mod drain;
 mod fatal;
+mod forget;
 mod guard;
 mod http;
 mod nats_sources;
@@ -17,6 +19,7 @@ pub mod recovery;
 mod reload;
 pub mod replay;
 mod restore;
+mod retention;
 mod shards;
 mod sinks;
 mod sources;
@@ -24,6 +27,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod told;
+mod traces;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};

@@ -9,7 +9,7 @@ use crate::journal::{Journal, JournalError, JournalOptions};
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
 use crate::rules::Ruleset;
-use crate::store::{Store, StoreError, StoreOptions, TypeMark};
+use crate::store::{Beginning, Store, StoreError, StoreOptions, TypeMark};
 
 /// The page cache of the store and of the journal, in bytes.
 const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
@@ -59,6 +59,10 @@ pub enum RecoveryError {
 pub struct Opened {
     pub store: Store,
     pub journal: Journal,
+    /// Up to here all is in the store.
+    pub watermark: Lsn,
+    /// Which incarnation of the folder this is.
+    pub beginning: Beginning,
     /// The name in decisions' source.
     pub server: Arc<str>,
     /// So many replayed entities are held before they are written to the store.
@@ -79,6 +83,7 @@ pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Res
     };
     let opened = open_both(&folder, options, ruleset.server(), usize::from(tuning.actors.shards))?;
     check_rules(&opened.store, opened.journal.last_lsn(), ruleset, &shown)?;
+    ruleset.begin(opened.beginning.incarnation);
     Ok(opened)
 }
 
@@ -113,10 +118,12 @@ pub(super) fn open_both(
     if highest > journal.last_lsn() {
         return Err(no_journal(format!("ends at LSN {}", journal.last_lsn())));
     }
-    if store.watermark()?.next() < journal.first_lsn() {
+    let (watermark, beginning) = (store.watermark()?, store.beginning()?);
+    if watermark.next() < journal.first_lsn() {
         return Err(no_journal(format!("begins at LSN {}", journal.first_lsn())));
     }
-    Ok(Opened { store, journal, server: server.clone(), replayed_held_max: REPLAYED_HELD_MAX, replaying_threads })
+    let (server, replayed_held_max) = (server.clone(), REPLAYED_HELD_MAX);
+    Ok(Opened { store, journal, watermark, beginning, server, replayed_held_max, replaying_threads })
 }
 
 /// Old data is only opened with the rules it was written with; new entity types may be added.

@@ -1,6 +1,6 @@
 //! Restoring a backup into an empty data folder, where no server runs, so that a node can start there.
 //!
-//! What happened after the backup is not known, and some of it was seen outside. So the folder begins another life: new
+//! What happened after the backup is not known, and some of it was seen outside. So the folder begins another incarnation: new
 //! revisions are numbered from a place that no decision can have come to ([`Incarnation`]), and every effect that was asked for
 //! and not begun is noted as begun, as if the process had ended in mid-call: what is to be called once at most is unknown then,
 //! what may be called again is, with the same key. All of it is done in a folder inside, whose content is named only when it is
@@ -20,7 +20,7 @@ use crate::model::ids::{EntityKey, Incarnation, Lsn, Revision};
 use crate::model::record::Input;
 use crate::model::time::Timestamp;
 use crate::rules;
-use crate::store::{CheckpointWriter, EntityWrite, Life, StoreError};
+use crate::store::{Beginning, CheckpointWriter, EntityWrite, StoreError};
 
 /// The journal is written to once; the server that starts here has sizes of its own.
 const JOURNAL: JournalOptions =
@@ -130,7 +130,7 @@ impl Restoring {
         self.look_at_all()?;
         let incarnation = self.incarnation(asked)?;
         let last_lsn = self.opened.journal.last_lsn();
-        self.opened.store.begin_life(Life { incarnation, begins_after: last_lsn })?;
+        self.opened.store.begin(Beginning { incarnation, after: last_lsn })?;
         Ok(Restored { manifest: self.manifest, incarnation, effects_begun: self.effects_begun, last_lsn })
     }
 
@@ -140,7 +140,7 @@ impl Restoring {
         let told = &self.manifest;
         for (what, found, told) in [
             ("the store's uuid", store.uuid().to_string(), told.uuid.clone()),
-            ("the store's incarnation", store.life()?.incarnation.0.to_string(), told.incarnation.to_string()),
+            ("the store's incarnation", store.beginning()?.incarnation.0.to_string(), told.incarnation.to_string()),
             ("the store's watermark", store.watermark()?.to_string(), told.watermark.to_string()),
             ("the journal's first record", journal.first_lsn().to_string(), told.first_lsn.to_string()),
             ("the journal's last record", journal.last_lsn().to_string(), told.last_lsn.to_string()),
@@ -177,7 +177,9 @@ impl Restoring {
                     table: "entities",
                     key: key.to_string(),
                 })?;
-                let revisions = kept.entity.state().ledger.iter().map(|entry| entry.revision);
+                let state = kept.entity.state();
+                let past = state.past().into_iter().flat_map(|past| &past.decisions).map(|past| past.revision);
+                let revisions = state.ledger.iter().map(|entry| entry.revision).chain(past);
                 self.highest = revisions.fold(self.highest, Revision::max);
                 self.begin_effects(&key, kept, &mut begun);
                 if begun.stored_bytes() >= JOURNAL.commit_bytes_max {

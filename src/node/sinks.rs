@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fatal::Fatal;
+use super::retention::Need;
 use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
 use crate::disk::{Disk, RealDisk};
@@ -24,7 +25,8 @@ use crate::model::ids::{EntityKey, Incarnation, Lsn};
 use crate::model::record::Input;
 use crate::model::system::{DEAD_LETTER_KIND, SINK_KIND, SinkProgress, SinkWindow, SystemState};
 use crate::rules::{Expr, Ruleset};
-use crate::store::{Life, Store};
+use crate::store::{Beginning, Store};
+use crate::telemetry::Tracer;
 use crate::vital;
 
 /// Pauses after a message that NATS did not take.
@@ -43,11 +45,12 @@ pub struct Setup<'a> {
     pub conditions: HashMap<String, Expr>,
     pub shards: &'a Shards,
     pub store: &'a Store,
-    /// Which life of the data folder this is.
-    pub life: Life,
+    /// Which incarnation of the data folder this is.
+    pub beginning: Beginning,
     pub journal: &'a JournalReader,
     pub ruleset: &'a Arc<Ruleset>,
     pub metrics: &'a Arc<Metrics>,
+    pub tracer: &'a Tracer,
     pub committed: &'a watch::Receiver<Lsn>,
     pub runtime: Handle,
     pub fatal: Fatal,
@@ -101,15 +104,15 @@ impl Sinks {
         let entity = EntityKey::new(SINK_KIND, &name);
         let snapshot = setup.shards.read(&entity).await;
         // What was noted before the restore says nothing of what was delivered after the backup.
-        let Life { incarnation, begins_after } = setup.life;
-        let is_of_this_life = incarnation == Incarnation::default()
-            || snapshot.as_ref().is_none_or(|snapshot| snapshot.lsns.last > begins_after);
+        let Beginning { incarnation, after } = setup.beginning;
+        let is_of_now = incarnation == Incarnation::default()
+            || snapshot.as_ref().is_none_or(|snapshot| snapshot.lsns.last > after);
         let stored = snapshot.and_then(|snapshot| snapshot.state.system).map(|system| *system);
         let is_new = stored.is_none();
         let begin = Begin::new(declared, stored, setup.journal);
-        let beyond = if is_of_this_life { Beyond::Cut } else { Beyond::Keep };
+        let beyond = if is_of_now { Beyond::Cut } else { Beyond::Keep };
         let (outlet, done) = outlet(declared, begin, beyond, setup).await?;
-        if is_new || !is_of_this_life {
+        if is_new || !is_of_now {
             // Durable before anything is delivered, or a crash would move the sink's beginning, or the end of its file.
             let _ = setup.shards.note(entity.clone(), outlet.progress()).await;
         }
@@ -123,6 +126,7 @@ impl Sinks {
                 types: declared.types.iter().map(|glob| glob.value.clone()).collect(),
                 condition: setup.conditions.remove(&name),
                 metrics: setup.metrics.clone(),
+                tracer: setup.tracer.clone(),
                 told: AtomicBool::new(false),
             },
             outlet,
@@ -156,6 +160,13 @@ impl Sinks {
     pub fn delivered(&self) -> Arc<dyn Fn() -> Lsn + Send + Sync> {
         let noted: Vec<_> = self.running.iter().map(|sink| sink.noted.clone()).collect();
         Arc::new(move || Lsn(noted.iter().map(|noted| noted.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)))
+    }
+
+    /// A function that tells what each of them still has to read.
+    pub fn needs(&self) -> Arc<dyn Fn() -> Vec<Need> + Send + Sync> {
+        let sinks = self.running.clone();
+        let need = |sink: &Running| Need::after(format!("sink {}", sink.name), Lsn(sink.noted.load(Ordering::Relaxed)));
+        Arc::new(move || sinks.iter().map(need).collect())
     }
 
     /// A function that describes the sinks for the status document: how many decisions each has taken since the start,
@@ -225,7 +236,7 @@ impl Begin {
             Some(SystemState::Progress(progress)) if is_in_order(&declared.kind) => return Begin::InOrder(progress),
             Some(SystemState::Progress(progress)) => SinkWindow::through(progress.delivered),
             Some(SystemState::Window(window)) => window,
-            None | Some(SystemState::DeadLetter(_) | SystemState::Cursor(_)) => {
+            None | Some(SystemState::DeadLetter(_) | SystemState::Cursor(_) | SystemState::Forget(_)) => {
                 SinkWindow::through(match declared.from {
                     config::From::New => journal.last_lsn(),
                     config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),
@@ -277,7 +288,7 @@ async fn outlet(
                 _ => Box::new(StdoutSink),
             };
             let done = SinkWindow::through(progress.delivered);
-            return Ok((Box::new(Lines::new(name, sink, progress, setup.metrics)), done));
+            return Ok((Box::new(Lines::new(name, sink, progress, setup.tracer.clone(), setup.metrics)), done));
         }
         Begin::Window(window) => window,
     };
@@ -290,6 +301,7 @@ async fn outlet(
         progress: progress.clone(),
         in_flight_max,
         retry,
+        tracer: setup.tracer.clone(),
         bury: Box::new(move |letter| {
             let entity = EntityKey::new(DEAD_LETTER_KIND, letter.origin.key());
             shards.note(entity, Input::DeadLetter(Box::new(letter)))

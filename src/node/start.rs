@@ -12,6 +12,7 @@ use super::agenda::Agenda;
 use super::checkpointer::{Checkpointer, Request, slices, step_back};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
+use super::forget::Forgetter;
 use super::guard::Guard;
 use super::http::{self, Http};
 use super::nats_sources::NatsSources;
@@ -20,20 +21,23 @@ use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
 use super::reload;
 use super::replay::{Recovered, replay};
+use super::retention::Kept;
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
+use super::traces::Traces;
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{Api, NodeState, Sources, Stop};
+use crate::admin::{Api, Forgetting, NodeState, Sources, Stop};
 use crate::backup::{Backups, Facts};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
-use crate::journal::{JournalReader, JournalWriter};
+use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
-use crate::store::{Life, Store};
+use crate::store::{Beginning, Store};
+use crate::telemetry::Tracer;
 use crate::vital;
 
 /// Why a node cannot start.
@@ -89,8 +93,10 @@ pub(super) struct Shared {
     pub(super) types: HashMap<Arc<str>, Arc<TypeMetrics>>,
     pub(super) fatal: Fatal,
     pub(super) store: Store,
-    pub(super) life: Life,
+    pub(super) beginning: Beginning,
     pub(super) journal: JournalReader,
+    pub(super) rewriter: JournalRewriter,
+    pub(super) kept: watch::Sender<Kept>,
     pub(super) committed: watch::Receiver<Lsn>,
     pub(super) watermark: watch::Sender<Lsn>,
     pub(super) journaled_bytes: Arc<AtomicU64>,
@@ -102,6 +108,7 @@ pub(super) struct Shared {
     /// All shards, once they have started.
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
+    pub(super) tracer: Tracer,
 }
 
 impl Starting<'_> {
@@ -112,25 +119,26 @@ impl Starting<'_> {
         let metrics = Arc::new(Metrics::new());
         let types = type_metrics(&metrics, &self.prepared.ruleset);
         let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
-        let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
-        let life = opened.store.life().map_err(RecoveryError::from)?;
-        self.prepared.ruleset.begin(life.incarnation);
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
-        metrics.watermark_lsn.set(gauge(watermark));
+        metrics.watermark_lsn.set(gauge(opened.watermark));
         let shards: Arc<OnceLock<Shards>> = Arc::default();
-        let effects = self.effects(&metrics, &shards)?;
+        let traces = Traces::start(self.config, &metrics, self.runtime.handle())?;
+        let effects = self.effects(&metrics, &traces.tracer, &shards)?;
         let shared = Shared {
             effects,
+            tracer: traces.tracer.clone(),
             shards,
             metrics,
             types,
             fatal: fatal::exit(),
             journal: opened.journal.reader(),
+            rewriter: opened.journal.rewriter(),
+            kept: watch::Sender::default(),
             store: opened.store,
-            life,
+            beginning: opened.beginning,
             committed: committed_seen,
-            watermark: watch::Sender::new(watermark),
+            watermark: watch::Sender::new(opened.watermark),
             // The tail that a crash left counts too, or crashes in a row would let it grow for ever.
             journaled_bytes: Arc::new(AtomicU64::new(recovered.bytes)),
             handed_bytes: Arc::default(),
@@ -148,37 +156,26 @@ impl Starting<'_> {
                 .await?;
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
-            self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
+            self.checkpointer(&shared, &shards, &sinks, writing.writer.clone(), slice_receiver)?;
+        let (forgetter, forgetting) =
+            Forgetter::start(&shared, &shards, &sinks, writing.writer, &checkpoints, self.runtime);
         self.guard(&shared, &admission);
         self.turn_wheels(&shared, &shards);
 
         let state = watch::Sender::new(NodeState::Ready);
+        shared.metrics.node.ready.set(1);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let polled = sources::start_polling(
-            self.config,
-            &mut self.prepared.decoders,
-            &admission,
-            &shards,
-            &phase,
-            self.runtime,
-        )?;
+        let decoders = &mut self.prepared.decoders;
+        let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
         let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
         let listed = sources::listed(listening.collect(), &polled, &messages);
-        let told = Told::new(
-            &shared.committed,
-            &shared.watermark,
-            shards.count(),
-            &sinks,
-            listed.clone(),
-            &messages,
-            life.incarnation,
-        );
+        let told = Told::new(&shared, shards.count(), &sinks, listed.clone(), &messages);
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
-                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told))?;
+                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told, forgetting))?;
                 http.serve(api, &mut out)?
             }
             None => Vec::new(),
@@ -202,6 +199,7 @@ impl Starting<'_> {
             drain: self.config.tuning.limits.drain,
             horizon: shared.horizon,
             effects: shared.effects,
+            traces,
             shards,
             arbiters,
             admission,
@@ -210,6 +208,7 @@ impl Starting<'_> {
             sources: tasks,
             http,
             sinks,
+            forgetter,
             checkpoints,
             checkpointer,
             writer: writing.thread,
@@ -258,7 +257,12 @@ impl Starting<'_> {
         Ok(recovered.map_err(failed)??)
     }
 
-    fn effects(&self, metrics: &Metrics, shards: &Arc<OnceLock<Shards>>) -> Result<Arc<Effects>, NodeError> {
+    fn effects(
+        &self,
+        metrics: &Metrics,
+        tracer: &Tracer,
+        shards: &Arc<OnceLock<Shards>>,
+    ) -> Result<Arc<Effects>, NodeError> {
         let shards = shards.clone();
         let note: NoteStep = Arc::new(move |entity, input| match shards.get() {
             Some(shards) => shards.step(entity, input),
@@ -269,6 +273,7 @@ impl Starting<'_> {
             ruleset: &self.prepared.ruleset,
             note,
             metrics,
+            tracer: tracer.clone(),
             limits: &self.limits,
             runtime: self.runtime.handle().clone(),
         });
@@ -283,6 +288,7 @@ impl Starting<'_> {
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
             metrics: shared.metrics.clone(),
+            tracer: shared.tracer.clone(),
             deliver: delivering(shards.clone()),
         })
     }
@@ -293,10 +299,11 @@ impl Starting<'_> {
             conditions: std::mem::take(&mut self.prepared.conditions),
             shards,
             store: &shared.store,
-            life: shared.life,
+            beginning: shared.beginning,
             journal: &shared.journal,
             ruleset: &self.prepared.ruleset,
             metrics: &shared.metrics,
+            tracer: &shared.tracer,
             committed: &shared.committed,
             runtime: self.runtime.handle().clone(),
             fatal: shared.fatal.clone(),
@@ -324,7 +331,10 @@ impl Starting<'_> {
             handed_bytes: shared.handed_bytes.clone(),
             metrics: shared.metrics.clone(),
             tuning: self.config.tuning.clone(),
-            sinks_delivered: sinks.delivered(),
+            sinks_need: sinks.needs(),
+            reader: shared.journal.clone(),
+            data_dir: self.config.server.data_dir.clone(),
+            kept: shared.kept.clone(),
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
             saved_bytes: shared.saved_bytes.clone(),
@@ -335,6 +345,8 @@ impl Starting<'_> {
     }
 
     fn guard(&self, shared: &Shared, admission: &Arc<Admission>) {
+        let connections_max = i64::try_from(self.limits.connections_max).unwrap_or(i64::MAX);
+        shared.metrics.node.connections_max.set(connections_max);
         let guard = Guard {
             folder: self.config.server.data_dir.clone(),
             tuning: self.config.tuning.clone(),
@@ -350,13 +362,28 @@ impl Starting<'_> {
         self.runtime.spawn(guard.run());
     }
 
+    fn backups(&self, shared: &Shared) -> Backups {
+        Backups {
+            facts: Facts {
+                store: shared.store.clone(),
+                journal: shared.journal.clone(),
+                server: self.config.server.name.clone(),
+            },
+            root: self.config.server.backups.clone(),
+            data_dir: self.config.server.data_dir.clone(),
+            disk_free_min: self.limits.disk_free_min,
+            is_under_way: shared.backing_up.clone(),
+            step_back,
+        }
+    }
+
     fn api(
         &mut self,
         shared: &Shared,
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, told): (Sources, Told),
+        (sources, told, forgetting): (Sources, Told, Forgetting),
     ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
         Ok(Api {
@@ -370,18 +397,7 @@ impl Starting<'_> {
             ruleset: self.prepared.ruleset.clone(),
             metrics: shared.metrics.clone(),
             tokens: self.config.server.door.all_tokens(),
-            backups: Backups {
-                facts: Facts {
-                    store: shared.store.clone(),
-                    journal: shared.journal.clone(),
-                    server: self.config.server.name.clone(),
-                },
-                root: self.config.server.backups.clone(),
-                data_dir: self.config.server.data_dir.clone(),
-                disk_free_min: self.limits.disk_free_min,
-                is_under_way: shared.backing_up.clone(),
-                step_back,
-            },
+            backups: self.backups(shared),
             paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
@@ -396,6 +412,7 @@ impl Starting<'_> {
                 record.decisions.iter().map(render).collect()
             }),
             sources,
+            forgetting,
             status: told.status,
             not_connected: told.not_connected,
         })

@@ -76,7 +76,7 @@ impl Ruleset {
         &self.server
     }
 
-    /// Says which life of the data folder decisions are made in; to be called before any is made.
+    /// Says in which incarnation of the data folder decisions are made; to be called before any is made.
     pub fn begin(&self, incarnation: Incarnation) {
         for rules in &self.types {
             // A second call is the same folder's, with the same incarnation.

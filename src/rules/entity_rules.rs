@@ -23,6 +23,7 @@ pub struct EntityRules {
     pub time: Option<Expr>,
     pub condition: Option<Expr>,
     pub dedupe: Option<Duration>,
+    pub expire: Option<ExpireRules>,
     pub duplicates: Duplicates,
     pub require_time: bool,
     /// In name order: a field's place is its slot in states.
@@ -45,6 +46,14 @@ pub struct EntityRules {
     pub fingerprint: [u8; 32],
     /// No revision below this is given; the first of all where nothing else was said.
     pub first_revision: OnceLock<Revision>,
+}
+
+/// When an entity is given up.
+#[derive(Debug)]
+pub struct ExpireRules {
+    pub after: Duration,
+    /// After this decision, while it stands; none: after the last event.
+    pub decision: Option<Box<str>>,
 }
 
 /// How the key is found.

@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use redb::{Database, Key, ReadTransaction, TableDefinition, Value};
 
 use super::error::StoreError;
-use super::file::{Life, Store, StoreOptions, update, write_new};
+use super::file::{Beginning, Store, StoreOptions, update, write_new};
 use super::row;
 use super::tables::{
-    self, AGENDA, ENTITIES, GAUGES, HIGHEST_LSN, IDENTITIES, LIFE, META, TYPES, WATERMARK, parse_agenda_key,
+    self, AGENDA, BEGINNING, ENTITIES, GAUGES, HIGHEST_LSN, IDENTITIES, META, TYPES, WATERMARK, parse_agenda_key,
 };
 use crate::disk::Place;
 use crate::model::ids::Lsn;
@@ -27,7 +27,7 @@ pub struct StoreCopy {
     pub watermark: Lsn,
     /// No row holds a record above this.
     pub highest_lsn: Lsn,
-    pub life: Life,
+    pub beginning: Beginning,
 }
 
 impl Store {
@@ -53,7 +53,7 @@ impl Store {
             synced.map_err(|source| StoreError::Io { action: "sync the directory of", source })?;
             let watermark = tables::read_mark(reading, WATERMARK)?;
             let highest_lsn = tables::read_mark(reading, HIGHEST_LSN)?;
-            Ok(Some(StoreCopy { watermark, highest_lsn, life: tables::read_mark(reading, LIFE)? }))
+            Ok(Some(StoreCopy { watermark, highest_lsn, beginning: tables::read_mark(reading, BEGINNING)? }))
         })
     }
 }

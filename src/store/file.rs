@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::error::{StoreError, guarded};
 use super::row;
-use super::tables::{self, FILE_FORMAT, FORMAT, HIGHEST_LSN, LIFE, META, TYPES, UUID, WATERMARK};
+use super::tables::{self, BEGINNING, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
 use crate::disk::{Place, Storage};
 use crate::model::ids::{Incarnation, Lsn};
 use crate::pages::{self, Pages, PagesError};
@@ -40,12 +40,12 @@ pub struct TypeMark {
     pub names: Vec<String>,
 }
 
-/// Which life of the data folder this is, and where in the journal it began.
+/// Which incarnation of the data folder this is, and where in the journal it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct Life {
+pub struct Beginning {
     pub incarnation: Incarnation,
     /// Records up to here were in the backup that it was restored from, or were written by the restoring.
-    pub begins_after: Lsn,
+    pub after: Lsn,
 }
 
 /// The open store. Clones share it; it closes when the last one, and the last [`super::CheckpointWriter`], is gone.
@@ -102,14 +102,14 @@ impl Store {
         self.read(|transaction| tables::read_mark(transaction, HIGHEST_LSN))
     }
 
-    /// Which life of the data folder this is.
-    pub fn life(&self) -> Result<Life, StoreError> {
-        self.read(|transaction| tables::read_mark(transaction, LIFE))
+    /// Which incarnation of the data folder this is.
+    pub fn beginning(&self) -> Result<Beginning, StoreError> {
+        self.read(|transaction| tables::read_mark(transaction, BEGINNING))
     }
 
-    /// Notes, durably, that another life begins.
-    pub fn begin_life(&self, life: Life) -> Result<(), StoreError> {
-        self.update(|transaction| tables::put_mark(&mut transaction.open_table(META)?, LIFE, &life))
+    /// Notes, durably, that another incarnation begins.
+    pub fn begin(&self, beginning: Beginning) -> Result<(), StoreError> {
+        self.update(|transaction| tables::put_mark(&mut transaction.open_table(META)?, BEGINNING, &beginning))
     }
 
     /// The marks of all types, by name of the type.
@@ -237,7 +237,7 @@ fn write_first(transaction: &WriteTransaction) -> Result<(), StoreError> {
     let mut meta = transaction.open_table(META)?;
     tables::put_mark(&mut meta, FORMAT, &FILE_FORMAT)?;
     tables::put_mark(&mut meta, UUID, Uuid::new_v4().as_bytes())?;
-    tables::put_mark(&mut meta, LIFE, &Life::default())?;
+    tables::put_mark(&mut meta, BEGINNING, &Beginning::default())?;
     tables::put_mark(&mut meta, WATERMARK, &Lsn::ZERO)?;
     tables::put_mark(&mut meta, HIGHEST_LSN, &Lsn::ZERO)
 }

@@ -23,6 +23,6 @@ mod tests;
 pub use checkpoint::{CheckpointWriter, EntityWrite, STATE_BYTES_MAX, TRANSACTION_BYTES_MAX, WriteStats};
 pub use copy::StoreCopy;
 pub use error::StoreError;
-pub use file::{Life, Store, StoreOptions, TypeMark};
+pub use file::{Beginning, Store, StoreOptions, TypeMark};
 pub use gauges::TypeGauges;
 pub use row::{StoredIdentity, StoredRow, Wake};

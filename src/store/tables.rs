@@ -36,7 +36,7 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const UUID: &str = "uuid";
 pub(super) const WATERMARK: &str = "watermark";
 pub(super) const HIGHEST_LSN: &str = "highest_lsn";
-pub(super) const LIFE: &str = "life";
+pub(super) const BEGINNING: &str = "beginning";
 
 const WAKE_BYTES: usize = 8;
 

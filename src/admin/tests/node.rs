@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, NodeState, Routes, Sources, configure};
+use super::super::{Api, Forgetting, NodeState, Routes, Sources, configure};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::backup::{Backups, Facts};
 use crate::config::{self, Diagnostics};
@@ -101,14 +101,13 @@ impl Node {
 
     pub fn start_with(options: Options) -> Rc<Node> {
         let Options { tokens, routes, segment_bytes } = options;
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, metrics) = (tempfile::tempdir().unwrap(), Arc::new(Metrics::new()));
         let loaded = config::load_str(RULES, &|_| None);
         let mut diagnostics = Diagnostics::default();
         let config = loaded.config.expect("the rules are right");
         let types = rules::compile(&config.entities, &loaded.files, &mut diagnostics).unwrap_or_default();
         let limits = config.tuning.limits;
         let ruleset = Arc::new(Ruleset::new(types, &config.server.ignore, limits.key_bytes_max as usize));
-        let metrics = Arc::new(Metrics::new());
         let store = Store::open(dir.path(), StoreOptions { cache_bytes: CACHE_BYTES }).unwrap();
         let options = JournalOptions { segment_bytes, commit_bytes_max: 1_048_000, cache_bytes: CACHE_BYTES };
         let log = Journal::open(dir.path(), store.uuid(), options).unwrap();
@@ -128,6 +127,7 @@ impl Node {
         let around = Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
+            tracer: crate::telemetry::Tracer::default(),
             types: kinds,
             ruleset: ruleset.clone(),
             entity_bytes_max: 1 << 20,
@@ -161,9 +161,14 @@ impl Node {
             credits: Credits::new(100_000, 1 << 30),
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
+            tracer: crate::telemetry::Tracer::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(move |deliveries| {
-                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event { taken: d.taken, ticket: d.ticket }));
+                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event {
+                    taken: d.taken,
+                    ticket: d.ticket,
+                    trace: d.trace,
+                }));
             }),
         };
         let (state, state_told) = watch::channel(NodeState::Ready);
@@ -192,6 +197,7 @@ impl Node {
                 listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
                 polled: HashMap::new(),
             },
+            forgetting: Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1 },
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };

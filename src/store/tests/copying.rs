@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::*;
 use crate::model::ids::Incarnation;
-use crate::store::{Life, TypeMark, Wake};
+use crate::store::{Beginning, TypeMark, Wake};
 
 fn filled() -> (tempfile::TempDir, Store) {
     let (dir, store) = scratch();
@@ -18,7 +18,7 @@ fn filled() -> (tempfile::TempDir, Store) {
     CheckpointWriter::new(store.clone()).finish(Lsn(900)).unwrap();
     let mark = TypeMark { fingerprint: [7; 32], names: vec!["a".into()] };
     store.set_fingerprints(&[("order".to_owned(), mark)].into()).unwrap();
-    store.begin_life(Life { incarnation: Incarnation(3), begins_after: Lsn(9) }).unwrap();
+    store.begin(Beginning { incarnation: Incarnation(3), after: Lsn(9) }).unwrap();
     (dir, store)
 }
 
@@ -37,11 +37,11 @@ fn a_copy_is_the_store_as_it_was() {
     let copied = store.copy(to.path(), &mut pace).unwrap().unwrap();
     assert!(slices > 6, "it was copied in slices");
     let copy = open(to.path());
-    let life = Life { incarnation: Incarnation(3), begins_after: Lsn(9) };
-    assert_eq!((copied.watermark, copied.highest_lsn, copied.life), (Lsn(900), Lsn(1000), life));
+    let beginning = Beginning { incarnation: Incarnation(3), after: Lsn(9) };
+    assert_eq!((copied.watermark, copied.highest_lsn, copied.beginning), (Lsn(900), Lsn(1000), beginning));
     assert_eq!(
-        (copy.watermark().unwrap(), copy.highest_lsn().unwrap(), copy.life().unwrap()),
-        (Lsn(900), Lsn(1000), life)
+        (copy.watermark().unwrap(), copy.highest_lsn().unwrap(), copy.beginning().unwrap()),
+        (Lsn(900), Lsn(1000), beginning)
     );
     assert_eq!((copy.uuid(), copy.fingerprints().unwrap()), (store.uuid(), store.fingerprints().unwrap()));
     assert_eq!(copy.rows(None, 1000).unwrap(), rows);
