@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["connect"],
     &["rules", "journal", "store"],
+    &["backup"],
     &["ingress", "actors", "egress"],
     &["admin", "rehearsal"],
     &["node"],

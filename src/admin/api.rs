@@ -15,8 +15,9 @@ use super::problem::{method_not_allowed, not_found};
 use super::replay::Replay;
 use super::sources::{self, Sources};
 use super::streams::{self, Streams};
-use super::{dead_letters, decisions, entities, entity, events, openapi, replay, status};
+use super::{backup, dead_letters, decisions, entities, entity, events, export, openapi, replay, status};
 use crate::actors::Shards;
+use crate::backup::Backups;
 use crate::config::Limits;
 use crate::ingress::{Admission, Decoder, SourceMetrics};
 use crate::journal::JournalReader;
@@ -64,6 +65,7 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// What requests must show, if anything.
     pub tokens: Tokens,
+    pub backups: Backups,
     /// Sources that are paths of their own.
     pub paths: Vec<Arc<Path>>,
     pub limits: Limits,
@@ -118,6 +120,16 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                     web::resource("/v1/stream")
                         .route(web::get().to(streams::connect))
                         .default_service(web::to(|| method_not_allowed("GET"))),
+                )
+                .service(
+                    web::resource("/v1/export/entities")
+                        .route(web::get().to(export::entities))
+                        .default_service(web::to(|| method_not_allowed("GET"))),
+                )
+                .service(
+                    web::resource("/v1/export/decisions")
+                        .route(web::get().to(export::decisions))
+                        .default_service(web::to(|| method_not_allowed("GET"))),
                 );
             for path in &api.paths {
                 scope = scope.service(receiving(path));
@@ -137,6 +149,11 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(
                     web::resource("/v1/replay")
                         .route(web::post().to(replay::post))
+                        .default_service(web::to(|| method_not_allowed("POST"))),
+                )
+                .service(
+                    web::resource("/v1/backup")
+                        .route(web::post().to(backup::make))
                         .default_service(web::to(|| method_not_allowed("POST"))),
                 )
                 .service(readable("/v1/status", status::node))

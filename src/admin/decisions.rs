@@ -70,10 +70,7 @@ fn read(
     let (journal, render) = (&api.journal, &api.render_decisions);
     let after = after.unwrap_or_else(|| Position::before(journal.first_lsn()));
     let from = after.from();
-    let failed = |error: JournalError| match error {
-        JournalError::Trimmed { .. } => trimmed(&error),
-        error => unreadable(api, error),
-    };
+    let failed = |error| failed(api, error);
     let mut blocks = journal.read_decisions_from(from).map_err(failed)?;
     let (mut items, mut count, mut scanned) = (Vec::new(), 0, 0);
     for block in blocks.by_ref() {
@@ -103,4 +100,46 @@ fn read(
     }
     let end = blocks.position().map_or(after, Position::before);
     Ok((items, end))
+}
+
+fn failed(api: &Api, error: JournalError) -> Problem {
+    match error {
+        JournalError::Trimmed { .. } => trimmed(&error),
+        error => unreadable(api, error),
+    }
+}
+
+/// So many bytes of decisions make a part of an export.
+const PART_BYTES: usize = 256 * 1024;
+
+/// Shows `put` the decisions after a position, up to the record at `through`, until what it says it has makes a part: those of
+/// whole blocks, and only of entity type `kind` if there is one. Where to go on; none at the end.
+pub(super) fn read_part(
+    api: &Api,
+    after: Position,
+    through: Lsn,
+    kind: Option<&str>,
+    put: &mut dyn FnMut(&[u8]) -> Result<usize, Problem>,
+) -> Result<Option<Position>, Problem> {
+    let from = after.from();
+    let mut blocks = api.journal.read_decisions_from(from).map_err(|error| failed(api, error))?;
+    let mut bytes = 0;
+    while blocks.position().is_some_and(|next| next <= through) {
+        let Some(block) = blocks.next() else { break };
+        let block = block.map_err(|error| failed(api, error))?;
+        for (lsn, record) in block.decisions().filter(|(lsn, _)| (from..=through).contains(lsn)) {
+            let record = Record::decode(record).map_err(|source| unreadable(api, Unreadable { lsn, source }))?;
+            if kind.is_some_and(|kind| *kind != *record.entity.kind()) {
+                continue;
+            }
+            let seen = if lsn == after.lsn { after.read.unwrap_or_default() } else { 0 };
+            for decision in (api.render_decisions)(lsn, &record).iter().skip(seen) {
+                bytes = put(decision)?;
+            }
+        }
+        if bytes >= PART_BYTES {
+            return Ok(Some(Position::before(block.last_lsn().next())));
+        }
+    }
+    Ok(None)
 }

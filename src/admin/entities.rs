@@ -20,7 +20,7 @@ use crate::rules::{EntityRules, Expr, matches};
 /// Most entities that a request looks at; a filter that few pass gives a short page and where to go on.
 const SCANNED_MAX: usize = 10_000;
 /// So many keys are looked up at a time.
-const KEYS_AT_ONCE: usize = 500;
+pub(super) const KEYS_AT_ONCE: usize = 500;
 /// So many entities are asked at a time.
 pub(super) const READS_AT_ONCE: usize = 32;
 
@@ -71,7 +71,7 @@ pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
 
 /// Which entities are shown.
 #[derive(Default)]
-struct Filter {
+pub(super) struct Filter {
     /// Any of these members of `complete` is missing; no restriction if there is none.
     missing: Option<u64>,
     /// Any of these references waits.
@@ -97,7 +97,13 @@ impl Filter {
         self.missing.is_none() && self.waiting.is_none() && self.expr.is_none()
     }
 
-    fn passes(&self, rules: &EntityRules, entity: &EntityKey, snapshot: &Snapshot) -> bool {
+    /// Those of which a condition is true; all if there is none.
+    pub(super) fn of_condition(rules: &EntityRules, text: Option<&str>) -> Result<Self, Problem> {
+        let expr = text.map(|text| compile(rules, text)).transpose()?;
+        Ok(Filter { expr, ..Filter::default() })
+    }
+
+    pub(super) fn passes(&self, rules: &EntityRules, entity: &EntityKey, snapshot: &Snapshot) -> bool {
         let gaps = snapshot.state.gaps().unwrap_or_default();
         self.missing.is_none_or(|mask| gaps.missing & mask != 0)
             && self.waiting.is_none_or(|mask| gaps.waiting & mask != 0)

@@ -95,10 +95,14 @@ pub(super) fn asked_for(api: &Api, request: &HttpRequest) -> Result<(Arc<EntityR
 
 /// The entity type that the path names.
 pub(super) fn entity_type(api: &Api, request: &HttpRequest) -> Result<Arc<EntityRules>, Problem> {
-    let name = part(request, 2)?;
-    api.ruleset.get(&name).cloned().ok_or_else(|| {
+    type_called(api, &part(request, 2)?)
+}
+
+/// The entity type of this name.
+pub(super) fn type_called(api: &Api, name: &str) -> Result<Arc<EntityRules>, Problem> {
+    api.ruleset.get(name).cloned().ok_or_else(|| {
         let known = api.ruleset.types().iter().map(|rules| &*rules.name);
-        Problem::not_found(format!("no entity type is called {name:.80?}{}", suggest(&name, known)))
+        Problem::not_found(format!("no entity type is called {name:.80?}{}", suggest(name, known)))
     })
 }
 

@@ -12,11 +12,13 @@
 #![allow(clippy::needless_pass_by_value)] // handlers are given what they extract
 
 mod api;
+mod backup;
 mod dead_letters;
 mod decisions;
 mod entities;
 mod entity;
 mod events;
+mod export;
 mod forget;
 mod guard;
 mod inboxes;
@@ -32,6 +34,7 @@ mod server;
 mod sources;
 mod status;
 mod streams;
+mod table;
 #[cfg(test)]
 mod tests;
 mod unread;

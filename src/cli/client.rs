@@ -89,8 +89,8 @@ fn parse_url(text: &str) -> Result<Url, String> {
 /// A connection to the server for one command.
 pub struct Client<'a> {
     server: &'a ServerArgs,
-    http: reqwest::Client,
-    runtime: tokio::runtime::Runtime,
+    pub(super) http: reqwest::Client,
+    pub(super) runtime: tokio::runtime::Runtime,
 }
 
 /// What the server answered, if it was no problem.
@@ -154,9 +154,9 @@ impl<'a> Client<'a> {
         mut take: impl FnMut(&[u8]),
     ) -> Result<(), Failure> {
         let url = address(&self.server.url, path, query)?;
-        let request = self.authorized(self.http.post(url).header("content-type", "application/toml").body(text));
+        let request = self.http.post(url).header("content-type", "application/toml").body(text);
         self.runtime.block_on(async {
-            let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+            let mut response = self.send(request).await?;
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
                 body.extend_from_slice(&chunk);
@@ -227,16 +227,8 @@ impl<'a> Client<'a> {
         String::from_utf8(answer.body).map_err(|error| not_understood(&error.to_string()))
     }
 
-    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match self.server.token() {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        }
-    }
-
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        let request = self.authorized(request.header("accept", "application/json"));
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut response = self.send(request.header("accept", "application/json")).await?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
@@ -248,7 +240,20 @@ impl<'a> Client<'a> {
         if response.status().is_success() { Ok(Answer { status, body }) } else { Err(problem(status, &body)) }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+    /// The answer as it begins.
+    pub(super) async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
+        if let Some(token) = self.server.token() {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.map_err(|error| self.unreachable(&error))
+    }
+
+    /// The address of `/v1/` + `path`.
+    pub(super) fn address(&self, path: &[&str], query: &[(&str, String)]) -> Result<Url, Failure> {
+        address(&self.server.url, path, query)
+    }
+
+    pub(super) fn unreachable(&self, error: &reqwest::Error) -> Failure {
         let mut root: &dyn Error = error;
         while let Some(source) = root.source() {
             root = source;
@@ -305,7 +310,7 @@ fn address(base: &Url, path: &[&str], query: &[(&str, String)]) -> Result<Url, F
 }
 
 /// An RFC 9457 problem, or whatever else stood in an error's body.
-fn problem(status: u16, body: &[u8]) -> Failure {
+pub(super) fn problem(status: u16, body: &[u8]) -> Failure {
     let exit = match status {
         400 | 401 | 403 => Exit::Usage,
         429 | 500.. => Exit::Io,

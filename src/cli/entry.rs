@@ -9,8 +9,8 @@ use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{
-    bench, check, completions, dead_letters, forget, get, ls, replay, run, schema, send, shuffle, sources, status,
-    test, watch,
+    backup, bench, check, completions, dead_letters, export, forget, get, ls, replay, restore, run, schema, send,
+    shuffle, sources, status, test, watch,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
@@ -53,6 +53,9 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
+    Export(export::ExportArgs),
+    Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     Bench(bench::BenchArgs),
     /// Print the OpenAPI document of the HTTP interface
     Schema,
@@ -101,6 +104,9 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Forget(args)) => forget::forget(args, &cli.server, screen),
         Some(Command::Watch(args)) => watch::watch(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
+        Some(Command::Export(args)) => export::export(args, &cli.server, screen),
+        Some(Command::Backup(args)) => backup::backup(args, &cli.server, screen),
+        Some(Command::Restore(args)) => restore::restore(args, &cli.config, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Schema) => schema::schema(screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
@@ -153,6 +159,16 @@ mod tests {
             ),
             ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
             ("turnstile schema", false),
+            ("turnstile export entities order --where true --format csv -o orders.csv --json", false),
+            ("turnstile export decisions", false),
+            ("turnstile export decisions order --after 5", false),
+            ("turnstile export entities", true),
+            ("turnstile export entities order --json", true),
+            ("turnstile backup monday --rate 8MiB --by ann --why drill --json", false),
+            ("turnstile backup", true),
+            ("turnstile restore backups/monday --data-dir data --incarnation 3 --json", false),
+            ("turnstile restore backups/monday --incarnation 0", true),
+            ("turnstile restore", true),
             ("turnstile completions bash", false),
             ("turnstile replay --rules new.toml --diff --entity order/a/b --json", false),
             ("turnstile replay --rules new.toml --data-dir data", false),

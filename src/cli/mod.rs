@@ -1,9 +1,10 @@
 //! The command line: one file a subcommand. Everything a person or a script sees of Turnstile in a terminal is here.
 //!
 //! What is asked for goes to standard output, everything else (errors, progress, notices) to standard error. Nothing in
-//! this folder opens the journal or the store: `run` starts a node, `check`, `test` and `shuffle` run rules by themselves,
+//! this folder opens the journal or the store: `run` starts a node, `restore` has one restored, `check`, `test` and `shuffle` run rules by themselves,
 //! the other subcommands talk to a running node.
 
+mod backup;
 pub mod bench;
 mod check;
 mod client;
@@ -12,6 +13,7 @@ mod dead_letters;
 mod destination;
 mod entry;
 mod event_stream;
+mod export;
 mod failure;
 mod forget;
 mod get;
@@ -20,6 +22,7 @@ mod mandate;
 mod page;
 mod render;
 mod replay;
+mod restore;
 mod run;
 mod schema;
 mod screen;
@@ -27,6 +30,7 @@ mod send;
 mod shuffle;
 mod sources;
 mod status;
+mod streamed;
 mod table;
 mod test;
 #[cfg(test)]

@@ -79,6 +79,7 @@ pub use test_answers::Answer;
 pub use test_blocks::{EventsOfTest, Step, Test};
 pub use test_expectations::{DecisionState, Expectation, ExpectedDecision};
 pub use tuning::{Actors, Checkpoint, Journal, Limits, Log, LogFormat, LogLevel, Tuning};
+pub use units::parse_size;
 
 /// A configuration without errors.
 #[derive(Clone, Debug)]

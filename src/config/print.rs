@@ -31,6 +31,9 @@ pub fn print(config: &Config) -> String {
     out.table("server");
     out.text("name", &server.name);
     out.path("data_dir", &server.data_dir);
+    if let Some(backups) = &server.backups {
+        out.path("backups", backups);
+    }
     let http = server.http.as_ref().map_or(HTTP_OFF.into(), ToString::to_string);
     out.text("http", &http);
     if let Some(admin) = &server.admin {

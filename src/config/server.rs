@@ -25,6 +25,8 @@ pub struct Server {
     /// Part of every decision's source.
     pub name: String,
     pub data_dir: PathBuf,
+    /// The folder in which backups may be made, if any are.
+    pub backups: Option<PathBuf>,
     /// Where HTTP listens; none if it is `"off"`.
     pub http: Located<Option<Address>>,
     /// Where status, metrics and dead letters are served instead, and whatever changes the node.
@@ -46,6 +48,14 @@ impl Server {
         }
         let data_dir = section.path("data_dir").unwrap_or(Located::new(DATA_DIR_DEFAULT.into(), Location::START));
         let data_dir = section.cx.files.resolve(data_dir.at.file, &data_dir);
+        let backups = section.path("backups").map(|backups| {
+            let folder = section.cx.files.resolve(backups.at.file, &backups);
+            if folder.starts_with(&data_dir) {
+                let message = "`backups` is inside the data folder".to_owned();
+                section.cx.out.error(backups.at, message).help("name a folder beside it, best on another disk");
+            }
+            folder
+        });
         let ignore = section.strings("ignore").unwrap_or_default();
         for glob in &ignore {
             check_glob(glob, &mut section.cx.out);
@@ -61,6 +71,7 @@ impl Server {
         Server {
             name: name.value,
             data_dir,
+            backups,
             http: address,
             admin,
             door,

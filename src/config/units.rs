@@ -20,7 +20,7 @@ pub(super) const SIZE_HELP: &str = "a size is a whole number with a unit (B, KiB
 pub(super) const DURATION_HELP: &str = "a duration is whole numbers with units (ms, s, m, h, d): \"250ms\", \"1h30m\"";
 
 /// The size in bytes, or none if the text is not one.
-pub(super) fn parse_size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let ((digits, unit), rest) = split(text)?;
     if !rest.is_empty() {
         return None;

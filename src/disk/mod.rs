@@ -80,6 +80,9 @@ pub trait DiskFile: Send {
     /// Cuts it, or makes it longer with zeros.
     fn set_length(&mut self, length: u64) -> io::Result<()>;
 
+    /// Fills `out` from `offset` on, all of which must be there.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+
     /// Writes all of `bytes` at `offset`. After an error a part of them may be there.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 

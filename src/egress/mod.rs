@@ -22,7 +22,7 @@ mod window;
 pub use cloud_event::write_cloud_event;
 pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Outlet, SinkPhase, dispatch};
 pub use effects::{Effects, EffectsSetup, NoteStep};
-pub use file::{FileSink, StdoutSink};
+pub use file::{Beyond, FileSink, StdoutSink};
 pub use lines::{LineSink, Lines};
 pub use nats::Nats;
 pub use routing::{Delivery, Routing};

@@ -229,6 +229,11 @@ impl Block {
         Lsn(self.first_lsn.0 + self.count() - 1)
     }
 
+    /// Its stored form.
+    pub(super) fn stored(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Its records with their positions, in order, without those that are blank.
     pub fn records(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
         (0..self.ends.len()).map(|nth| self.record(nth)).filter(|(_, bytes)| !bytes.is_empty())

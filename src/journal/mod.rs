@@ -7,12 +7,13 @@
 //! copies in which some records are blank.
 //!
 //! `block` is the stored form of records, `blank` that of a block some of whose records are blank, `rewrite` how that is made, `segment` that of a file, `recover` what happens at start, `segments` the set
-//! of files that appender and readers share, `log` the appender, `reader` the iterators, `stopped` a journal that nobody appends to, `group` the grouping of entries
+//! of files that appender and readers share, `log` the appender, `reader` the iterators, `copy` a copy of it, `stopped` a journal that nobody appends to, `group` the grouping of entries
 //! into commits, `committer` the making of them and `writer` the thread around it.
 
 mod blank;
 mod block;
 mod committer;
+mod copy;
 mod error;
 mod group;
 mod log;
@@ -29,6 +30,7 @@ mod writer;
 pub use blank::Fate;
 pub use block::{Block, BlockBuilder, RECORD_BYTES_MAX, try_block};
 pub use committer::{Committed, Committer};
+pub use copy::JournalCopy;
 pub use error::JournalError;
 pub use group::{Entry, Group, GroupCommit};
 pub use log::{Journal, JournalOptions};

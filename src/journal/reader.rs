@@ -12,7 +12,7 @@ use crate::model::ids::Lsn;
 /// processes) as long as one is kept.
 #[derive(Clone, Debug)]
 pub struct JournalReader {
-    segments: Arc<Segments>,
+    pub(super) segments: Arc<Segments>,
 }
 
 impl JournalReader {

@@ -16,7 +16,7 @@ pub(super) const UUID: Uuid = Uuid::from_bytes([5; 16]);
 
 /// Segments so small that each append after the first one rolls over.
 pub(super) const ONE_APPEND_A_SEGMENT: u64 = 1;
-const LARGE: u64 = 1 << 30;
+pub(super) const LARGE: u64 = 1 << 30;
 
 pub(super) fn try_open(data_dir: &Path, segment_bytes: u64) -> Result<Journal, JournalError> {
     let options = JournalOptions { segment_bytes, commit_bytes_max: 1_048_000, cache_bytes: 1 << 20 };
@@ -65,7 +65,7 @@ fn check_content(block: &Block, all: &mut Vec<u64>) {
     assert_eq!(block.last_lsn().0, *all.last().unwrap());
 }
 
-fn all(journal: &Journal) -> Vec<u64> {
+pub(super) fn all(journal: &Journal) -> Vec<u64> {
     lsns(journal.reader().read_from(journal.first_lsn()).unwrap()).unwrap()
 }
 
@@ -95,7 +95,7 @@ pub(super) fn crash_copy(data_dir: &Path) -> tempfile::TempDir {
 }
 
 /// Changes the bytes of the block at `lsn` behind the journal's back; none back means to remove it.
-fn tamper(data_dir: &Path, number: u64, lsn: u64, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
+pub(super) fn tamper(data_dir: &Path, number: u64, lsn: u64, change: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>) {
     let database = super::segment::open(&crate::disk::RealDisk, &segment_path(data_dir, number), 0).unwrap();
     let transaction = database.begin_read().unwrap();
     let value = transaction.open_table(BLOCKS).unwrap().get(lsn).unwrap().unwrap().value().to_vec();

@@ -175,6 +175,32 @@ pub struct PayloadHash(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Revision(pub u32);
 
+/// Which incarnation of a data folder this is: 0 for one that was begun anew, a higher one after each restore from a backup. What
+/// was published after the backup is not known then; so that no id is given again with other content, each incarnation
+/// numbers its new revisions from a place of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Incarnation(pub u32);
+
+impl Incarnation {
+    /// Revision numbers from the first of an incarnation to the first of the next one.
+    pub const REVISIONS: u32 = 1_000_000;
+    /// The last there can be: revisions are integers of CloudEvents, which have 32 bits and a sign.
+    pub const MAX: Incarnation = Incarnation(2_000);
+
+    /// No new revision is below this.
+    pub fn first_revision(self) -> Revision {
+        Revision(self.0 * Self::REVISIONS + 1)
+    }
+
+    /// The first incarnation after `last` that leaves room for half of [`Self::REVISIONS`] beyond `highest`, so that no decision
+    /// of the backup can have come so far by itself.
+    pub fn after(last: Incarnation, highest: Revision) -> Incarnation {
+        let beyond = u64::from(highest.0) + u64::from(Self::REVISIONS / 2);
+        let free = u32::try_from(beyond.div_ceil(u64::from(Self::REVISIONS))).unwrap_or(u32::MAX);
+        Incarnation(free.max(last.0.saturating_add(1)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +210,20 @@ mod tests {
     fn hashes_are_frozen() {
         assert_eq!(EntityKey::new("order", "order-123").partition(), Partition(323));
         assert_eq!(IdentityHash::of("s", "1").0[..4], [213, 165, 67, 14]);
+    }
+
+    /// If this failed, a restored node would give ids again that were published with other content.
+    #[test]
+    fn an_incarnation_begins_beyond_what_the_one_before_can_have_come_to() {
+        for (last, highest, expected) in
+            [(0, 0, 1), (0, 57, 1), (0, 499_999, 1), (0, 500_001, 2), (1, 1_000_007, 2), (4, 9, 5), (0, 3_600_000, 5)]
+        {
+            let next = Incarnation::after(Incarnation(last), Revision(highest));
+            assert_eq!(next, Incarnation(expected), "after {last} with revision {highest}");
+            assert!(next.first_revision().0 >= highest + Incarnation::REVISIONS / 2);
+        }
+        assert_eq!(Incarnation(0).first_revision(), Revision(1));
+        assert!(i32::try_from(Incarnation::MAX.first_revision().0).is_ok(), "an integer of CloudEvents");
     }
 
     #[test]

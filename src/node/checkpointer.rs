@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,8 @@ pub struct Checkpointer {
     pub watermark: watch::Sender<Lsn>,
     /// How many of the journaled bytes are in the store.
     pub saved_bytes: Arc<AtomicU64>,
+    /// A backup is being made: all of the journal is needed.
+    pub backing_up: Arc<AtomicBool>,
 }
 
 /// Whether a checkpoint was completed.
@@ -132,7 +134,11 @@ impl Checkpointer {
             Ok(free) if free < free_min && self.tuning.limits.disk_free_min > 0 => Room::Short,
             _ => Room::Enough,
         };
-        let kept = retention.look(&self.reader, &needs, Timestamp::now(), room)?;
+        let mut all = needs.clone();
+        if self.backing_up.load(Ordering::SeqCst) {
+            all.push(Need { by: "a backup".to_owned(), from: self.reader.first_lsn() });
+        }
+        let kept = retention.look(&self.reader, &all, Timestamp::now(), room)?;
         let gauge = |lsn: Lsn| i64::try_from(lsn.0).unwrap_or(i64::MAX);
         self.metrics.retention.journal_first_lsn.set(gauge(self.reader.first_lsn()));
         for need in &needs {
@@ -204,7 +210,7 @@ impl Checkpointer {
 }
 
 /// Lowers the current thread's priority, where threads have one of their own.
-fn step_back() {
+pub(super) fn step_back() {
     // Being nicer is never refused; and if it were, checkpoints would work as well.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICENESS);

@@ -9,7 +9,7 @@ use crate::journal::{Journal, JournalError, JournalOptions};
 use crate::model::codec::CodecError;
 use crate::model::ids::Lsn;
 use crate::rules::Ruleset;
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{Beginning, Store, StoreError, StoreOptions};
 
 /// The page cache of the store and of the journal, in bytes.
 const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
@@ -19,11 +19,18 @@ const REPLAYED_HELD_MAX: usize = 1_000_000;
 /// States that new rules make of events, while they are made; the journal is read as often as that takes.
 const REBUILT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
+/// Where a backup is brought back, in the data folder it is for.
+pub(super) const UNFINISHED_RESTORE: &str = "restoring";
+
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
     #[error("cannot create or enter the data folder {path}; see to its permissions, or set server.data_dir")]
     Folder { path: String, source: std::io::Error },
+    #[error(
+        "{folder} holds a restore that was cut short ({UNFINISHED_RESTORE}); delete the folder and restore the backup again"
+    )]
+    RestoreUnfinished { folder: String },
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -67,6 +74,10 @@ pub struct Opened {
     pub rebuilt_bytes_max: u64,
     pub store: Store,
     pub journal: Journal,
+    /// Up to here all is in the store.
+    pub watermark: Lsn,
+    /// Which incarnation of the folder this is.
+    pub beginning: Beginning,
     /// The name in decisions' source.
     pub server: Arc<str>,
     /// So many replayed entities are held before they are written to the store.
@@ -78,11 +89,33 @@ pub struct Opened {
 /// Opens or creates the data folder.
 pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Result<Opened, RecoveryError> {
     let folder = folder.into();
+    let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let options = JournalOptions {
+        segment_bytes: tuning.journal.segment_bytes,
+        commit_bytes_max: limit(tuning.journal.commit_bytes_max),
+        cache_bytes: JOURNAL_CACHE_BYTES,
+    };
+    let mut opened = open_both(&folder, options, ruleset.server(), usize::from(tuning.actors.shards))?;
+    opened.changed = Plan::of(&opened.store, opened.journal.last_lsn(), ruleset)?;
+    ruleset.begin(opened.beginning.incarnation);
+    Ok(opened)
+}
+
+/// Opens or creates store and journal, whatever rules they were written with.
+pub(super) fn open_both(
+    folder: &Place,
+    options: JournalOptions,
+    server: &Arc<str>,
+    replaying_threads: usize,
+) -> Result<Opened, RecoveryError> {
     let shown = folder.path.display().to_string();
     let in_folder = |source| RecoveryError::Folder { path: shown.clone(), source };
     folder.create_dirs().map_err(in_folder)?;
+    if folder.join(UNFINISHED_RESTORE).exists().map_err(in_folder)? {
+        return Err(RecoveryError::RestoreUnfinished { folder: shown });
+    }
     let journal_uuid = Journal::exists(folder.clone())?;
-    if journal_uuid.is_some() && !Store::exists(&folder)? {
+    if journal_uuid.is_some() && !Store::exists(folder)? {
         return Err(RecoveryError::StoreMissing { folder: shown });
     }
     let store = Store::open(folder.clone(), StoreOptions { cache_bytes: STORE_CACHE_BYTES })?;
@@ -95,28 +128,27 @@ pub fn open(folder: impl Into<Place>, tuning: &Tuning, ruleset: &Ruleset) -> Res
         }
         _ => {}
     }
-    let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let options = JournalOptions {
-        segment_bytes: tuning.journal.segment_bytes,
-        commit_bytes_max: limit(tuning.journal.commit_bytes_max),
-        cache_bytes: JOURNAL_CACHE_BYTES,
-    };
-    let journal = Journal::open(folder, store.uuid(), options)?;
+    let journal = Journal::open(folder.clone(), store.uuid(), options)?;
     if highest > journal.last_lsn() {
         return Err(no_journal(format!("ends at LSN {}", journal.last_lsn())));
     }
-    if store.watermark()?.next() < journal.first_lsn() {
+    let (watermark, beginning) = (store.watermark()?, store.beginning()?);
+    if watermark.next() < journal.first_lsn() {
         return Err(no_journal(format!("begins at LSN {}", journal.first_lsn())));
     }
-    let changed = Plan::of(&store, journal.last_lsn(), ruleset)?;
+    let (server, replayed_held_max) = (server.clone(), REPLAYED_HELD_MAX);
+    let rebuilt_bytes_max = REBUILT_BYTES_MAX;
+    let changed = None;
     Ok(Opened {
         folder: shown,
         changed,
-        rebuilt_bytes_max: REBUILT_BYTES_MAX,
+        rebuilt_bytes_max,
         store,
         journal,
-        server: ruleset.server().clone(),
-        replayed_held_max: REPLAYED_HELD_MAX,
-        replaying_threads: usize::from(tuning.actors.shards),
+        watermark,
+        beginning,
+        server,
+        replayed_held_max,
+        replaying_threads,
     })
 }

@@ -16,16 +16,16 @@ use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
 use crate::disk::{Disk, RealDisk};
 use crate::egress::{
-    DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkPhase, StdoutSink,
-    Transport, Webhook, dispatch,
+    Beyond, DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkPhase,
+    StdoutSink, Transport, Webhook, dispatch,
 };
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
-use crate::model::ids::{EntityKey, Lsn};
+use crate::model::ids::{EntityKey, Incarnation, Lsn};
 use crate::model::record::Input;
 use crate::model::system::{DEAD_LETTER_KIND, SINK_KIND, SinkProgress, SinkWindow, SystemState};
 use crate::rules::{Expr, Ruleset};
-use crate::store::Store;
+use crate::store::{Beginning, Store};
 use crate::telemetry::Tracer;
 use crate::vital;
 
@@ -45,6 +45,8 @@ pub struct Setup<'a> {
     pub conditions: HashMap<String, Expr>,
     pub shards: &'a Shards,
     pub store: &'a Store,
+    /// Which incarnation of the data folder this is.
+    pub beginning: Beginning,
     pub journal: &'a JournalReader,
     pub ruleset: &'a Arc<Ruleset>,
     pub metrics: &'a Arc<Metrics>,
@@ -100,12 +102,18 @@ impl Sinks {
     async fn prepare(&mut self, declared: &config::Sink, setup: &mut Setup<'_>) -> Result<DispatcherSetup, SinkError> {
         let name = declared.name.value.clone();
         let entity = EntityKey::new(SINK_KIND, &name);
-        let stored = setup.shards.read(&entity).await.and_then(|snapshot| snapshot.state.system).map(|system| *system);
+        let snapshot = setup.shards.read(&entity).await;
+        // What was noted before the restore says nothing of what was delivered after the backup.
+        let Beginning { incarnation, after } = setup.beginning;
+        let is_of_now = incarnation == Incarnation::default()
+            || snapshot.as_ref().is_none_or(|snapshot| snapshot.lsns.last > after);
+        let stored = snapshot.and_then(|snapshot| snapshot.state.system).map(|system| *system);
         let is_new = stored.is_none();
         let begin = Begin::new(declared, stored, setup.journal);
-        let (outlet, done) = outlet(declared, begin, setup).await?;
-        if is_new {
-            // Durable before anything is delivered, or a crash would move the sink's beginning.
+        let beyond = if is_of_now { Beyond::Cut } else { Beyond::Keep };
+        let (outlet, done) = outlet(declared, begin, beyond, setup).await?;
+        if is_new || !is_of_now {
+            // Durable before anything is delivered, or a crash would move the sink's beginning, or the end of its file.
             let _ = setup.shards.note(entity.clone(), outlet.progress()).await;
         }
         let noted = Arc::new(AtomicU64::new(done.delivered().0));
@@ -264,16 +272,19 @@ fn kind_name(kind: &SinkKind) -> &'static str {
 async fn outlet(
     declared: &config::Sink,
     begin: Begin,
+    beyond: Beyond,
     setup: &Setup<'_>,
 ) -> Result<(Box<dyn Outlet>, SinkWindow), SinkError> {
     let name = &declared.name.value;
     let failed = |what: String| move |source| SinkError { name: name.clone(), what, source };
     let progress = match begin {
-        Begin::InOrder(progress) => {
+        Begin::InOrder(mut progress) => {
             let sink: Box<dyn LineSink> = match &declared.kind {
                 SinkKind::File { path } => {
-                    let opened = FileSink::open(path, progress.offset);
-                    Box::new(opened.map_err(failed(format!("cannot open {}", path.display())))?)
+                    let opened = FileSink::open(path, progress.offset, beyond);
+                    let opened = opened.map_err(failed(format!("cannot open {}", path.display())))?;
+                    progress.offset = opened.length();
+                    Box::new(opened)
                 }
                 _ => Box::new(StdoutSink),
             };

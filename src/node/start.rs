@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::agenda::Agenda;
-use super::checkpointer::{Checkpointer, Request, slices};
+use super::checkpointer::{Checkpointer, Request, slices, step_back};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::forget::Forgetter;
@@ -30,13 +30,14 @@ use super::told::Told;
 use super::traces::Traces;
 use crate::actors::{Horizon, Shards, Slice, Tag};
 use crate::admin::{Api, Forgetting, NodeState, RenderDecisions, Sources, Stop, Streams, StreamsSetup};
+use crate::backup::{Backups, Facts};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
 use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
-use crate::store::Store;
+use crate::store::{Beginning, Store};
 use crate::telemetry::Tracer;
 use crate::vital;
 
@@ -111,6 +112,7 @@ pub(super) struct Shared {
     pub(super) types: HashMap<Arc<str>, Arc<TypeMetrics>>,
     pub(super) fatal: Fatal,
     pub(super) store: Store,
+    pub(super) beginning: Beginning,
     pub(super) journal: JournalReader,
     pub(super) rewriter: JournalRewriter,
     pub(super) kept: watch::Sender<Kept>,
@@ -120,6 +122,8 @@ pub(super) struct Shared {
     pub(super) handed_bytes: Arc<AtomicU64>,
     pub(super) saved_bytes: Arc<AtomicU64>,
     pub(super) horizon: Horizon,
+    /// A backup is being made.
+    pub(super) backing_up: Arc<AtomicBool>,
     /// All shards, once they have started.
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
@@ -134,10 +138,9 @@ impl Starting<'_> {
         let metrics = Arc::new(Metrics::new());
         let types = type_metrics(&metrics, &self.prepared.ruleset);
         let (opened, recovered) = self.recover(&metrics, &types, http.as_ref()).await?;
-        let watermark = opened.store.watermark().map_err(RecoveryError::from)?;
         let (committed, committed_seen) = watch::channel(opened.journal.last_lsn());
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
-        metrics.watermark_lsn.set(gauge(watermark));
+        metrics.watermark_lsn.set(gauge(opened.watermark));
         let shards: Arc<OnceLock<Shards>> = Arc::default();
         let traces = Traces::start(self.config, &metrics, self.runtime.handle())?;
         let effects = self.effects(&metrics, &traces.tracer, &shards)?;
@@ -152,13 +155,15 @@ impl Starting<'_> {
             rewriter: opened.journal.rewriter(),
             kept: watch::Sender::default(),
             store: opened.store,
+            beginning: opened.beginning,
             committed: committed_seen,
-            watermark: watch::Sender::new(watermark),
+            watermark: watch::Sender::new(opened.watermark),
             // The tail that a crash left counts too, or crashes in a row would let it grow for ever.
             journaled_bytes: Arc::new(AtomicU64::new(recovered.bytes)),
             handed_bytes: Arc::default(),
             saved_bytes: Arc::default(),
             horizon: Horizon::default(),
+            backing_up: Arc::default(),
         };
         let writing = self.writing(&shared, opened.journal, committed)?;
         let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
@@ -321,6 +326,7 @@ impl Starting<'_> {
             conditions: std::mem::take(&mut self.prepared.conditions),
             shards,
             store: &shared.store,
+            beginning: shared.beginning,
             journal: &shared.journal,
             ruleset: &self.prepared.ruleset,
             metrics: &shared.metrics,
@@ -359,6 +365,7 @@ impl Starting<'_> {
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
             saved_bytes: shared.saved_bytes.clone(),
+            backing_up: shared.backing_up.clone(),
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || checkpointer.run());
         Ok((checkpoints, thread.map_err(|source| NodeError::Start { what: "the checkpointer", source })?))
@@ -380,6 +387,21 @@ impl Starting<'_> {
         };
         guard.look();
         self.runtime.spawn(guard.run());
+    }
+
+    fn backups(&self, shared: &Shared) -> Backups {
+        Backups {
+            facts: Facts {
+                store: shared.store.clone(),
+                journal: shared.journal.clone(),
+                server: self.config.server.name.clone(),
+            },
+            root: self.config.server.backups.clone(),
+            data_dir: self.config.server.data_dir.clone(),
+            disk_free_min: self.limits.disk_free_min,
+            is_under_way: shared.backing_up.clone(),
+            step_back,
+        }
     }
 
     fn api(
@@ -413,6 +435,7 @@ impl Starting<'_> {
             ruleset: self.prepared.ruleset.clone(),
             metrics: shared.metrics.clone(),
             tokens: self.config.server.door.all_tokens(),
+            backups: self.backups(shared),
             paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),

@@ -33,6 +33,7 @@ impl Told {
         let started = Instant::now();
         let (committed, watermark, kept) =
             (shared.committed.clone(), shared.watermark.subscribe(), shared.kept.subscribe());
+        let incarnation = shared.beginning.incarnation;
         let not_connected = asking.not_connected();
         let sinks = sinks.status();
         let status = move || {
@@ -42,6 +43,7 @@ impl Told {
                 "uptime_seconds": started.elapsed().as_secs(),
                 "lsn": committed.0,
                 "watermark": watermark.borrow().0,
+                "incarnation": incarnation.0,
                 "journal": { "since": kept.since.map(|at| at.to_string()), "held_by": kept.held_by },
                 "shards": shards,
                 "sources": listed(),

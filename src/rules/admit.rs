@@ -13,7 +13,7 @@ use super::expr::{Expr, Fault, Root};
 use super::merge::SUM_DIGITS_MAX;
 use crate::config::{SERVER_NAME_DEFAULT, glob_matches};
 use crate::model::event::{Event, TimeGiven};
-use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
+use crate::model::ids::{EntityKey, IdentityHash, Incarnation, PayloadHash};
 use crate::model::json;
 use crate::model::packed::Packed;
 use crate::model::record::{EventInput, Merge, MergeValue, Take};
@@ -74,6 +74,14 @@ impl Ruleset {
     /// The server's name, which is part of every decision's source.
     pub fn server(&self) -> &Arc<str> {
         &self.server
+    }
+
+    /// Says in which incarnation of the data folder decisions are made; to be called before any is made.
+    pub fn begin(&self, incarnation: Incarnation) {
+        for rules in &self.types {
+            // A second call is the same folder's, with the same incarnation.
+            let _ = rules.first_revision.set(incarnation.first_revision());
+        }
     }
 
     /// All entity types.

@@ -1,5 +1,7 @@
 //! From declared entity types to compiled rules: every expression parsed and its names checked, once, at load.
 
+use std::sync::OnceLock;
+
 use super::entity_rules::{
     DataRules, DeadlineRules, DecisionRules, DerivedRules, EffectRules, EntityRules, ExpireRules, FieldRules,
     JsonRules, KeyRules, ReferenceRules, RequestRules, TemplateRules, TextRules,
@@ -117,6 +119,7 @@ fn compile_type(
         complete_reads: Vec::new(),
         watches: Vec::new(),
         fingerprint: *blake3::hash(declared.fingerprint_text().as_bytes()).as_bytes(),
+        first_revision: OnceLock::new(),
         key: key.unwrap_or(KeyRules::ByType(Vec::new())),
     };
     if compiler.failed || !Reads::new(&rules).check_circles(&derived, diagnostics) {

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::decision::revisions;
+use super::decision::{Numbering, revisions};
 use super::entity_bindings::EntityBindings;
 use super::entity_rules::{DeadlineRules, EffectRules, EntityRules, ReferenceRules, Unit};
 use super::evolve::given_correlation;
@@ -122,7 +122,7 @@ fn decide_all(
             }
             continue;
         }
-        match revisions(decision, bindings, moment.state, record.now) {
+        match revisions(decision, bindings, moment.state, Numbering::new(moment.rules, record.now)) {
             Ok(revisions) if revisions.is_empty() => {}
             Ok(_) if decision.settle.is_some() && !is_settled => record.settling.push(decision.name.clone()),
             Ok(revisions) => made.extend(revisions.into_iter().map(|it| (it, decision.feedback))),

@@ -1,7 +1,7 @@
 //! One decision: what it comes to in a state, and the revisions that follow.
 
 use super::entity_bindings::{ElementBindings, EntityBindings};
-use super::entity_rules::{DataRules, DecisionRules};
+use super::entity_rules::{DataRules, DecisionRules, EntityRules};
 use super::expr::{Bindings, Expr, Fault};
 use crate::config::Policy;
 use crate::model::ids::Revision;
@@ -122,6 +122,20 @@ pub(super) fn elements(by: &Expr, bindings: &dyn Bindings) -> Result<Option<Vec<
     Ok(Some(named))
 }
 
+/// What new revisions are numbered and timed by.
+#[derive(Clone, Copy)]
+pub(super) struct Numbering {
+    now: Timestamp,
+    /// None is below this.
+    first: Revision,
+}
+
+impl Numbering {
+    pub fn new(rules: &EntityRules, now: Timestamp) -> Self {
+        Numbering { now, first: rules.first_revision() }
+    }
+}
+
 /// The revisions that follow.
 ///
 /// # Errors
@@ -130,12 +144,12 @@ pub(super) fn revisions(
     decision: &DecisionRules,
     bindings: &EntityBindings<'_>,
     state: &State,
-    now: Timestamp,
+    numbering: Numbering,
 ) -> Result<Vec<DecisionRevision>, String> {
     let Some(by) = &decision.by else {
         let last = Last::of(state, decision, None);
-        let mut revisions: Vec<_> = revision(decision, None, bindings, &last, now)?.into_iter().collect();
-        revisions.extend(withdrawn(decision, state, |element| element.is_none(), now));
+        let mut revisions: Vec<_> = revision(decision, None, bindings, &last, numbering)?.into_iter().collect();
+        revisions.extend(withdrawn(decision, state, |element| element.is_none(), numbering));
         return Ok(revisions);
     };
     let elements = elements(by, bindings)?.unwrap_or_default();
@@ -143,10 +157,10 @@ pub(super) fn revisions(
     for (name, element) in &elements {
         let bindings = ElementBindings { entity: bindings, element };
         let last = Last::of(state, decision, Some(name));
-        revisions.extend(revision(decision, Some(name), &bindings, &last, now)?);
+        revisions.extend(revision(decision, Some(name), &bindings, &last, numbering)?);
     }
     let is_there = |name: &str| elements.binary_search_by(|(known, _)| (**known).cmp(name)).is_ok();
-    revisions.extend(withdrawn(decision, state, |element| element.is_some_and(is_there), now));
+    revisions.extend(withdrawn(decision, state, |element| element.is_some_and(is_there), numbering));
     Ok(revisions)
 }
 
@@ -156,7 +170,7 @@ pub(super) fn withdrawn(
     decision: &DecisionRules,
     state: &State,
     is_there: impl Fn(Option<&str>) -> bool,
-    now: Timestamp,
+    numbering: Numbering,
 ) -> impl Iterator<Item = DecisionRevision> {
     let stands = |entry: &&LedgerEntry| {
         decision.policy == Policy::Revise
@@ -166,7 +180,7 @@ pub(super) fn withdrawn(
     };
     let null = || Packed::new(&Value::Null);
     let withdraw = move |last: &LedgerEntry| {
-        next(decision, last.element.as_deref(), &Last::here(last), DecisionState::Withdrawn, null(), now)
+        next(decision, last.element.as_deref(), &Last::here(last), DecisionState::Withdrawn, null(), numbering)
     };
     state.ledger.iter().filter(stands).map(withdraw).collect::<Vec<_>>().into_iter()
 }
@@ -177,7 +191,7 @@ fn revision(
     element: Option<&str>,
     bindings: &dyn Bindings,
     last: &Last<'_>,
-    now: Timestamp,
+    numbering: Numbering,
 ) -> Result<Option<DecisionRevision>, String> {
     if decision.policy == Policy::Once && last.number.is_some() {
         return Ok(None);
@@ -195,7 +209,7 @@ fn revision(
             (DecisionState::Revised, data)
         }
     };
-    Ok(Some(next(decision, element, last, state, data, now)))
+    Ok(Some(next(decision, element, last, state, data, numbering)))
 }
 
 /// The last revision.
@@ -224,15 +238,15 @@ fn next(
     last: &Last<'_>,
     state: DecisionState,
     data: Packed,
-    now: Timestamp,
+    numbering: Numbering,
 ) -> DecisionRevision {
     DecisionRevision {
         name: decision.name.clone(),
         element: element.map(Box::from),
-        revision: Revision(last.number.map_or(1, |(revision, _)| revision.0 + 1)),
+        revision: numbering.first.max(Revision(last.number.map_or(1, |(revision, _)| revision.0 + 1))),
         state,
         data,
-        time: last.number.map_or(now, |(_, time)| now.max(time.just_after())),
+        time: last.number.map_or(numbering.now, |(_, time)| numbering.now.max(time.just_after())),
         correlation: Box::default(),
     }
 }

@@ -1,11 +1,12 @@
 //! The compiled rules of one entity type.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::expr::{CompileError, Expr, Member, Roots, Shown};
 use crate::config::{Duplicates, Feedback, Guarantee, Policy, Retry, glob_matches};
 use crate::model::dealings::Watch;
+use crate::model::ids::Revision;
 use crate::model::record::Take;
 use crate::model::value::Value;
 
@@ -43,6 +44,8 @@ pub struct EntityRules {
     pub decisions: Vec<DecisionRules>,
     /// BLAKE3 of everything that gives states their meaning.
     pub fingerprint: [u8; 32],
+    /// No revision below this is given; the first of all where nothing else was said.
+    pub first_revision: OnceLock<Revision>,
 }
 
 /// When an entity is given up.
@@ -185,6 +188,11 @@ pub struct WatchRules {
 }
 
 impl EntityRules {
+    /// No revision below this is given.
+    pub fn first_revision(&self) -> Revision {
+        self.first_revision.get().copied().unwrap_or(Revision(1))
+    }
+
     /// How many members expressions can read: fields, derived values, deadlines, effects.
     pub fn members(&self) -> usize {
         self.fields.len() + self.derived.len() + self.deadlines.len() + self.effects.len()

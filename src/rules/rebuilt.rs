@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::admit::Taken;
 use super::conclude::{Moment, conclude};
 use super::decide::count;
-use super::decision::withdrawn;
+use super::decision::{Numbering, withdrawn};
 use super::entity_rules::{EntityRules, FieldRules};
 use super::evolve::evolve;
 use crate::model::dealings::Dealings;
@@ -157,8 +157,9 @@ fn let_go(
 
 /// No event makes the entity any more: what stands of it is taken back, and who looks at it sees nothing.
 fn vanish(rules: &EntityRules, state: &State, dealings: &Dealings, record: &mut Record) {
+    let numbering = Numbering::new(rules, record.now);
     for decision in &rules.decisions {
-        record.decisions.extend(withdrawn(decision, state, |_| false, record.now));
+        record.decisions.extend(withdrawn(decision, state, |_| false, numbering));
     }
     for decision in &mut record.decisions {
         decision.correlation.clone_from(&state.correlation);

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransac
 use uuid::Uuid;
 
 use super::error::{StoreError, guarded};
-use super::tables::{self, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
+use super::tables::{self, BEGINNING, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
 use crate::disk::{Place, Storage};
-use crate::model::ids::Lsn;
+use crate::model::ids::{Incarnation, Lsn};
 use crate::pages::{self, Pages, PagesError};
 
 const FILE_NAME: &str = "state.redb";
@@ -55,6 +56,14 @@ impl TypeMark {
     pub fn settled(fingerprint: [u8; 32], names: Vec<String>) -> Self {
         TypeMark { fingerprint, layouts: vec![Layout { through: None, names }] }
     }
+}
+
+/// Which incarnation of the data folder this is, and where in the journal it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Beginning {
+    pub incarnation: Incarnation,
+    /// Records up to here were in the backup that it was restored from, or were written by the restoring.
+    pub after: Lsn,
 }
 
 /// The open store. Clones share it; it closes when the last one, and the last [`super::CheckpointWriter`], is gone.
@@ -111,6 +120,16 @@ impl Store {
         self.read(|transaction| tables::read_mark(transaction, HIGHEST_LSN))
     }
 
+    /// Which incarnation of the data folder this is.
+    pub fn beginning(&self) -> Result<Beginning, StoreError> {
+        self.read(|transaction| tables::read_mark(transaction, BEGINNING))
+    }
+
+    /// Notes, durably, that another incarnation begins.
+    pub fn begin(&self, beginning: Beginning) -> Result<(), StoreError> {
+        self.update(|transaction| tables::put_mark(&mut transaction.open_table(META)?, BEGINNING, &beginning))
+    }
+
     /// The marks of all types, by name of the type.
     pub fn fingerprints(&self) -> Result<BTreeMap<String, TypeMark>, StoreError> {
         self.read(|transaction| tables::all_records(transaction, TYPES, "types"))
@@ -147,7 +166,7 @@ impl Store {
 }
 
 /// Blocks while another write transaction is open.
-fn update(
+pub(super) fn update(
     database: &Database,
     change: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
@@ -198,6 +217,18 @@ fn create(dir: &Place, options: StoreOptions) -> Result<(), StoreError> {
     if disk.exists(&path).map_err(io)? {
         return Ok(());
     }
+    let write = |database: &Database| update(database, write_first).map(ControlFlow::Continue);
+    write_new(dir, options, write).map(drop)
+}
+
+/// Makes the file out of what `write` puts into it; it gets its name when that is whole, and not if `write` broke off.
+pub(super) fn write_new(
+    dir: &Place,
+    options: StoreOptions,
+    write: impl FnOnce(&Database) -> Result<ControlFlow<()>, StoreError>,
+) -> Result<ControlFlow<()>, StoreError> {
+    let io = |source| StoreError::Io { action: "create", source };
+    let Place { disk, path } = dir.join(FILE_NAME);
     let unfinished = dir.path.join(UNFINISHED_NAME);
     match disk.remove(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
@@ -205,9 +236,12 @@ fn create(dir: &Place, options: StoreOptions) -> Result<(), StoreError> {
     }
     let storage = disk.create(&unfinished).map_err(io)?;
     let database = database(Pages::create(storage).map_err(in_file)?, options, &path)?;
-    update(&database, write_first)?;
+    let written = write(&database)?;
     drop(database);
-    disk.rename(&unfinished, &path).map_err(io)
+    if written.is_continue() {
+        disk.rename(&unfinished, &path).map_err(io)?;
+    }
+    Ok(written)
 }
 
 /// The tables and marks of an empty store.
@@ -216,6 +250,7 @@ fn write_first(transaction: &WriteTransaction) -> Result<(), StoreError> {
     let mut meta = transaction.open_table(META)?;
     tables::put_mark(&mut meta, FORMAT, &FILE_FORMAT)?;
     tables::put_mark(&mut meta, UUID, Uuid::new_v4().as_bytes())?;
+    tables::put_mark(&mut meta, BEGINNING, &Beginning::default())?;
     tables::put_mark(&mut meta, WATERMARK, &Lsn::ZERO)?;
     tables::put_mark(&mut meta, HIGHEST_LSN, &Lsn::ZERO)
 }

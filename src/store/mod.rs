@@ -6,10 +6,11 @@
 //! guess. Any thread reads; one thread writes, through [`CheckpointWriter`].
 //!
 //! `tables` is the file format's map, `row` the bytes of a row, `file` opening and the marks, `reader` all look-ups,
-//! `checkpoint` all writing of entities. A new kind of row an entity owns (outbox, watchers, deadlines) is a table in
+//! `checkpoint` all writing of entities, `copy` a whole copy of the file. A new kind of row an entity owns (outbox, watchers, deadlines) is a table in
 //! `tables`, a layout in `row` and a list in [`EntityWrite`], so that it is written in its entity's transaction.
 
 mod checkpoint;
+mod copy;
 mod error;
 mod file;
 mod gauges;
@@ -20,7 +21,8 @@ mod tables;
 mod tests;
 
 pub use checkpoint::{CheckpointWriter, EntityWrite, STATE_BYTES_MAX, TRANSACTION_BYTES_MAX, WriteStats};
+pub use copy::StoreCopy;
 pub use error::StoreError;
-pub use file::{Layout, Store, StoreOptions, TypeMark};
+pub use file::{Beginning, Layout, Store, StoreOptions, TypeMark};
 pub use gauges::TypeGauges;
 pub use row::{StoredIdentity, StoredRow, Wake};

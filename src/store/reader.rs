@@ -88,6 +88,22 @@ impl Store {
         })
     }
 
+    /// All rows in the order of their keys, beginning after one: at most `limit`, of all types.
+    pub fn rows(&self, after: Option<&EntityKey>, limit: usize) -> Result<Vec<(EntityKey, StoredRow)>, StoreError> {
+        let after = after.and_then(|after| tables::entity_key(after.kind(), after.key()));
+        let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.read(|transaction| {
+            let entities = transaction.open_table(ENTITIES)?;
+            let mut rows = Vec::new();
+            for entry in entities.range::<&[u8]>((start, Bound::Unbounded))?.take(limit) {
+                let (key, value) = entry?;
+                let row = row::view_state(key.value(), value.value())?.to_owned();
+                rows.push((tables::parse_entity_key(key.value())?, row));
+            }
+            Ok(rows)
+        })
+    }
+
     /// Counts of all types that have stored entities, the system's own (`$…`) among them.
     pub fn gauges(&self) -> Result<BTreeMap<String, TypeGauges>, StoreError> {
         self.read(|transaction| tables::all_records(transaction, GAUGES, "gauges"))

@@ -160,7 +160,7 @@ fn seal(table: &'static str, key: &[u8], bytes: &mut Vec<u8>) {
 }
 
 /// Verifies the checksum, then the format, in this order: a damaged row must not pass for one of the future.
-fn unseal<'a>(table: &'static str, key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
+pub(super) fn unseal<'a>(table: &'static str, key: &[u8], bytes: &'a [u8]) -> Result<&'a [u8], StoreError> {
     let Some((sealed, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
         return Err(StoreError::corrupt(table, key, "the row is too short"));
     };

@@ -37,6 +37,7 @@ pub(super) const FORMAT: &str = "format";
 pub(super) const UUID: &str = "uuid";
 pub(super) const WATERMARK: &str = "watermark";
 pub(super) const HIGHEST_LSN: &str = "highest_lsn";
+pub(super) const BEGINNING: &str = "beginning";
 
 const WAKE_BYTES: usize = 8;
 

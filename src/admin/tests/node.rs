@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::super::{Api, Forgetting, NodeState, RenderDecisions, Routes, Sources, Streams, StreamsSetup, configure};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
+use crate::backup::{Backups, Facts};
 use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalReader, JournalWriter, spawn_writer};
@@ -71,6 +72,18 @@ impl Default for Options {
     }
 }
 
+/// None may be made.
+fn backups(store: &Store, journal: &JournalReader, data_dir: &std::path::Path) -> Backups {
+    Backups {
+        facts: Facts { store: store.clone(), journal: journal.clone(), server: "test".into() },
+        root: None,
+        data_dir: data_dir.to_owned(),
+        disk_free_min: 0,
+        is_under_way: Arc::default(),
+        step_back: || {},
+    }
+}
+
 /// A node under test.
 pub(super) struct Node {
     pub api: web::Data<Api>,
@@ -99,14 +112,13 @@ impl Node {
 
     pub fn start_with(options: Options) -> Rc<Node> {
         let Options { tokens, routes, segment_bytes, limits } = options;
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, metrics) = (tempfile::tempdir().unwrap(), Arc::new(Metrics::new()));
         let loaded = config::load_str(&RULES.replace("[limits]\n", &format!("[limits]\n{limits}\n")), &|_| None);
         let mut diagnostics = Diagnostics::default();
         let config = loaded.config.expect("the rules are right");
         let types = rules::compile(&config.entities, &loaded.files, &mut diagnostics).unwrap_or_default();
         let limits = config.tuning.limits;
         let ruleset = Arc::new(Ruleset::new(types, &config.server.ignore, limits.key_bytes_max as usize));
-        let metrics = Arc::new(Metrics::new());
         let store = Store::open(dir.path(), StoreOptions { cache_bytes: CACHE_BYTES }).unwrap();
         let options = JournalOptions { segment_bytes, commit_bytes_max: 1_048_000, cache_bytes: CACHE_BYTES };
         let log = Journal::open(dir.path(), store.uuid(), options).unwrap();
@@ -174,6 +186,7 @@ impl Node {
         let streams = streams(&reader, &state_told, &metrics, &limits);
         actix_rt::spawn(streams.clone().follow(committed_told.clone()));
         let api = Api {
+            backups: backups(&store, &reader, dir.path()),
             server_name: "test".into(),
             admission: Arc::new(admission),
             decoder: Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize),

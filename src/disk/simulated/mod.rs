@@ -380,6 +380,10 @@ impl DiskFile for Handle {
         self.set_len(length)
     }
 
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.read(offset, out)
+    }
+
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write(offset, bytes)
     }

@@ -51,7 +51,7 @@ pub fn run(
     store_all(&opened.store, recovered, last)?;
     progress.begin(last.0);
     let _telling = Telling::start(progress);
-    let Opened { folder, store, journal, server, replayed_held_max, replaying_threads, rebuilt_bytes_max, .. } = opened;
+    let Opened { folder, store, journal, server, replayed_held_max, replaying_threads, rebuilt_bytes_max, beginning, .. } = opened;
     let threads = replaying_threads.max(1);
     let reader = journal.reader();
     let mut adopting = Adopting::new(store.clone(), journal, server.clone(), threads, progress.clone());
@@ -82,6 +82,7 @@ pub fn run(
     }
     let (records, decisions) = (adopting.records, adopting.decisions);
     let journal = adopting.finish(&plan.changed)?;
+    let watermark = store.watermark()?;
     store.set_fingerprints(&plan.marks)?;
     tracing::info!(records, decisions, "all entities are as the new rules say");
     Ok(Opened {
@@ -89,6 +90,8 @@ pub fn run(
         changed: None,
         store,
         journal,
+        watermark,
+        beginning,
         server,
         replayed_held_max,
         replaying_threads,

@@ -189,6 +189,7 @@ impl Harness {
             fatal: Arc::new(|error| panic!("{error}")),
             watermark: watch::Sender::new(store.watermark()?),
             saved_bytes: Arc::default(),
+            backing_up: Arc::default(),
         };
         Ok(Harness {
             system,

@@ -1,6 +1,7 @@
 //! Decisions: made, revised, withdrawn and made again; what is unknown, and what is wrong.
 
 use super::{Machine, event, ruleset, second};
+use crate::model::ids::Incarnation;
 
 /// Rules with fields `a`, `b`, `n` (the latest of each event type's data) and these tables after them.
 fn rules(rest: &str) -> String {
@@ -50,6 +51,25 @@ data = { a = "e.a", b = "e.?b.orValue(0)" }
             "D 7 withdrawn null",
         ],
     );
+}
+
+/// If this failed, a node that was restored would give ids again that were published with other content.
+#[test]
+fn another_incarnation_numbers_on_from_a_place_of_its_own() {
+    let rules = ruleset(&rules("[entity.e.decision.D]\nwhen = \"e.a > 0\"\ndata = { a = \"e.a\" }"));
+    rules.begin(Incarnation(2));
+    let mut machine = Machine::new(rules);
+    for (n, data) in (0..).zip([1, 2, -1, 3]) {
+        let text = format!(r#"{{"id":"{n}","type":"A","time":"2026-11-20T08:00:{n:02}Z","data":{data}}}"#);
+        machine.handle(&event(&text), second(n)).unwrap();
+    }
+    let expected = [
+        r#"D 2000001 made {"a":1}"#,
+        r#"D 2000002 revised {"a":2}"#,
+        "D 2000003 withdrawn null",
+        r#"D 2000004 made {"a":3}"#,
+    ];
+    assert_eq!(machine.decision_lines(), expected);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::actors::{Copies, Entity, Kept, Slice};
 use crate::config::Tuning;
 use crate::disk::Place;
 use crate::disk::simulated::SimDisk;
-use crate::egress::{Dispatcher, DispatcherSetup, FileSink, Lines, Next, Routing};
+use crate::egress::{Beyond, Dispatcher, DispatcherSetup, FileSink, Lines, Next, Routing};
 use crate::journal::{Committed, Committer, Entry, JournalReader};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
@@ -187,7 +187,7 @@ impl Process {
     /// As the node starts its sinks; the very first progress is noted, but it cannot be waited for here.
     fn start_sink(&mut self, place: &Place, clock: Clock) -> Result<(), String> {
         let progress = self.progress()?.unwrap_or_default();
-        let sink = FileSink::open(place.clone(), progress.offset).map_err(told)?;
+        let sink = FileSink::open(place.clone(), progress.offset, Beyond::Cut).map_err(told)?;
         self.noted.store(progress.delivered.0, Ordering::Relaxed);
         let notes = self.notes.clone();
         let setup = DispatcherSetup {
