@@ -172,7 +172,7 @@ impl Node {
         };
         let (state, state_told) = watch::channel(NodeState::Ready);
         let streams = streams(&reader, &state_told, &metrics, &limits);
-        actix_rt::spawn(streams.clone().follow(committed_told.clone()));
+        actix_rt::spawn(streams.clone().follow(committed_told.clone(), watch::channel(String::new()).1));
         let api = Api {
             server_name: "test".into(),
             admission: Arc::new(admission),
