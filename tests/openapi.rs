@@ -14,7 +14,8 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 /// What stands for the parameters of paths.
 const PARAMETERS: [(&str, &str); 4] = [("{type}", "order"), ("{key}", "o-1"), ("{id}", "o-1-paid"), ("{name}", "tcp")];
 /// Resources of which there is something to answer with, and how it is asked for.
-const ANSWERED: [(&str, &str); 9] = [
+const ANSWERED: [(&str, &str); 10] = [
+    ("/v1/forgotten", ""),
     ("/v1/entities", ""),
     ("/v1/entities/{type}", "?limit=2"),
     ("/v1/entities/{type}/{key}", ""),

@@ -421,7 +421,7 @@ impl Starting<'_> {
             limits: self.limits.clone(),
             fatal: shared.fatal.clone(),
         });
-        self.runtime.spawn(streams.clone().follow(shared.committed.clone()));
+        self.runtime.spawn(streams.clone().follow(shared.committed.clone(), forgetting.doing.clone()));
         let key_bytes_max = usize::try_from(self.limits.key_bytes_max).unwrap_or(usize::MAX);
         Ok(Api {
             replay: rebuild::replays(&self.prepared.ruleset, &shared.journal, key_bytes_max),

@@ -18,12 +18,13 @@ use super::inboxes::Path;
 /// What is not a resource: the title, schemas and parameters that several share.
 const BASE: &str = include_str!("base.json");
 /// The resources.
-const SECTIONS: [&str; 7] = [
+const SECTIONS: [&str; 8] = [
     include_str!("events.json"),
     include_str!("entities.json"),
     include_str!("decisions.json"),
     include_str!("stream.json"),
     include_str!("dead_letters.json"),
+    include_str!("forget.json"),
     include_str!("sources.json"),
     include_str!("node.json"),
 ];

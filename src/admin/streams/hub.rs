@@ -61,15 +61,27 @@ impl Streams {
     }
 
     /// Tells streams of what is committed, at a pace that so many of them can keep, until the journal's writer ends.
-    pub async fn follow(self, mut committed: watch::Receiver<Lsn>) {
+    /// `forgetting` moves when the journal is rewritten without what is forgotten; then nothing of it is kept here either.
+    pub async fn follow(self, mut committed: watch::Receiver<Lsn>, mut forgetting: watch::Receiver<String>) {
         let mut open = self.open.subscribe();
         loop {
             // Its sender is part of this.
             let count = open.wait_for(|open| *open > 0).await.map_or(0, |open| *open);
+            if forgetting.has_changed().unwrap_or_default() {
+                forgetting.mark_unchanged();
+                self.shelf.clear();
+            }
             let lsn = *committed.borrow_and_update();
             self.end.send_if_modified(|end| std::mem::replace(end, lsn) != lsn);
             tokio::time::sleep(PACE_PER_STREAM * u32::try_from(count).unwrap_or(u32::MAX)).await;
-            if committed.changed().await.is_err() {
+            let goes_on = tokio::select! {
+                changed = committed.changed() => changed.is_ok(),
+                Ok(()) = forgetting.changed() => {
+                    self.shelf.clear();
+                    true
+                }
+            };
+            if !goes_on {
                 return;
             }
         }

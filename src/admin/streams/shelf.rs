@@ -1,6 +1,6 @@
 //! What was read of the journal lately, so that streams that are at about the same place read it once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix_web::web;
 use lru::LruCache;
@@ -29,11 +29,13 @@ pub(super) struct Shelf {
 struct Kept {
     stretches: LruCache<(Reading, Lsn), Arc<Stretch>>,
     bytes: usize,
+    /// Counts how often all was thrown away.
+    cleared: u64,
 }
 
 impl Shelf {
     pub fn new(journal: JournalReader, render: RenderDecisions) -> Self {
-        let kept = Kept { stretches: LruCache::unbounded(), bytes: 0 };
+        let kept = Kept { stretches: LruCache::unbounded(), bytes: 0, cleared: 0 };
         Shelf { journal, render, kept: Mutex::new(kept), near: Semaphore::new(1), far: Semaphore::new(1) }
     }
 
@@ -53,22 +55,36 @@ impl Shelf {
         if let Some(stretch) = self.find(reading, from) {
             return Some(Ok(stretch));
         }
-        let all = self.clone();
+        let (all, cleared) = (self.clone(), self.kept().cleared);
         let read = web::block(move || {
             let stretch = Arc::new(Stretch::read(&all.journal, &all.render, reading, from)?);
-            all.keep(reading, from, &stretch);
+            all.keep(reading, from, &stretch, cleared);
             Ok(stretch)
         });
         read.await.ok()
     }
 
     fn find(&self, reading: Reading, from: Lsn) -> Option<Arc<Stretch>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.stretches.get(&(reading, from)).cloned()
+        self.kept().stretches.get(&(reading, from)).cloned()
     }
 
-    fn keep(&self, reading: Reading, from: Lsn, stretch: &Arc<Stretch>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Throws everything away, since the journal no longer holds all of it.
+    pub fn clear(&self) {
+        let mut kept = self.kept();
+        kept.stretches.clear();
+        (kept.bytes, kept.cleared) = (0, kept.cleared + 1);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, reading: Reading, from: Lsn, stretch: &Arc<Stretch>, cleared: u64) {
+        let mut kept = self.kept();
+        if kept.cleared != cleared {
+            // It was read before.
+            return;
+        }
         kept.bytes += stretch.bytes;
         if let Some(before) = kept.stretches.put((reading, from), stretch.clone()) {
             kept.bytes -= before.bytes;

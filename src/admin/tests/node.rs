@@ -184,7 +184,7 @@ impl Node {
         };
         let (state, state_told) = watch::channel(NodeState::Ready);
         let streams = streams(&reader, &state_told, &metrics, &limits);
-        actix_rt::spawn(streams.clone().follow(committed_told.clone()));
+        actix_rt::spawn(streams.clone().follow(committed_told.clone(), watch::channel(String::new()).1));
         let api = Api {
             backups: backups(&store, &reader, dir.path()),
             server_name: "test".into(),
