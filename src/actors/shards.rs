@@ -5,13 +5,13 @@ use std::sync::Arc;
 use actix::Addr;
 use tokio::sync::oneshot;
 
-use super::copying::{BeginCopying, CopySlice, Stored, TakeChanged};
+use super::copying::{BeginCopying, CopySlice, Stored, StoredCopy, TakeChanged};
 use super::entity::Work;
 use super::kept::Snapshot;
 use super::mailbox::post;
 use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
 use super::wheel::Schedule;
-use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
+use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Input;
 use crate::model::settle::Noted;
 use crate::store::Wake;
@@ -128,10 +128,10 @@ impl Shards {
     }
 
     /// Tells the shards what is stored.
-    pub fn stored(&self, rows: Vec<(EntityKey, Version, Option<IdentityHash>)>) {
+    pub fn stored(&self, rows: Vec<StoredCopy>) {
         let mut by_shard: Vec<Vec<_>> = self.0.iter().map(|_| Vec::new()).collect();
         for row in rows {
-            by_shard[row.0.partition().shard(self.0.len())].push(row);
+            by_shard[row.entity.partition().shard(self.0.len())].push(row);
         }
         for (supervisor, rows) in self.0.iter().zip(by_shard) {
             if !rows.is_empty() {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::watch;
 
-use super::checkpoint::{Checkpoint, Pacing, StoredCopy};
+use super::checkpoint::{Checkpoint, Pacing};
 use super::fatal::Fatal;
-use crate::actors::{Shards, Slice, Tag};
+use crate::actors::{Shards, Slice, StoredCopy, Tag};
 use crate::config::Tuning;
 use crate::journal::JournalWriter;
 use crate::metrics::Metrics;
