@@ -67,18 +67,18 @@ mod tests {
             loop {
                 let page = history.after(forwards.last().copied().unwrap_or_default(), limit).unwrap();
                 assert!(page.len() <= limit);
-                match page.is_empty() {
-                    true => break,
-                    false => forwards.extend(page),
+                if page.is_empty() {
+                    break;
                 }
+                forwards.extend(page);
             }
             assert_eq!(forwards, expected, "{limit} a page");
             loop {
                 let page = history.before(backwards.last().copied().unwrap_or(Lsn(u64::MAX)), limit).unwrap();
-                match page.is_empty() {
-                    true => break,
-                    false => backwards.extend(page),
+                if page.is_empty() {
+                    break;
                 }
+                backwards.extend(page);
             }
             backwards.reverse();
             assert_eq!(backwards, expected, "{limit} a page, from the end");

@@ -12,7 +12,7 @@ use super::guard::{EVENTS_ROUTE, guard};
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::sources::{self, Sources};
-use super::{dead_letters, decisions, entities, entity, events, status};
+use super::{dead_letters, decisions, entities, entity, events, history, status};
 use crate::actors::Shards;
 use crate::config::Limits;
 use crate::ingress::{Admission, Decoder, SourceMetrics};
@@ -104,6 +104,8 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(readable("/v1/entities/{type}", entities::page))
                 .service(readable("/v1/entities/{type}/{key}", entity::show))
                 .service(readable("/v1/entities/{type}/{key}/events/{id}", entity::event_status))
+                .service(readable("/v1/entities/{type}/{key}/history", history::of_entity))
+                .service(readable("/v1/correlations/{id}", history::of_correlation))
                 .service(readable("/v1/decisions", decisions::since));
             for path in &api.paths {
                 scope = scope.service(receiving(path));

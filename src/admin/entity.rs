@@ -73,7 +73,7 @@ pub(super) async fn event_status(api: web::Data<Api>, request: HttpRequest) -> R
 }
 
 /// The entity that the path names.
-fn asked_for(api: &Api, request: &HttpRequest) -> Result<(Arc<EntityRules>, EntityKey), Problem> {
+pub(super) fn asked_for(api: &Api, request: &HttpRequest) -> Result<(Arc<EntityRules>, EntityKey), Problem> {
     let rules = entity_type(api, request)?;
     let key = part(request, 3)?;
     let entity = EntityKey::new(rules.name.clone(), key);
@@ -89,7 +89,7 @@ pub(super) fn entity_type(api: &Api, request: &HttpRequest) -> Result<Arc<Entity
     })
 }
 
-fn unknown(entity: &EntityKey) -> Problem {
+pub(super) fn unknown(entity: &EntityKey) -> Problem {
     Problem::not_found(format!("nothing was heard of {} {:.200?}", entity.kind(), entity.key()))
 }
 

@@ -16,6 +16,7 @@ mod entities;
 mod entity;
 mod events;
 mod guard;
+mod history;
 mod inboxes;
 #[expect(dead_code)]
 mod mandate;

@@ -11,6 +11,7 @@ mod completions;
 mod dead_letters;
 mod destination;
 mod entry;
+mod explain;
 mod failure;
 mod get;
 mod ls;

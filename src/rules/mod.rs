@@ -26,14 +26,14 @@ mod request;
 mod tests;
 mod watches;
 
-pub use account::{Account, Before, Earlier};
+pub use account::{Account, AtVersion, Before, Earlier};
 pub use admit::{Ruleset, Taken, Takers};
 pub use bindings::{BodyBindings, EventBindings};
 pub use compile::{compile, compile_condition, compile_text};
 pub use decide::{Decided, Outcome, Verdict, decide, decide_inside, decide_system, touched, without_conclusions};
 pub use document::{Document, Explained, completeness, explain, matches};
 pub use entity_rules::{EffectRules, EntityRules};
-pub use evolve::evolve;
+pub use evolve::{evolve, given_correlation};
 pub use expr::{Expr, Fault, Part, Roots};
 pub use fickle::Fickle;
 pub use machine::{Around, Came, Machine, Rest};
