@@ -81,13 +81,14 @@ fn newest(args: &ExplainArgs, client: &Client<'_>, path: &[&str], screen: &mut S
             }
         }
     }
-    found.iter().rev().try_for_each(|item| show(args, item, Whose::Known, screen))?;
+    let mut teller = Teller::new(args, Whose::Known);
+    found.iter().rev().try_for_each(|item| teller.tell(item, screen))?;
     Ok(Exit::Ok)
 }
 
 /// All records, page by page.
 fn whole(args: &ExplainArgs, client: &Client<'_>, path: &[&str], screen: &mut Screen<'_>) -> Result<Exit, Failure> {
-    let mut after: Option<String> = None;
+    let (mut teller, mut after) = (Teller::new(args, Whose::Known), None::<String>);
     loop {
         let mut query = vec![("limit", PAGE_RECORDS_MAX.to_string())];
         query.extend(after.iter().map(|after| ("after", after.clone())));
@@ -96,7 +97,7 @@ fn whole(args: &ExplainArgs, client: &Client<'_>, path: &[&str], screen: &mut Sc
         if after.is_none() && !args.json {
             heading(screen, &head(&answer.body)?)?;
         }
-        page.items().iter().try_for_each(|item| show(args, item, Whose::Known, screen))?;
+        page.items().iter().try_for_each(|item| teller.tell(item, screen))?;
         match page.next() {
             Some(next) if after.as_deref() != Some(next) => after = Some(next.to_owned()),
             Some(_) => return Err(not_understood("a page leads to itself")),
@@ -108,13 +109,14 @@ fn whole(args: &ExplainArgs, client: &Client<'_>, path: &[&str], screen: &mut Sc
 /// What one correlation id has to do with, from the first record on.
 fn correlation(args: &ExplainArgs, client: &Client<'_>, id: &str, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     let mut left = if args.all { u64::MAX } else { args.limit };
+    let mut teller = Teller::new(args, Whose::Told);
     let (mut after, mut found): (Option<String>, u64) = (None, 0);
     loop {
         let mut query = vec![("limit", left.min(PAGE_RECORDS_MAX).to_string())];
         query.extend(after.iter().map(|after| ("after", after.clone())));
         let answer = client.get(&["correlations", id], &query, ANSWER_TIMEOUT)?;
         let page = Page::parse(&answer.body, "items")?;
-        page.items().iter().try_for_each(|item| show(args, item, Whose::Told, screen))?;
+        page.items().iter().try_for_each(|item| teller.tell(item, screen))?;
         found += page.items().len() as u64;
         left = left.saturating_sub(page.items().len() as u64);
         match page.next() {
@@ -135,14 +137,29 @@ fn correlation(args: &ExplainArgs, client: &Client<'_>, id: &str, screen: &mut S
     Ok(if found == 0 { Exit::No } else { Exit::Ok })
 }
 
-fn show(args: &ExplainArgs, item: &[u8], whose: Whose, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    if args.json {
-        screen.out.write_all(item)?;
-        writeln!(screen.out)?;
-        return Ok(());
+/// Writes record after record.
+struct Teller<'a> {
+    args: &'a ExplainArgs,
+    whose: Whose,
+    last: Option<Map>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(args: &'a ExplainArgs, whose: Whose) -> Self {
+        Teller { args, whose, last: None }
     }
-    record(&mut *screen.out, screen.paint, &map(item)?, whose)?;
-    Ok(())
+
+    fn tell(&mut self, item: &[u8], screen: &mut Screen<'_>) -> Result<(), Failure> {
+        if self.args.json {
+            screen.out.write_all(item)?;
+            writeln!(screen.out)?;
+            return Ok(());
+        }
+        let account = map(item)?;
+        record(&mut *screen.out, screen.paint, &account, self.last.as_ref(), self.whose)?;
+        self.last = Some(account);
+        Ok(())
+    }
 }
 
 fn map(document: &[u8]) -> Result<Map, Failure> {

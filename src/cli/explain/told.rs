@@ -18,8 +18,17 @@ pub(super) enum Whose {
 /// The columns of labels below a record's first line.
 const LABEL_COLUMNS: usize = 12;
 
-/// Writes the account of a record, after an empty line.
-pub(super) fn record(out: &mut dyn Write, paint: Paint, account: &Map, whose: Whose) -> io::Result<()> {
+/// What is open after a record, told again only where it has changed: otherwise each record would repeat it.
+const OPEN_ENDS: [&str; 3] = ["missing", "waiting_for", "needs"];
+
+/// Writes the account of a record, after an empty line. `last` is the one that was written before it.
+pub(super) fn record(
+    out: &mut dyn Write,
+    paint: Paint,
+    account: &Map,
+    last: Option<&Map>,
+    whose: Whose,
+) -> io::Result<()> {
     let input = member(account, "input");
     let lsn = format!("#{}", text(account, "lsn"));
     let whose = match whose {
@@ -27,13 +36,24 @@ pub(super) fn record(out: &mut dyn Write, paint: Paint, account: &Map, whose: Wh
         Whose::Told => format!("{} {}  ", text(account, "type"), text(account, "key")),
     };
     let what = paint.bold(&came(&input));
-    writeln!(out, "\n{}  {}  {whose}{what}", paint.dim(&lsn), text(account, "time"))?;
+    writeln!(out, "\n{}  {}  {whose}{what}", paint.dim(&lsn), moment(account, "time"))?;
     let mut lines = Lines { out, paint };
     lines.timing(&input)?;
     lines.input(&input)?;
     lines.changes(account)?;
     lines.followed(account)?;
-    lines.open_ends(account)
+    let is_same = |last: &Map| OPEN_ENDS.iter().all(|name| last.get(name) == account.get(name));
+    let same_entity = |last: &&Map| ["type", "key"].iter().all(|name| last.get(name) == account.get(name));
+    if last.filter(same_entity).is_some_and(is_same) { Ok(()) } else { lines.open_ends(account) }
+}
+
+/// A time to the millisecond.
+fn moment(map: &Map, name: &str) -> String {
+    let text = text(map, name);
+    match text.split_once('.') {
+        Some((seconds, fraction)) if fraction.len() > 4 && text.is_ascii() => format!("{seconds}.{}Z", &fraction[..3]),
+        _ => text,
+    }
 }
 
 /// What came, in a few words.
@@ -88,7 +108,7 @@ impl Lines<'_> {
             return self.line("happened", "nobody said when; its arrival counts");
         }
         let late = input.get("late").and_then(Value::as_str).and_then(Span::parse);
-        let told = format!("{}, {}", text(input, "time"), late.map(lateness).unwrap_or_default());
+        let told = format!("{}, {}", moment(input, "time"), late.map(lateness).unwrap_or_default());
         let is_late = late.is_some_and(|late| late.whole_seconds().abs() >= 60);
         let told = if is_late { self.paint.yellow(&told) } else { told };
         self.line("happened", &told)
@@ -183,7 +203,7 @@ impl Lines<'_> {
             self.line("missing", &told)?;
         }
         for it in list(account, "waiting_for") {
-            let told = format!("{} {} since {}", text(&it, "type"), text(&it, "key"), text(&it, "since"));
+            let told = format!("{} {} since {}", text(&it, "type"), text(&it, "key"), moment(&it, "since"));
             let told = self.paint.yellow(&told);
             self.line("waits for", &told)?;
         }
@@ -222,7 +242,7 @@ mod tests {
     fn told(account: &str, whose: Whose) -> String {
         let Value::Map(account) = json::parse(account.as_bytes(), 20).unwrap() else { panic!("{account}") };
         let mut out = Vec::new();
-        record(&mut out, Paint::Plain, &account, whose).unwrap();
+        record(&mut out, Paint::Plain, &account, None, whose).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -264,6 +284,31 @@ mod tests {
     undecided     Shipped needs shipment.segment
 ";
         assert_eq!(told(account, Whose::Told), expected);
+    }
+
+    /// If this failed, what has changed would be hard to find among what is open all the time.
+    #[test]
+    fn what_stays_open_is_told_once() {
+        let account = |lsn: u64, key: &str, missing: &str| {
+            let text = format!(r#"{{"lsn":{lsn},"type":"t","key":"{key}","time":"T","missing":["{missing}"]}}"#);
+            let Value::Map(account) = json::parse(text.as_bytes(), 9).unwrap() else { panic!("{text}") };
+            account
+        };
+        let first = account(1, "a", "x");
+        for (second, told) in
+            [(account(2, "a", "x"), false), (account(2, "a", "y"), true), (account(2, "b", "x"), true)]
+        {
+            let mut out = Vec::new();
+            record(&mut out, Paint::Plain, &second, Some(&first), Whose::Known).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap().contains("missing"), told, "{second:?}");
+        }
+        let mut times = Map::default();
+        for (time, shown) in
+            [("2026-11-20T10:00:00.145592208Z", "2026-11-20T10:00:00.145Z"), ("2026-11-20T10:00:00.5Z", "")]
+        {
+            times.insert("t", Value::string(time));
+            assert_eq!(moment(&times, "t"), if shown.is_empty() { time } else { shown });
+        }
     }
 
     #[test]
