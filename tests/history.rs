@@ -230,8 +230,5 @@ fn a_hot_key_is_paged_from_the_back_to_the_front() {
     known.sort_unstable();
     assert!(known.into_iter().eq(0..20_000), "every event is told of once");
     let told = said(&server, &["explain", "count", "hot", "--limit", "2"], 0);
-    assert!(
-        told.contains("version 20000, 20,000 events") && told.contains(&format!("Counted {number} from")),
-        "{told}"
-    );
+    assert!(told.contains("version 20,000, ") && told.contains(&format!("Counted {number} from")), "{told}");
 }

@@ -1,5 +1,9 @@
 //! Where an entity's records are: rows of the store and, for the newest, its book.
 
+use actix::{Handler, Message};
+use tokio::sync::oneshot;
+
+use super::supervisor::Supervisor;
 use crate::model::book::{CHUNK_LSNS, LsnBook, LsnChunk};
 use crate::model::ids::{EntityKey, Lsn};
 use crate::store::{Store, StoreError};
@@ -18,14 +22,14 @@ impl History<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn after(&self, after: Lsn, limit: usize) -> Result<Vec<Lsn>, StoreError> {
-        let known = self.book.lsns();
-        let newest = known.first().copied().unwrap_or(Lsn(u64::MAX));
+        let newest = self.book.first().unwrap_or(Lsn(u64::MAX));
         let mut found = Vec::new();
         if after.next() < newest {
             let chunks = self.store.history_from(self.entity, after.next(), chunks_of(limit))?;
             found.extend(chunks.iter().flat_map(LsnChunk::lsns).filter(|lsn| after < *lsn && *lsn < newest));
         }
-        found.extend(known.into_iter().filter(|lsn| after < *lsn));
+        let room = limit.saturating_sub(found.len());
+        found.extend(self.book.after(after).take(room));
         found.truncate(limit);
         Ok(found)
     }
@@ -35,9 +39,8 @@ impl History<'_> {
     /// # Errors
     /// When the store cannot be read.
     pub fn before(&self, before: Lsn, limit: usize) -> Result<Vec<Lsn>, StoreError> {
-        let known = self.book.lsns();
-        let end = before.min(known.first().copied().unwrap_or(before));
-        let mut found: Vec<Lsn> = known.into_iter().rev().filter(|lsn| *lsn < before).take(limit).collect();
+        let end = self.book.first().map_or(before, |first| first.min(before));
+        let mut found: Vec<Lsn> = self.book.before(before).take(limit).collect();
         if found.len() < limit {
             for chunk in self.store.history_before(self.entity, end, chunks_of(limit))? {
                 let lsns: Vec<Lsn> = chunk.lsns().filter(|lsn| *lsn < end).collect();
@@ -46,6 +49,26 @@ impl History<'_> {
             found.truncate(limit);
         }
         Ok(found)
+    }
+}
+
+/// Asks for an entity's book, as of its last committed record. Its state stays where it is: that of a busy key is large.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ReadBook {
+    pub entity: EntityKey,
+    pub reply: oneshot::Sender<LsnBook>,
+}
+
+impl Handler<ReadBook> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, ReadBook { entity, reply }: ReadBook, _: &mut Self::Context) {
+        let live = self.slots.find(&entity).and_then(|id| self.slots.get_mut(id)).map(|slot| slot.book.clone());
+        // Where the store cannot be read the process ends, and nobody is answered.
+        if let Some(book) = live.or_else(|| self.load(&entity).map(|(kept, _)| kept.book)) {
+            let _ = reply.send(book);
+        }
     }
 }
 

@@ -7,10 +7,12 @@ use tokio::sync::oneshot;
 
 use super::copying::{BeginCopying, CopySlice, Stored, StoredCopy, TakeChanged};
 use super::entity::Work;
+use super::history::ReadBook;
 use super::kept::Snapshot;
 use super::mailbox::post;
 use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
 use super::wheel::Schedule;
+use crate::model::book::LsnBook;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Input;
 use crate::model::settle::Noted;
@@ -53,6 +55,13 @@ impl Shards {
         let (reply, answer) = oneshot::channel();
         post(self.of(entity), ReadEntity { entity: entity.clone(), reply });
         answer.await.ok().flatten()
+    }
+
+    /// Where the entity's records are; that of version 0 has none. `None` when the process is ending.
+    pub async fn book(&self, entity: &EntityKey) -> Option<LsnBook> {
+        let (reply, answer) = oneshot::channel();
+        post(self.of(entity), ReadBook { entity: entity.clone(), reply });
+        answer.await.ok()
     }
 
     /// Asks to be told of the entity's next change. To miss none: watch, then read, then wait.

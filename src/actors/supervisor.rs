@@ -138,7 +138,7 @@ impl Supervisor {
     }
 
     /// An entity that has no actor: handed over, stored, or new; with the version the store has.
-    fn load(&mut self, key: &EntityKey) -> Option<(Kept, Version)> {
+    pub(super) fn load(&mut self, key: &EntityKey) -> Option<(Kept, Version)> {
         if let Some(handed) = self.handed.get(key) {
             return Some((handed.kept(key), handed.stored));
         }

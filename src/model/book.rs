@@ -144,13 +144,35 @@ impl LsnBook {
         Trail::read(&self.trail).unwrap_or_default().duplicates
     }
 
-    /// The positions that the book itself knows, in order; older ones have rows.
-    pub fn lsns(&self) -> Vec<Lsn> {
-        let sealed = self.sealed().iter().flat_map(LsnChunk::lsns);
+    /// The first position that the book itself knows; older ones have rows.
+    pub fn first(&self) -> Option<Lsn> {
+        self.sealed().first().map(|chunk| chunk.first).or_else(|| self.newest().next())
+    }
+
+    /// The positions after `after` that the book itself knows, in order.
+    pub fn after(&self, after: Lsn) -> impl Iterator<Item = Lsn> {
+        let sealed = self.sealed();
+        let holds = sealed.partition_point(|chunk| chunk.first <= after).saturating_sub(1);
+        sealed[holds..].iter().flat_map(LsnChunk::lsns).chain(self.newest()).filter(move |lsn| *lsn > after)
+    }
+
+    /// The positions before `before` that the book itself knows, the newest first.
+    pub fn before(&self, before: Lsn) -> impl Iterator<Item = Lsn> {
+        let newest: SmallVec<[Lsn; CHUNK_LSNS]> = self.newest().collect();
+        let sealed = self.sealed();
+        let sealed = &sealed[..sealed.partition_point(|chunk| chunk.first < before)];
+        let sealed = sealed.iter().rev().flat_map(|chunk| {
+            let lsns: SmallVec<[Lsn; CHUNK_LSNS]> = chunk.lsns().collect();
+            lsns.into_iter().rev()
+        });
+        newest.into_iter().rev().chain(sealed).filter(move |lsn| *lsn < before)
+    }
+
+    /// The positions since the last chunk.
+    fn newest(&self) -> impl Iterator<Item = Lsn> {
         let trail = Trail::read(&self.trail).unwrap_or_default();
         let first = Lsn(self.last.0.saturating_sub(sum(trail.deltas).unwrap_or_default()));
-        let newest = positions(first, trail.deltas).take(trail.count as usize);
-        sealed.chain(newest).collect()
+        positions(first, trail.deltas).take(trail.count as usize)
     }
 
     /// Chunks that are to get rows.
@@ -331,9 +353,15 @@ mod tests {
                 }
             }
             let all = |book: &LsnBook| {
-                let known = book.lsns();
-                let before = rows.values().flat_map(LsnChunk::lsns).filter(|lsn| known.first().is_none_or(|first| lsn < first));
-                before.chain(known.iter().copied()).collect::<Vec<_>>()
+                let known: Vec<Lsn> = book.after(Lsn::ZERO).collect();
+                let backwards: Vec<Lsn> = book.before(Lsn(u64::MAX)).collect();
+                assert!(backwards.iter().rev().eq(&known) && book.first() == known.first().copied());
+                let middle = known.get(known.len() / 3).copied().unwrap_or_default();
+                assert!(book.after(middle).eq(known.iter().copied().filter(|lsn| *lsn > middle)));
+                assert!(book.before(middle).eq(known.iter().copied().rev().filter(|lsn| *lsn < middle)));
+                let older = rows.values().flat_map(LsnChunk::lsns);
+                let older = older.filter(|lsn| known.first().is_none_or(|first| lsn < first));
+                older.chain(known.iter().copied()).collect::<Vec<_>>()
             };
             prop_assert_eq!(&all(&live), &lsns);
             // A crash; the records above some watermark at or below what is stored are noted again.

@@ -17,7 +17,7 @@ use super::api::Api;
 use super::entity::{asked_for, push_item, unknown, unreadable};
 use super::problem::Problem;
 use super::query::{page_items, query};
-use crate::model::ids::Lsn;
+use crate::model::ids::{Lsn, Version};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,20 +44,22 @@ pub(super) async fn of_entity(api: web::Data<Api>, request: HttpRequest) -> Resu
     let after = query.after.as_deref().map(|text| position("after", text)).transpose()?.unwrap_or_default();
     let before = query.before.as_deref().map(|text| position("before", text)).transpose()?.unwrap_or(END);
     let order = query.order.unwrap_or_default();
-    let snapshot = api.shards.read(&entity).await.ok_or_else(|| unknown(&entity))?;
-    let (version, events) = (snapshot.state.version.0, snapshot.state.events);
-    let duplicates = snapshot.lsns.duplicates();
+    let gone = || Problem::internal("the node is about to end");
+    let book = api.shards.book(&entity).await.ok_or_else(gone)?;
+    if book.version == Version(0) {
+        return Err(unknown(&entity));
+    }
     let (kind, key) = (entity.kind().to_owned(), entity.key().to_owned());
+    let (version, duplicates) = (book.version.0, book.duplicates());
     let page = web::block(move || {
-        let telling = Telling { api: &api, rules: &rules, entity: &entity, book: &snapshot.lsns };
+        let telling = Telling { api: &api, rules: &rules, entity: &entity, book: &book };
         telling.page(after, before, order, limit)
     });
-    let page = page.await.map_err(|_| Problem::internal("the node is about to end"))??;
+    let page = page.await.map_err(|_| gone())??;
     let head = json!({
         "type": kind,
         "key": key,
         "version": version,
-        "events": events,
         "duplicates": duplicates,
         "trimmed_before": page.trimmed_before.map(|lsn| lsn.0),
     });

@@ -180,15 +180,15 @@ fn head(body: &[u8]) -> Result<Map, Failure> {
 fn heading(screen: &mut Screen<'_>, head: &Map) -> Result<(), Failure> {
     let paint = screen.paint;
     let text = |name| head.get(name).map(render::line).unwrap_or_default();
-    let count = |name, one: &str, many: &str| match head.get(name) {
-        Some(Value::Int(1)) => format!("1 {one}"),
-        Some(value) => format!("{} {many}", render::count(value)),
+    let duplicates = match head.get("duplicates") {
+        Some(Value::Int(1)) => "1 duplicate".to_owned(),
+        Some(count) => format!("{} duplicates", render::count(count)),
         None => String::new(),
     };
+    let version = head.get("version").map(render::count).unwrap_or_default();
+    let known = format!("version {version}, {duplicates} came");
     writeln!(screen.out, "{} {}", text("type"), paint.bold(&text("key")))?;
-    let version = format!("version {}, {}, ", text("version"), count("events", "event", "events"));
-    let duplicates = count("duplicates", "duplicate came", "duplicates came");
-    writeln!(screen.out, "  {}", paint.dim(&(version + &duplicates)))?;
+    writeln!(screen.out, "  {}", paint.dim(&known))?;
     match head.get("trimmed_before") {
         None | Some(Value::Null) => {}
         Some(lsn) => {
@@ -211,7 +211,7 @@ mod tests {
 
     fn page(lsns: &[u64], next: &str) -> (u16, String) {
         let items: Vec<String> = lsns.iter().map(|lsn| format!(r#"{{"lsn":{lsn}}}"#)).collect();
-        let head = r#""type":"order","key":"o/1","version":4,"events":4,"duplicates":1,"trimmed_before":2"#;
+        let head = r#""type":"order","key":"o/1","version":4,"duplicates":1,"trimmed_before":2"#;
         (200, format!(r#"{{{head},"items":[{}],"next":{next}}}"#, items.join(",")))
     }
 
@@ -228,7 +228,7 @@ mod tests {
         let server = HttpServer::answering(vec![page(&[9, 7], r#""7""#)]);
         let (_, out, _) = told(|screen| explain(&ExplainArgs { json: false, ..args(2) }, &server.args(None), screen));
         for line in
-            ["order o/1\n", "4 events, 1 duplicate came\n", "before LSN 2 are no longer", "the newest 2 records"]
+            ["order o/1\n", "version 4, 1 duplicate came\n", "before LSN 2 are no longer", "the newest 2 records"]
         {
             assert!(out.contains(line), "{line} is missing in\n{out}");
         }
