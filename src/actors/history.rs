@@ -127,7 +127,7 @@ mod tests {
                 for entity in [&hot, &other] {
                     let row = StoredRow { version: Version(n), lsn, gaps: None, wake: None, state: Vec::new() };
                     let (entity, history) = (entity.clone(), book.sealed().to_vec());
-                    let write = EntityWrite { entity, row, identities: Vec::new(), history };
+                    let write = EntityWrite { entity, row, ended: Version(0), identities: Vec::new(), history };
                     writer.write(vec![write], lsn).unwrap();
                 }
                 book.spill_through(lsn);

@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, explain, get, ls, run, send, shuffle, sources, status, test};
+use super::{
+    bench, check, completions, dead_letters, explain, forget, get, ls, run, send, shuffle, sources, status, test,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -46,6 +48,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// List the sources, or set one back
     Sources(sources::SourcesArgs),
+    Forget(forget::ForgetArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
     Bench(bench::BenchArgs),
@@ -91,6 +94,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
+        Some(Command::Forget(args)) => forget::forget(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
@@ -135,6 +139,10 @@ mod tests {
             ("turnstile sources ls --json", false),
             ("turnstile sources rewind clock --to -5", false),
             ("turnstile sources rewind clock", true),
+            ("turnstile forget", false),
+            ("turnstile forget order 1 --yes --by ann --why asked", false),
+            ("turnstile forget order", true),
+            ("turnstile forget --yes", true),
             ("turnstile status --url http://localhost:1/base/", false),
             ("turnstile --token t status", false),
             (

@@ -6,13 +6,15 @@ use super::codec::{self, CodecError};
 use super::dealings::{DeadlineTimes, EffectOutcome, Watch};
 use super::event::PackedEvent;
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
+use super::life::{EXPIRE, Ending};
+use super::mandate::Mandate;
 use super::packed::Packed;
-use super::system::{DeadLetter, SinkProgress, SinkWindow, SourceCursor};
+use super::system::{DeadLetter, Forget, SinkProgress, SinkWindow, SourceCursor};
 use super::time::Timestamp;
 use super::value::Value;
 
 /// Format of encoded records.
-pub const RECORD_FORMAT: u8 = 2;
+pub const RECORD_FORMAT: u8 = 3;
 
 /// One input and all that the entity concluded from it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -118,6 +120,10 @@ pub enum Input {
         run: u32,
         outcome: Box<EffectOutcome>,
     },
+    /// Somebody asks that the entity be forgotten.
+    Forgotten(Mandate),
+    /// How far the forgetting of an entity has come; an input of the system's own.
+    Forget(Box<Forget>),
 }
 
 impl Input {
@@ -127,6 +133,15 @@ impl Input {
             Input::Event(input) => input.hops,
             Input::Message(received) => received.hops,
             _ => 0,
+        }
+    }
+
+    /// How the entity's life ends with it, if it does.
+    pub fn ending(&self) -> Option<Ending> {
+        match self {
+            Input::Due { name, .. } if **name == *EXPIRE => Some(Ending::Expired),
+            Input::Forgotten(_) => Some(Ending::Forgotten),
+            _ => None,
         }
     }
 
@@ -163,6 +178,8 @@ pub enum Content {
     Unwatch { reference: Box<str> },
     /// What the receiver's reference to the sender shows.
     Notice { reference: Box<str>, shown: Packed },
+    /// The receiver's reference shows nothing any more: the sender's life has ended.
+    Gone { reference: Box<str> },
 }
 
 /// An event, and what the entity type's `id` and `time` made of it.
@@ -308,7 +325,7 @@ mod tests {
     use super::*;
     use crate::model::event::TimeGiven;
     use crate::model::ids::Lsn;
-    use crate::model::system::{OpenRecord, Origin};
+    use crate::model::system::{ForgetStage, OpenRecord, Origin};
 
     /// A record with every part filled.
     fn full() -> Record {
@@ -381,7 +398,7 @@ mod tests {
             bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from_digit(n.into(), 16).unwrap()).collect();
         assert_eq!(
             hex,
-            "02056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
+            "03056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
     }
@@ -400,6 +417,10 @@ mod tests {
             body: b"{}".to_vec(),
         };
         let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
+        let mandate = || Mandate { by: "b".into(), why: "w".into() };
+        let entity = EntityKey::new("order", "o");
+        let stage = ForgetStage::Ended { version: Version(3) };
+        let forget = Forget { entity, mandate: mandate(), asked: full().now, stage };
         for (input, expected) in [
             (Input::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }), "0109fb2c01"),
             (Input::Window(SinkWindow { read: Lsn(300), open }), "02fb2c01010702"),
@@ -408,11 +429,13 @@ mod tests {
                 "030004686f6f6b0901096578686175737465640848545450203530300301056f72646572016f0e6f726465722f6f2f4d6164652f31027b7d",
             ),
             (Input::Cursor(SourceCursor { position: Packed::new(&Value::Int(5)) }), "0402020a"),
+            (Input::Forgotten(mandate()), "0a01620177"),
+            (Input::Forget(Box::new(forget)), "0b056f72646572016f01620177fc403400d6000103"),
         ] {
             let record = Record::of_input(full().entity, Version(3), full().now, input);
             let bytes = record.encode();
             let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-            assert_eq!(hex, format!("02056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
+            assert_eq!(hex, format!("03056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
             assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
     }
@@ -421,6 +444,6 @@ mod tests {
     fn another_format_is_refused() {
         let mut bytes = full().encode();
         bytes[0] = 9;
-        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 2 })));
+        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 3 })));
     }
 }

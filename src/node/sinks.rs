@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fatal::Fatal;
+use super::retention::Need;
 use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
 use crate::disk::{Disk, RealDisk};
@@ -25,6 +26,7 @@ use crate::model::record::Input;
 use crate::model::system::{DEAD_LETTER_KIND, SINK_KIND, SinkProgress, SinkWindow, SystemState};
 use crate::rules::{Expr, Ruleset};
 use crate::store::Store;
+use crate::telemetry::Tracer;
 use crate::vital;
 
 /// Pauses after a message that NATS did not take.
@@ -46,6 +48,7 @@ pub struct Setup<'a> {
     pub journal: &'a JournalReader,
     pub ruleset: &'a Arc<Ruleset>,
     pub metrics: &'a Arc<Metrics>,
+    pub tracer: &'a Tracer,
     pub committed: &'a watch::Receiver<Lsn>,
     pub runtime: Handle,
     pub fatal: Fatal,
@@ -115,6 +118,7 @@ impl Sinks {
                 types: declared.types.iter().map(|glob| glob.value.clone()).collect(),
                 condition: setup.conditions.remove(&name),
                 metrics: setup.metrics.clone(),
+                tracer: setup.tracer.clone(),
                 told: AtomicBool::new(false),
             },
             outlet,
@@ -148,6 +152,13 @@ impl Sinks {
     pub fn delivered(&self) -> Arc<dyn Fn() -> Lsn + Send + Sync> {
         let noted: Vec<_> = self.running.iter().map(|sink| sink.noted.clone()).collect();
         Arc::new(move || Lsn(noted.iter().map(|noted| noted.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)))
+    }
+
+    /// A function that tells what each of them still has to read.
+    pub fn needs(&self) -> Arc<dyn Fn() -> Vec<Need> + Send + Sync> {
+        let sinks = self.running.clone();
+        let need = |sink: &Running| Need::after(format!("sink {}", sink.name), Lsn(sink.noted.load(Ordering::Relaxed)));
+        Arc::new(move || sinks.iter().map(need).collect())
     }
 
     /// A function that describes the sinks for the status document: how many decisions each has taken since the start,
@@ -217,7 +228,7 @@ impl Begin {
             Some(SystemState::Progress(progress)) if is_in_order(&declared.kind) => return Begin::InOrder(progress),
             Some(SystemState::Progress(progress)) => SinkWindow::through(progress.delivered),
             Some(SystemState::Window(window)) => window,
-            None | Some(SystemState::DeadLetter(_) | SystemState::Cursor(_)) => {
+            None | Some(SystemState::DeadLetter(_) | SystemState::Cursor(_) | SystemState::Forget(_)) => {
                 SinkWindow::through(match declared.from {
                     config::From::New => journal.last_lsn(),
                     config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),
@@ -266,7 +277,7 @@ async fn outlet(
                 _ => Box::new(StdoutSink),
             };
             let done = SinkWindow::through(progress.delivered);
-            return Ok((Box::new(Lines::new(name, sink, progress, setup.metrics)), done));
+            return Ok((Box::new(Lines::new(name, sink, progress, setup.tracer.clone(), setup.metrics)), done));
         }
         Begin::Window(window) => window,
     };
@@ -279,6 +290,7 @@ async fn outlet(
         progress: progress.clone(),
         in_flight_max,
         retry,
+        tracer: setup.tracer.clone(),
         bury: Box::new(move |letter| {
             let entity = EntityKey::new(DEAD_LETTER_KIND, letter.origin.key());
             shards.note(entity, Input::DeadLetter(Box::new(letter)))

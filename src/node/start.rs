@@ -12,6 +12,7 @@ use super::agenda::Agenda;
 use super::checkpointer::{Checkpointer, Request, slices};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
+use super::forget::Forgetter;
 use super::guard::Guard;
 use super::http::{self, Http};
 use super::nats_sources::NatsSources;
@@ -20,19 +21,22 @@ use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
 use super::reload;
 use super::replay::{Recovered, replay};
+use super::retention::Kept;
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
+use super::traces::Traces;
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{Api, NodeState, Sources, Stop};
+use crate::admin::{Api, Forgetting, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
-use crate::journal::{JournalReader, JournalWriter};
+use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
 use crate::store::Store;
+use crate::telemetry::Tracer;
 use crate::vital;
 
 /// Why a node cannot start.
@@ -89,6 +93,8 @@ pub(super) struct Shared {
     pub(super) fatal: Fatal,
     pub(super) store: Store,
     pub(super) journal: JournalReader,
+    pub(super) rewriter: JournalRewriter,
+    pub(super) kept: watch::Sender<Kept>,
     pub(super) committed: watch::Receiver<Lsn>,
     pub(super) watermark: watch::Sender<Lsn>,
     pub(super) journaled_bytes: Arc<AtomicU64>,
@@ -98,6 +104,7 @@ pub(super) struct Shared {
     /// All shards, once they have started.
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
+    pub(super) tracer: Tracer,
 }
 
 impl Starting<'_> {
@@ -113,14 +120,18 @@ impl Starting<'_> {
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
         metrics.watermark_lsn.set(gauge(watermark));
         let shards: Arc<OnceLock<Shards>> = Arc::default();
-        let effects = self.effects(&metrics, &shards)?;
+        let traces = Traces::start(self.config, &metrics, self.runtime.handle())?;
+        let effects = self.effects(&metrics, &traces.tracer, &shards)?;
         let shared = Shared {
             effects,
+            tracer: traces.tracer.clone(),
             shards,
             metrics,
             types,
             fatal: fatal::exit(),
             journal: opened.journal.reader(),
+            rewriter: opened.journal.rewriter(),
+            kept: watch::Sender::default(),
             store: opened.store,
             committed: committed_seen,
             watermark: watch::Sender::new(watermark),
@@ -140,29 +151,26 @@ impl Starting<'_> {
                 .await?;
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
-            self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
+            self.checkpointer(&shared, &shards, &sinks, writing.writer.clone(), slice_receiver)?;
+        let (forgetter, forgetting) =
+            Forgetter::start(&shared, &shards, &sinks, writing.writer, &checkpoints, self.runtime);
         self.guard(&shared, &admission);
         self.turn_wheels(&shared, &shards);
 
         let state = watch::Sender::new(NodeState::Ready);
+        shared.metrics.node.ready.set(1);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let polled = sources::start_polling(
-            self.config,
-            &mut self.prepared.decoders,
-            &admission,
-            &shards,
-            &phase,
-            self.runtime,
-        )?;
+        let decoders = &mut self.prepared.decoders;
+        let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
         let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
         let listed = sources::listed(listening.collect(), &polled, &messages);
-        let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, listed.clone(), &messages);
+        let told = Told::new(&shared, shards.count(), &sinks, listed.clone(), &messages);
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
-                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told))?;
+                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told, forgetting))?;
                 http.serve(api, &mut out)?
             }
             None => Vec::new(),
@@ -186,6 +194,7 @@ impl Starting<'_> {
             drain: self.config.tuning.limits.drain,
             horizon: shared.horizon,
             effects: shared.effects,
+            traces,
             shards,
             arbiters,
             admission,
@@ -194,6 +203,7 @@ impl Starting<'_> {
             sources: tasks,
             http,
             sinks,
+            forgetter,
             checkpoints,
             checkpointer,
             writer: writing.thread,
@@ -242,7 +252,12 @@ impl Starting<'_> {
         Ok(recovered.map_err(failed)??)
     }
 
-    fn effects(&self, metrics: &Metrics, shards: &Arc<OnceLock<Shards>>) -> Result<Arc<Effects>, NodeError> {
+    fn effects(
+        &self,
+        metrics: &Metrics,
+        tracer: &Tracer,
+        shards: &Arc<OnceLock<Shards>>,
+    ) -> Result<Arc<Effects>, NodeError> {
         let shards = shards.clone();
         let note: NoteStep = Arc::new(move |entity, input| match shards.get() {
             Some(shards) => shards.step(entity, input),
@@ -253,6 +268,7 @@ impl Starting<'_> {
             ruleset: &self.prepared.ruleset,
             note,
             metrics,
+            tracer: tracer.clone(),
             limits: &self.limits,
             runtime: self.runtime.handle().clone(),
         });
@@ -267,6 +283,7 @@ impl Starting<'_> {
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
             metrics: shared.metrics.clone(),
+            tracer: shared.tracer.clone(),
             deliver: delivering(shards.clone()),
         })
     }
@@ -280,6 +297,7 @@ impl Starting<'_> {
             journal: &shared.journal,
             ruleset: &self.prepared.ruleset,
             metrics: &shared.metrics,
+            tracer: &shared.tracer,
             committed: &shared.committed,
             runtime: self.runtime.handle().clone(),
             fatal: shared.fatal.clone(),
@@ -307,7 +325,10 @@ impl Starting<'_> {
             handed_bytes: shared.handed_bytes.clone(),
             metrics: shared.metrics.clone(),
             tuning: self.config.tuning.clone(),
-            sinks_delivered: sinks.delivered(),
+            sinks_need: sinks.needs(),
+            reader: shared.journal.clone(),
+            data_dir: self.config.server.data_dir.clone(),
+            kept: shared.kept.clone(),
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
             saved_bytes: shared.saved_bytes.clone(),
@@ -317,6 +338,8 @@ impl Starting<'_> {
     }
 
     fn guard(&self, shared: &Shared, admission: &Arc<Admission>) {
+        let connections_max = i64::try_from(self.limits.connections_max).unwrap_or(i64::MAX);
+        shared.metrics.node.connections_max.set(connections_max);
         let guard = Guard {
             folder: self.config.server.data_dir.clone(),
             tuning: self.config.tuning.clone(),
@@ -338,7 +361,7 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, told): (Sources, Told),
+        (sources, told, forgetting): (Sources, Told, Forgetting),
     ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
         Ok(Api {
@@ -366,6 +389,7 @@ impl Starting<'_> {
                 record.decisions.iter().map(render).collect()
             }),
             sources,
+            forgetting,
             status: told.status,
             not_connected: told.not_connected,
         })

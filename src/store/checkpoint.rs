@@ -16,7 +16,7 @@ use super::tables::{
     self, AGENDA, ENTITIES, HIGHEST_LSN, HISTORY, HistoryRowKey, IDENTITIES, IdentityRowKey, META, WATERMARK,
 };
 use crate::model::book::LsnChunk;
-use crate::model::ids::{EntityKey, IdentityHash, Lsn};
+use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 
 /// Keys and values of one transaction, in bytes; more only if a single entity has more.
 pub const TRANSACTION_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -29,6 +29,8 @@ pub struct EntityWrite {
     pub entity: EntityKey,
     /// Replaces the stored row.
     pub row: StoredRow,
+    /// Identities that were stored with a version before this one are of an earlier life: they go.
+    pub ended: Version,
     /// Identities that no longer fit into the state: added to those already stored.
     pub identities: Vec<(IdentityHash, StoredIdentity)>,
     /// Positions of records that no longer fit into its row: added to those already stored.
@@ -139,6 +141,7 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
     let mut gauges = GaugesInTransaction::open(transaction)?;
     let mut identities: Vec<(IdentityRowKey, StoredIdentity)> = Vec::new();
     let mut history: Vec<(HistoryRowKey, &LsnChunk)> = Vec::new();
+    let mut past_owners = Vec::new();
     for write in batch {
         let (kind, key) = (write.entity.kind(), write.entity.key());
         let Some(key) = tables::entity_key(kind, key) else { continue }; // `check` has refused it
@@ -169,12 +172,26 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
             }
         }
         let owner = tables::owner(&key);
+        if replaced.is_some_and(|(stored, ..)| stored < write.ended) {
+            past_owners.push(owner);
+        }
         history.extend(write.history.iter().map(|chunk| (tables::history_key(owner, chunk.first), chunk)));
         identities.extend(write.identities.iter().map(|&(id, identity)| (tables::identity_key(owner, id), identity)));
     }
     gauges.write()?;
+    delete_identities(transaction, past_owners)?;
     write_identities(transaction, identities)?;
     write_history(transaction, history)
+}
+
+/// Deletes all identities of these entities.
+fn delete_identities(transaction: &WriteTransaction, owners: Vec<[u8; 16]>) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(IDENTITIES)?;
+    for owner in owners {
+        let [first, last] = [0, u8::MAX].map(|byte| tables::identity_key(owner, IdentityHash([byte; 16])));
+        table.retain_in::<&IdentityRowKey, _>(&first..=&last, |_, _| false)?;
+    }
+    Ok(())
 }
 
 /// In key order, which touches each page of the table once.

@@ -27,11 +27,12 @@ impl<'a> Records<'a> {
         Records { api, block: None }
     }
 
-    /// The record of `entity` at `lsn`, and how many bytes it takes; `None` if the journal has been trimmed so far.
+    /// The record of `entity` at `lsn`, and how many bytes it takes; `None` if the journal has been trimmed so far, or
+    /// the record was forgotten.
     pub(super) fn get(&mut self, entity: &EntityKey, lsn: Lsn) -> Result<Option<(Record, usize)>, Problem> {
         let api = self.api;
         let Some(block) = self.block_of(lsn)? else { return Ok(None) };
-        let (_, bytes) = block.record((lsn.0 - block.first_lsn.0) as usize);
+        let Some(bytes) = block.at(lsn) else { return Ok(None) };
         let record = Record::decode(bytes).map_err(|source| unreadable(api, Unreadable { lsn, source }))?;
         if record.entity != *entity {
             tracing::error!(entity = %entity, lsn = lsn.0, "the index of its records leads to one of {}", record.entity);

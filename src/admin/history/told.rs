@@ -54,9 +54,8 @@ impl Telling<'_> {
             Order::Desc => history.before(before, limit + 1).map_err(failed)?,
         };
         lsns.retain(|lsn| after < *lsn && *lsn < before);
-        let mut records = self.read(&lsns, limit)?;
-        let last = records.last().map(|(lsn, _)| *lsn);
-        let next = last.filter(|_| records.len() < lsns.len());
+        let (mut records, seen) = self.read(&lsns, limit)?;
+        let next = lsns.get(seen.wrapping_sub(1)).copied().filter(|_| seen < lsns.len());
         if order == Order::Desc {
             records.reverse();
         }
@@ -67,19 +66,19 @@ impl Telling<'_> {
         Ok(Page { items, next, trimmed_before })
     }
 
-    /// The records at the first of these positions, in this order.
-    fn read(&self, lsns: &[Lsn], limit: usize) -> Result<Vec<(Lsn, Record)>, Problem> {
+    /// The records at the first of these positions, in this order, and how many positions that is: what was forgotten is
+    /// blank, and the journal may be trimmed meanwhile.
+    fn read(&self, lsns: &[Lsn], limit: usize) -> Result<(Vec<(Lsn, Record)>, usize), Problem> {
         let (mut reader, mut bytes, mut records) = (Records::new(self.api), 0, Vec::new());
-        for lsn in lsns.iter().take(limit) {
-            // The journal may be trimmed meanwhile.
+        for (seen, lsn) in lsns.iter().take(limit).enumerate() {
             let Some((record, size)) = reader.get(self.entity, *lsn)? else { continue };
             bytes += size;
             if bytes > PAGE_BYTES_MAX && !records.is_empty() {
-                break;
+                return Ok((records, seen));
             }
             records.push((*lsn, record));
         }
-        Ok(records)
+        Ok((records, limit.min(lsns.len())))
     }
 
     /// The accounts of consecutive records, in their order.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, NodeState, Routes, Sources, configure};
+use super::super::{Api, Forgetting, NodeState, Routes, Sources, configure};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
@@ -115,6 +115,7 @@ impl Node {
         let around = Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
+            tracer: crate::telemetry::Tracer::default(),
             types: kinds,
             ruleset: ruleset.clone(),
             entity_bytes_max: 1 << 20,
@@ -148,9 +149,14 @@ impl Node {
             credits: Credits::new(100_000, 1 << 30),
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
+            tracer: crate::telemetry::Tracer::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(move |deliveries| {
-                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event { taken: d.taken, ticket: d.ticket }));
+                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event {
+                    taken: d.taken,
+                    ticket: d.ticket,
+                    trace: d.trace,
+                }));
             }),
         };
         let (state, state_told) = watch::channel(NodeState::Ready);
@@ -178,6 +184,7 @@ impl Node {
                 listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
                 polled: HashMap::new(),
             },
+            forgetting: Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1 },
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };

@@ -65,11 +65,13 @@ fn came(input: &Map) -> String {
             let says = match &*text("says") {
                 "watch" => "begins to watch",
                 "unwatch" => "watches no more",
+                "gone" => "is there no more",
                 _ => "tells what it shows",
             };
             format!("{} {} {says} (reference {})", text("from_type"), text("from_key"), text("reference"))
         }
         "deadline" => format!("deadline {} has passed", text("deadline")),
+        "forgotten" => "forgotten, by hand".to_owned(),
         "quiet" => format!("quiet for long enough for {}", text("decision")),
         "effect_started" => format!("effect {}: attempt {} begins", text("effect"), text("attempt")),
         "effect_ended" => {
@@ -116,7 +118,14 @@ impl Lines<'_> {
 
     /// What stands in an input from inside.
     fn input(&mut self, input: &Map) -> io::Result<()> {
-        for (name, label) in [("at", "due"), ("shown", "it shows"), ("response", "answer"), ("error", "error")] {
+        for (name, label) in [
+            ("at", "due"),
+            ("shown", "it shows"),
+            ("response", "answer"),
+            ("error", "error"),
+            ("by", "by"),
+            ("why", "why"),
+        ] {
             if let Some(found) = input.get(name) {
                 self.line(label, &value(found))?;
             }

@@ -3,6 +3,7 @@
 use super::{number, object, text};
 use crate::model::dealings::EffectOutcome;
 use crate::model::event::TimeGiven;
+use crate::model::mandate::Mandate;
 use crate::model::packed::Packed;
 use crate::model::record::{Content, EventInput, Input, Received, Record};
 use crate::model::value::Value;
@@ -25,7 +26,10 @@ pub(super) fn input(record: &Record) -> Value {
             ("attempt", Some(number(u64::from(*attempt)))),
         ]),
         Input::Ended { effect, run, outcome } => ended(effect, *run, outcome),
-        Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) => {
+        Input::Forgotten(Mandate { by, why }) => {
+            object([("kind", text("forgotten")), ("by", text(by)), ("why", text(why))])
+        }
+        Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) | Input::Forget(_) => {
             object([("kind", text("system"))])
         }
     }
@@ -59,6 +63,7 @@ fn message(received: &Received) -> Value {
         Content::Watch { reference } => ("watch", reference, None),
         Content::Unwatch { reference } => ("unwatch", reference, None),
         Content::Notice { reference, shown } => ("notice", reference, Some(shown.unpack())),
+        Content::Gone { reference } => ("gone", reference, None),
     };
     object([
         ("kind", text("message")),
