@@ -94,7 +94,7 @@ fn entity() -> Vec<u8> {
     let list = FieldState::List(vec![(Box::new([1]), value.clone()), (Box::new([2]), value)]);
     let fields = vec![None, Some(FieldState::Count(4)), Some(FieldState::By(vec![("b".into(), list)]))];
     let state = State { version: Version(3), fields, identities, ..State::default() };
-    codec::encode(2, &(state, LsnBook::default(), Vec::<Outgoing>::new()))
+    codec::encode(3, &(state, LsnBook::default(), Vec::<Outgoing>::new()))
 }
 
 /// Were these refused, then what is made of them would not come far.

@@ -267,6 +267,7 @@ impl Copy {
             "head ",
             "tail ",
             "turnstile get",
+            "turnstile explain",
             "turnstile ls",
             "turnstile status",
             "turnstile sources ls",

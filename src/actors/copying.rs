@@ -181,18 +181,38 @@ impl Supervisor {
     }
 }
 
-/// Tells that copies are stored: the version each has there, and the last of its identities that has a row of its own.
+/// What the store has of an entity now.
+#[derive(Debug)]
+pub struct StoredCopy {
+    pub entity: EntityKey,
+    pub version: Version,
+    /// Where the record of that version is; positions up to there that did not fit its row have rows of their own.
+    pub lsn: Lsn,
+    /// The last of its identities that has a row of its own.
+    pub spilled: Option<IdentityHash>,
+}
+
+impl StoredCopy {
+    /// What a write that was made tells.
+    pub fn of(write: &EntityWrite) -> Self {
+        let spilled = write.identities.last().map(|(id, _)| *id);
+        StoredCopy { entity: write.entity.clone(), version: write.row.version, lsn: write.row.lsn, spilled }
+    }
+}
+
+/// Tells that copies are stored.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Stored(pub Vec<(EntityKey, Version, Option<IdentityHash>)>);
+pub struct Stored(pub Vec<StoredCopy>);
 
 impl Handler<Stored> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, Stored(rows): Stored, _: &mut Self::Context) {
-        for (key, version, spilled) in rows {
+        for StoredCopy { entity: key, version, lsn, spilled } in rows {
             if let Some(slot) = self.slots.find(&key).and_then(|id| self.slots.get_mut(id)) {
                 slot.stored = version;
+                slot.book.spill_through(lsn);
                 let wake = slot.aside.wake();
                 if slot.latest == version && wake != Wake::NEVER && self.wheel.forget_stored(wake, &key) {
                     slot.aside.set_wake(Wake::NEVER);

@@ -34,7 +34,7 @@ pub struct HandedOver {
 enum Form {
     /// What a row of the store holds.
     Row,
-    /// More: some of its identities get rows of their own.
+    /// More: some of its identities or positions get rows of their own.
     WithOverflow,
 }
 
@@ -42,6 +42,7 @@ impl HandedOver {
     /// What is left of an entity when its actor has ended.
     pub fn new(kept: &Kept, stored: Version, listed: bool) -> Self {
         let state = kept.entity.state();
+        let has_overflow = state.identities.overflow().len() > 0 || !kept.book.sealed().is_empty();
         HandedOver {
             version: state.version,
             ended: state.ended(),
@@ -51,7 +52,7 @@ impl HandedOver {
             lsn: kept.book.last,
             wake: kept.wake(),
             gaps: state.gaps(),
-            form: if state.identities.overflow().len() == 0 { Form::Row } else { Form::WithOverflow },
+            form: if has_overflow { Form::WithOverflow } else { Form::Row },
         }
     }
 
@@ -78,7 +79,7 @@ impl HandedOver {
             Form::Row => {
                 let HandedOver { version, ended, lsn, gaps, wake, .. } = *self;
                 let row = StoredRow { version, lsn, gaps, wake, state: self.bytes.to_vec() };
-                EntityWrite { entity: key, row, ended, identities: Vec::new() }
+                EntityWrite { entity: key, row, ended, identities: Vec::new(), history: Vec::new() }
             }
             Form::WithOverflow => self.kept(&key).write(key),
         }

@@ -50,7 +50,7 @@ impl Kept {
         Kept { entity: Entity::loaded(state, 0), ..self }
     }
 
-    /// The kept form, with every identity.
+    /// The kept form, with every identity and every position.
     pub fn encode(&self) -> Vec<u8> {
         whole(encode_state(self.entity.state()), &self.book, Some(&self.outbox), self.entity.version())
     }
@@ -70,7 +70,7 @@ impl Kept {
         Ok(())
     }
 
-    /// The entity's row and the identities that get rows of their own.
+    /// The entity's row, and the identities and positions that get rows of their own.
     pub fn write(&self, key: EntityKey) -> EntityWrite {
         self.entity.copy().write(key, &self.book, Some(&self.outbox))
     }
@@ -121,8 +121,10 @@ impl Copied {
         // What later records put into it is not in the copy.
         let is_empty = outbox.is_none_or(|outbox| outbox.is_empty_through(version));
         let wake = if is_empty { wake } else { Some(Wake::AT_START) };
-        let row = StoredRow { version, lsn: book.last, gaps, wake, state: whole(state, book, outbox, version) };
-        EntityWrite { entity, row, ended, identities }
+        let history = book.sealed().to_vec();
+        let state = whole(state, &book.without_sealed(), outbox, version);
+        let row = StoredRow { version, lsn: book.last, gaps, wake, state };
+        EntityWrite { entity, row, ended, identities, history }
     }
 }
 

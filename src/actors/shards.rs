@@ -5,13 +5,15 @@ use std::sync::Arc;
 use actix::Addr;
 use tokio::sync::oneshot;
 
-use super::copying::{BeginCopying, CopySlice, Stored, TakeChanged};
+use super::copying::{BeginCopying, CopySlice, Stored, StoredCopy, TakeChanged};
 use super::entity::Work;
+use super::history::ReadBook;
 use super::kept::Snapshot;
 use super::mailbox::post;
 use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
 use super::wheel::Schedule;
-use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
+use crate::model::book::LsnBook;
+use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Input;
 use crate::model::settle::Noted;
 use crate::store::Wake;
@@ -58,6 +60,13 @@ impl Shards {
         let (reply, answer) = oneshot::channel();
         post(self.of(entity), ReadEntity { entity: entity.clone(), reply });
         answer.await.ok().flatten()
+    }
+
+    /// Where the entity's records are; that of version 0 has none. `None` when the process is ending.
+    pub async fn book(&self, entity: &EntityKey) -> Option<LsnBook> {
+        let (reply, answer) = oneshot::channel();
+        post(self.of(entity), ReadBook { entity: entity.clone(), reply });
+        answer.await.ok()
     }
 
     /// Asks to be told of the entity's next change. To miss none: watch, then read, then wait.
@@ -133,10 +142,10 @@ impl Shards {
     }
 
     /// Tells the shards what is stored.
-    pub fn stored(&self, rows: Vec<(EntityKey, Version, Option<IdentityHash>)>) {
+    pub fn stored(&self, rows: Vec<StoredCopy>) {
         let mut by_shard: Vec<Vec<_>> = self.0.iter().map(|_| Vec::new()).collect();
         for row in rows {
-            by_shard[row.0.partition().shard(self.0.len())].push(row);
+            by_shard[row.entity.partition().shard(self.0.len())].push(row);
         }
         for (supervisor, rows) in self.0.iter().zip(by_shard) {
             if !rows.is_empty() {

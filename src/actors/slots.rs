@@ -41,8 +41,6 @@ pub(super) struct Slot {
     pub listed: bool,
     /// Whether it is there itself, and not only waited for.
     pub exists: bool,
-    /// What waits for a commit, in order of versions.
-    pub waiting: Waiting,
     /// What most entities have nothing of at most times.
     pub aside: Aside,
     pub last_used_tick: u32,
@@ -59,16 +57,26 @@ struct Few {
     outbox: Outbox,
     /// The actor was told to stop; what comes meanwhile waits here.
     closing: Option<Queued>,
+    /// What waits for commits, in order of versions.
+    waiting: VecDeque<(Version, Pending)>,
+}
+
+impl Default for Few {
+    fn default() -> Self {
+        Few { wake: Wake::NEVER, outbox: Outbox::default(), closing: None, waiting: VecDeque::new() }
+    }
 }
 
 impl Aside {
     fn few(&mut self) -> &mut Few {
-        self.0.get_or_insert_with(|| Box::new(Few { wake: Wake::NEVER, outbox: Outbox::default(), closing: None }))
+        self.0.get_or_insert_default()
     }
 
     /// Gives up what holds nothing any more.
     fn tidy(&mut self) {
-        self.0.take_if(|few| few.wake == Wake::NEVER && few.outbox.is_empty() && few.closing.is_none());
+        self.0.take_if(|few| {
+            few.wake == Wake::NEVER && few.outbox.is_empty() && few.closing.is_none() && few.waiting.is_empty()
+        });
     }
 
     /// When it is to be looked at according to the shard's wheel, or [`Wake::NEVER`].
@@ -130,30 +138,25 @@ impl Aside {
         self.0.as_mut()?.closing.as_mut()
     }
 
+    /// Holds something back until `version` is committed.
+    fn wait(&mut self, version: Version, pending: Pending) {
+        self.few().waiting.push_back((version, pending));
+    }
+
+    /// The first that waits, if it is for `version` or an earlier one.
+    fn pop_until(&mut self, version: Version) -> Option<Pending> {
+        let first = self.0.as_mut()?.waiting.pop_front_if(|(waits_for, _)| *waits_for <= version)?;
+        self.tidy();
+        Some(first.1)
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.0.as_ref().is_some_and(|few| !few.waiting.is_empty())
+    }
+
     /// What came meanwhile.
     pub fn into_queued(self) -> Vec<Arrival> {
         self.0.and_then(|few| few.closing).unwrap_or_default().0
-    }
-}
-
-/// What waits for commits; nothing does for most entities at most times, and there are many.
-#[derive(Default)]
-#[allow(clippy::box_collection)] // a quarter of the size
-pub(super) struct Waiting(Option<Box<VecDeque<(Version, Pending)>>>);
-
-impl Waiting {
-    fn push(&mut self, version: Version, pending: Pending) {
-        self.0.get_or_insert_default().push_back((version, pending));
-    }
-
-    /// The first, if it waits for `version` or an earlier one.
-    fn pop_until(&mut self, version: Version) -> Option<Pending> {
-        let waiting = self.0.as_mut()?;
-        let first = waiting.pop_front_if(|(waits_for, _)| *waits_for <= version);
-        if waiting.is_empty() {
-            self.0 = None;
-        }
-        first.map(|(_, pending)| pending)
     }
 }
 
@@ -174,16 +177,19 @@ impl Slot {
 
     /// Whether nothing of it is under way, so that its actor may be stopped.
     pub(super) fn is_idle(&self) -> bool {
-        let has_nothing_waiting = self.waiting.0.is_none() && self.aside.outbox().is_none() && !self.aside.is_closing();
-        self.sent == 0 && self.book.version == self.latest && has_nothing_waiting
+        let has_work = self.aside.has_waiting() || self.aside.outbox().is_some() || self.aside.is_closing();
+        self.sent == 0 && self.book.version == self.latest && !has_work
     }
 
     /// Holds back what waits for `version`, or releases it at once if that is committed.
     pub(super) fn hold(&mut self, id: SlotId, version: Version, pending: Pending, released: &mut Released) {
+        if let Pending::Duplicate(_) = pending {
+            self.book.count_duplicate();
+        }
         if version <= self.book.version {
             pending.release(id, &self.book, released);
         } else {
-            self.waiting.push(version, pending);
+            self.aside.wait(version, pending);
         }
     }
 
@@ -197,7 +203,7 @@ impl Slot {
         released: &mut Released,
     ) {
         self.book.note(version, lsn, standing);
-        while let Some(pending) = self.waiting.pop_until(version) {
+        while let Some(pending) = self.aside.pop_until(version) {
             pending.release(id, &self.book, released);
         }
     }

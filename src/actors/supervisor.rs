@@ -21,7 +21,7 @@ use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Released, Take};
 use super::shards::Shards;
-use super::slots::{Arrival, Aside, Batches, Slot, SlotId, Slots, Waiting};
+use super::slots::{Arrival, Aside, Batches, Slot, SlotId, Slots};
 use super::wheel::{Horizon, TURN, Wheel};
 use crate::journal::{Entry, JournalWriter};
 use crate::model::dealings::Call;
@@ -138,7 +138,7 @@ impl Supervisor {
     }
 
     /// An entity that has no actor: handed over, stored, or new; with the version the store has.
-    fn load(&mut self, key: &EntityKey) -> Option<(Kept, Version)> {
+    pub(super) fn load(&mut self, key: &EntityKey) -> Option<(Kept, Version)> {
         if let Some(handed) = self.handed.get(key) {
             return Some((handed.kept(key), handed.stored));
         }
@@ -175,7 +175,6 @@ impl Supervisor {
             listed,
             exists,
             aside: Aside::with(outbox),
-            waiting: Waiting::default(),
             last_used_tick,
         });
         self.send_letters(id);

@@ -15,7 +15,7 @@ use super::problem::{method_not_allowed, not_found};
 use super::replay::Replay;
 use super::sources::{self, Sources};
 use super::streams::{self, Streams};
-use super::{backup, dead_letters, decisions, entities, entity, events, export, openapi, replay, status};
+use super::{backup, dead_letters, decisions, entities, entity, events, export, history, openapi, replay, status};
 use crate::actors::Shards;
 use crate::backup::Backups;
 use crate::config::Limits;
@@ -115,6 +115,8 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(readable("/v1/entities/{type}", entities::page))
                 .service(one_entity(routes))
                 .service(readable("/v1/entities/{type}/{key}/events/{id}", entity::event_status))
+                .service(readable("/v1/entities/{type}/{key}/history", history::of_entity))
+                .service(readable("/v1/correlations/{id}", history::of_correlation))
                 .service(readable("/v1/decisions", decisions::since))
                 .service(
                     web::resource("/v1/stream")

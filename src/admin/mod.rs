@@ -21,6 +21,7 @@ mod events;
 mod export;
 mod forget;
 mod guard;
+mod history;
 mod inboxes;
 mod mandate;
 mod openapi;

@@ -9,8 +9,7 @@ use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{
-    backup, bench, check, completions, dead_letters, export, forget, get, ls, replay, restore, run, schema, send,
-    shuffle, sources, status, test, watch,
+    backup, bench, check, completions, dead_letters, explain, export, forget, get, ls, replay, restore, run, schema, send, shuffle, sources, status, test, watch,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
@@ -42,6 +41,7 @@ enum Command {
     Send(send::SendArgs),
     /// Show one entity
     Get(get::GetArgs),
+    Explain(explain::ExplainArgs),
     /// List the entities of a type, or the types
     Ls(ls::LsArgs),
     /// List what could not be delivered, or show one of it
@@ -97,6 +97,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Shuffle(args)) => shuffle::shuffle(args, &cli.config, screen),
         Some(Command::Send(args)) => send::send(args, &cli.server, screen),
         Some(Command::Get(args)) => get::get(args, &cli.server, screen),
+        Some(Command::Explain(args)) => explain::explain(args, &cli.server, screen),
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
@@ -136,6 +137,13 @@ mod tests {
             ("turnstile send -", false),
             ("turnstile send - --to localhost:7400 --connections 8 --retry-for 1m --quiet --json", false),
             ("turnstile get order 1 --wait OrderConfirmed,applied --timeout 5s --json", false),
+            ("turnstile explain order 1 --limit 5 --json", false),
+            ("turnstile explain order 1 --all", false),
+            ("turnstile explain --correlation c-1", false),
+            ("turnstile explain order 1 --correlation c-1", true),
+            ("turnstile explain order", true),
+            ("turnstile explain", true),
+            ("turnstile explain order 1 --all --limit 5", true),
             ("turnstile ls", false),
             ("turnstile ls order --prefix a --incomplete --where true --after b --limit 5", false),
             ("turnstile dead-letters ls --sink hook --limit 5", false),

@@ -13,6 +13,7 @@ mod dead_letters;
 mod destination;
 mod entry;
 mod event_stream;
+mod explain;
 mod export;
 mod failure;
 mod forget;

@@ -99,6 +99,16 @@ impl<'a> Page<'a> {
         Ok(page)
     }
 
+    /// The documents.
+    pub fn items(&self) -> &[&'a [u8]] {
+        &self.items
+    }
+
+    /// Where the next page is, if there is one.
+    pub fn next(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+
     /// Prints the items: as lines of JSON, or as rows of the table.
     pub fn print(
         &self,

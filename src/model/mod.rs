@@ -2,6 +2,7 @@
 //!
 //! Nothing in this folder reads a file or a socket; nothing depends on a layer above.
 
+pub mod book;
 pub mod codec;
 pub mod dealings;
 pub mod event;

@@ -5,10 +5,11 @@ use bincode::de::Decoder;
 use bincode::error::DecodeError;
 use bincode::{Decode, Encode};
 
+pub use super::book::LsnBook;
 use super::codec::{self, CodecError};
 use super::dealings::Dealings;
 use super::identities::Identities;
-use super::ids::{Lsn, Revision, Version};
+use super::ids::{Revision, Version};
 use super::number::Decimal;
 use super::packed::Packed;
 use super::record::DecisionState;
@@ -168,37 +169,6 @@ pub struct LedgerEntry {
     pub version: Version,
 }
 
-/// Where in the journal the records are that people ask for: the last one, and those that made standing decisions.
-/// Kept beside the state, not in it, since only the commit of a record tells its LSN.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-pub struct LsnBook {
-    pub version: Version,
-    pub last: Lsn,
-    decisions: Box<[(Version, Lsn)]>,
-}
-
-impl LsnBook {
-    /// Notes that the record of `version` was committed at `lsn`.
-    /// `standing` are the versions of the standing decisions after it, if it made any.
-    pub fn note(&mut self, version: Version, lsn: Lsn, standing: Option<&[Version]>) {
-        self.version = version;
-        self.last = lsn;
-        if let Some(standing) = standing {
-            // A replay notes what the book may know already.
-            let stands = |(known, _): &&(Version, Lsn)| *known != version && standing.contains(known);
-            self.decisions = self.decisions.iter().filter(stands).copied().chain([(version, lsn)]).collect();
-        }
-    }
-
-    /// Where the record of `version` is, if it is the last one or made a standing decision.
-    pub fn lsn_of(&self, version: Version) -> Option<Lsn> {
-        if version == self.version {
-            return Some(self.last);
-        }
-        self.decisions.iter().find(|(known, _)| *known == version).map(|(_, lsn)| *lsn)
-    }
-}
-
 impl State {
     /// Whether anything is known of the entity itself: one that others only wait for is not there yet.
     pub fn exists(&self) -> bool {
@@ -257,7 +227,7 @@ mod tests {
         Deadline, DeadlineTimes, Effect, EffectOutcome, EffectStage, View, Watch, Watched, Watcher,
     };
     use crate::model::identities::Seen;
-    use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
+    use crate::model::ids::{EntityKey, IdentityHash, Lsn, PayloadHash};
     use crate::model::life::{End, Ending, Past, PastDecision};
     use crate::model::system::{DeadLetter, OpenRecord, Origin, SinkProgress, SinkWindow};
 
@@ -391,12 +361,6 @@ mod tests {
         let letter = of(SystemState::DeadLetter(letter));
         assert_eq!(hex(&letter.encode()), "030000000000000000000000010200016809010172016403010174016b0169027b7d");
         assert_eq!(State::decode(&letter.encode()).unwrap(), letter);
-        let mut book = LsnBook::default();
-        book.note(Version(9), Lsn(1000), Some(&[Version(9)]));
-        book.note(Version(10), Lsn(70_000), None);
-        let bytes = codec::encode(STATE_FORMAT, &book);
-        assert_eq!(hex(&bytes), "030afc701101000109fbe803");
-        assert_eq!(codec::decode::<LsnBook>(STATE_FORMAT, &bytes).unwrap(), book);
     }
 
     /// If this failed, what only the system's entities have would cost memory in every live entity.
@@ -423,17 +387,5 @@ mod tests {
             assert!(State::decode(&bytes[..length]).is_err(), "cut to {length}");
         }
         assert!(matches!(State::decode(&[&bytes[..], &[0]].concat()), Err(CodecError::Trailing(1))));
-    }
-
-    #[test]
-    fn the_book_knows_the_last_record_and_those_of_standing_decisions() {
-        let mut book = LsnBook::default();
-        book.note(Version(1), Lsn(10), Some(&[Version(1)]));
-        book.note(Version(2), Lsn(20), Some(&[Version(1), Version(2)]));
-        book.note(Version(3), Lsn(30), None);
-        book.note(Version(4), Lsn(40), Some(&[Version(4), Version(2)]));
-        book.note(Version(5), Lsn(50), None);
-        let known: Vec<_> = (1..=5).map(|version| book.lsn_of(Version(version)).map(|lsn| lsn.0)).collect();
-        assert_eq!(known, [None, Some(20), None, Some(40), Some(50)]);
     }
 }

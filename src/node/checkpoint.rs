@@ -1,15 +1,12 @@
 //! One checkpoint, and when the next is due: what the checkpointer's thread does between waiting, as plain structures.
 
-use crate::actors::Slice;
+use crate::actors::{Slice, StoredCopy};
 use crate::config::Tuning;
-use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
+use crate::model::ids::Lsn;
 use crate::store::{CheckpointWriter, EntityWrite, Store, StoreError, TRANSACTION_BYTES_MAX};
 
 /// Copies are gathered to so many bytes before they are written: a transaction's worth.
 const GATHERED_BYTES_MAX: usize = TRANSACTION_BYTES_MAX;
-
-/// What is stored of an entity: the version, and the last of its identities that has a row of its own.
-pub type StoredCopy = (EntityKey, Version, Option<IdentityHash>);
 
 /// A checkpoint under way. Everything committed before it began is in the copies it is given, or in the store.
 pub struct Checkpoint {
@@ -46,9 +43,7 @@ impl Checkpoint {
     pub(super) fn store(&mut self) -> Result<Vec<StoredCopy>, StoreError> {
         self.gathered_bytes = 0;
         let writes = std::mem::take(&mut self.gathered);
-        let stored =
-            |write: &EntityWrite| (write.entity.clone(), write.row.version, write.identities.last().map(|(id, _)| *id));
-        let stored: Vec<StoredCopy> = writes.iter().map(stored).collect();
+        let stored: Vec<StoredCopy> = writes.iter().map(StoredCopy::of).collect();
         self.writer.write(writes, self.committed)?;
         Ok(stored)
     }

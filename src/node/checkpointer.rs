@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::watch;
 
-use super::checkpoint::{Checkpoint, Pacing, StoredCopy};
+use super::checkpoint::{Checkpoint, Pacing};
 use super::disk_space::free_bytes;
 use super::fatal::Fatal;
 use super::retention::{Kept, Need, Retention, Room};
-use crate::actors::{Shards, Slice, Tag};
+use crate::actors::{Shards, Slice, StoredCopy, Tag};
 use crate::config::Tuning;
 use crate::journal::{JournalError, JournalReader, JournalWriter};
 use crate::metrics::Metrics;

@@ -63,11 +63,6 @@ impl Document {
         ])
     }
 
-    /// The document without positions of records.
-    pub(super) fn plain(rules: &EntityRules, key: &str, state: &State) -> Self {
-        Document::new(rules, key, state, &LsnBook::default())
-    }
-
     /// The document as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         write_members(&self.0)

@@ -28,7 +28,7 @@ mod request;
 mod tests;
 mod watches;
 
-pub use account::{Account, Before, Earlier};
+pub use account::{Account, AtVersion, Before, Earlier};
 pub use admit::{Ruleset, Taken, Takers};
 pub use bindings::{BodyBindings, EventBindings};
 pub use compile::{compile, compile_condition, compile_text};

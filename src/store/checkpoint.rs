@@ -9,8 +9,13 @@ use redb::{Table, WriteTransaction};
 use super::error::StoreError;
 use super::file::{Store, TypeMark};
 use super::gauges::GaugesInTransaction;
-use super::row::{self, IDENTITY_ROW_BYTES, STATE_ROW_OVERHEAD_BYTES, StoredIdentity, StoredRow};
-use super::tables::{self, AGENDA, ENTITIES, HIGHEST_LSN, IDENTITIES, IdentityRowKey, META, WATERMARK};
+use super::row::{
+    self, HISTORY_ROW_OVERHEAD_BYTES, IDENTITY_ROW_BYTES, STATE_ROW_OVERHEAD_BYTES, StoredIdentity, StoredRow,
+};
+use super::tables::{
+    self, AGENDA, ENTITIES, HIGHEST_LSN, HISTORY, HistoryRowKey, IDENTITIES, IdentityRowKey, META, WATERMARK,
+};
+use crate::model::book::LsnChunk;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 
 /// Keys and values of one transaction, in bytes; more only if a single entity has more.
@@ -28,6 +33,8 @@ pub struct EntityWrite {
     pub ended: Version,
     /// Identities that no longer fit into the state: added to those already stored.
     pub identities: Vec<(IdentityHash, StoredIdentity)>,
+    /// Positions of records that no longer fit into its row: added to those already stored.
+    pub history: Vec<LsnChunk>,
 }
 
 impl EntityWrite {
@@ -35,7 +42,9 @@ impl EntityWrite {
     pub fn stored_bytes(&self) -> usize {
         let key = self.entity.kind().len() + 1 + self.entity.key().len();
         let identity = size_of::<IdentityRowKey>() + IDENTITY_ROW_BYTES;
-        key + STATE_ROW_OVERHEAD_BYTES + self.row.state.len() + self.identities.len() * identity
+        let chunk = |it: &LsnChunk| size_of::<HistoryRowKey>() + HISTORY_ROW_OVERHEAD_BYTES + it.deltas().len();
+        let history: usize = self.history.iter().map(chunk).sum();
+        key + STATE_ROW_OVERHEAD_BYTES + self.row.state.len() + self.identities.len() * identity + history
     }
 }
 
@@ -98,7 +107,7 @@ impl CheckpointWriter {
             let (batch, later) = rest.split_at(batch_len(rest));
             self.store.update(|transaction| {
                 let keys = batch.iter().filter_map(|it| tables::entity_key(it.entity.kind(), it.entity.key()));
-                delete_identities(transaction, keys.map(|key| tables::identity_owner(&key)).collect())?;
+                delete_identities(transaction, keys.map(|key| tables::owner(&key)).collect())?;
                 write_rows(transaction, batch)?;
                 raise_highest(&mut transaction.open_table(META)?, highest)
             })?;
@@ -164,6 +173,7 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
     let mut agenda = transaction.open_table(AGENDA)?;
     let mut gauges = GaugesInTransaction::open(transaction)?;
     let mut identities: Vec<(IdentityRowKey, StoredIdentity)> = Vec::new();
+    let mut history: Vec<(HistoryRowKey, &LsnChunk)> = Vec::new();
     let mut past_owners = Vec::new();
     for write in batch {
         let (kind, key) = (write.entity.kind(), write.entity.key());
@@ -194,15 +204,17 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
                 agenda.insert(tables::agenda_key(new, &key).as_slice(), ())?;
             }
         }
-        let owner = tables::identity_owner(&key);
+        let owner = tables::owner(&key);
         if replaced.is_some_and(|(stored, ..)| stored < write.ended) {
             past_owners.push(owner);
         }
+        history.extend(write.history.iter().map(|chunk| (tables::history_key(owner, chunk.first), chunk)));
         identities.extend(write.identities.iter().map(|&(id, identity)| (tables::identity_key(owner, id), identity)));
     }
     gauges.write()?;
     delete_identities(transaction, past_owners)?;
-    write_identities(transaction, identities)
+    write_identities(transaction, identities)?;
+    write_history(transaction, history)
 }
 
 /// Deletes all identities of these entities.
@@ -224,6 +236,16 @@ fn write_identities(
     let mut table = transaction.open_table(IDENTITIES)?;
     for (key, identity) in rows {
         table.insert(&key, &row::encode_identity(&key, identity))?;
+    }
+    Ok(())
+}
+
+/// In key order, too.
+fn write_history(transaction: &WriteTransaction, mut rows: Vec<(HistoryRowKey, &LsnChunk)>) -> Result<(), StoreError> {
+    rows.sort_unstable_by_key(|(key, _)| *key);
+    let mut table = transaction.open_table(HISTORY)?;
+    for (key, chunk) in rows {
+        table.insert(&key, row::encode_chunk(&key, chunk).as_slice())?;
     }
     Ok(())
 }

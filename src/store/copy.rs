@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::file::{Beginning, Store, StoreOptions, update, write_new};
 use super::row;
 use super::tables::{
-    self, AGENDA, BEGINNING, ENTITIES, GAUGES, HIGHEST_LSN, IDENTITIES, META, TYPES, WATERMARK, parse_agenda_key,
+    self, AGENDA, BEGINNING, ENTITIES, GAUGES, HIGHEST_LSN, HISTORY, IDENTITIES, META, TYPES, WATERMARK, parse_agenda_key,
 };
 use crate::disk::Place;
 use crate::model::ids::Lsn;
@@ -70,6 +70,7 @@ impl Copying<'_> {
         let sealed = |name| move |key: &[u8], value: &[u8]| row::unseal(name, key, value).map(drop);
         if self.table(ENTITIES, sealed("entities"))?.is_break()
             || self.table(IDENTITIES, sealed("identities"))?.is_break()
+            || self.table(HISTORY, sealed("history"))?.is_break()
             || self.table(AGENDA, |key, _| parse_agenda_key(key).map(drop))?.is_break()
             || self.table(GAUGES, sealed("gauges"))?.is_break()
             || self.table(TYPES, sealed("types"))?.is_break()

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use redb::{AccessGuard, StorageError};
+
 use super::error::StoreError;
 use super::file::Store;
 use super::gauges::TypeGauges;
 use super::row::{self, StoredIdentity, StoredRow, Wake};
-use super::tables::{self, AGENDA, ENTITIES, GAUGES, IDENTITIES};
-use crate::model::ids::{EntityKey, IdentityHash};
+use super::tables::{self, AGENDA, ENTITIES, GAUGES, HISTORY, HistoryRowKey, IDENTITIES};
+use crate::model::book::LsnChunk;
+use crate::model::ids::{EntityKey, IdentityHash, Lsn};
 
 impl Store {
     /// The stored state of `entity`.
@@ -24,10 +27,34 @@ impl Store {
     /// Identity `id` of `entity`, if it is one of those that spilled out of the state row.
     pub fn identity(&self, entity: &EntityKey, id: IdentityHash) -> Result<Option<StoredIdentity>, StoreError> {
         let Some(key) = tables::entity_key(entity.kind(), entity.key()) else { return Ok(None) };
-        let key = tables::identity_key(tables::identity_owner(&key), id);
+        let key = tables::identity_key(tables::owner(&key), id);
         self.read(|transaction| match transaction.open_table(IDENTITIES)?.get(&key)? {
             Some(found) => Ok(Some(row::decode_identity(&key, found.value())?)),
             None => Ok(None),
+        })
+    }
+
+    /// Positions of records of `entity`, those that spilled out of its row: at most `limit` chunks in order, beginning with
+    /// the one that may hold `from`.
+    pub fn history_from(&self, entity: &EntityKey, from: Lsn, limit: usize) -> Result<Vec<LsnChunk>, StoreError> {
+        let Some(key) = tables::entity_key(entity.kind(), entity.key()) else { return Ok(Vec::new()) };
+        let owner = tables::owner(&key);
+        let (first, at, end) = ends(owner, from);
+        self.read(|transaction| {
+            let history = transaction.open_table(HISTORY)?;
+            let holds = history.range::<&HistoryRowKey>(&first..=&at)?.next_back().transpose()?;
+            let start = holds.map_or(at, |(key, _)| *key.value());
+            history.range::<&HistoryRowKey>(&start..=&end)?.take(limit).map(chunk).collect()
+        })
+    }
+
+    /// The same, newest first, of chunks that begin before `before`.
+    pub fn history_before(&self, entity: &EntityKey, before: Lsn, limit: usize) -> Result<Vec<LsnChunk>, StoreError> {
+        let Some(key) = tables::entity_key(entity.kind(), entity.key()) else { return Ok(Vec::new()) };
+        let (first, at, _) = ends(tables::owner(&key), before);
+        self.read(|transaction| {
+            let history = transaction.open_table(HISTORY)?;
+            history.range::<&HistoryRowKey>(&first..&at)?.rev().take(limit).map(chunk).collect()
         })
     }
 
@@ -108,4 +135,17 @@ impl Store {
     pub fn gauges(&self) -> Result<BTreeMap<String, TypeGauges>, StoreError> {
         self.read(|transaction| tables::all_records(transaction, GAUGES, "gauges"))
     }
+}
+
+/// The keys of an entity's chunks that begin first, at `lsn`, and last.
+fn ends(owner: [u8; 16], lsn: Lsn) -> (HistoryRowKey, HistoryRowKey, HistoryRowKey) {
+    let key = |lsn| tables::history_key(owner, lsn);
+    (key(Lsn::ZERO), key(lsn), key(Lsn(u64::MAX)))
+}
+
+type HistoryRow<'a> = (AccessGuard<'a, &'static HistoryRowKey>, AccessGuard<'a, &'static [u8]>);
+
+fn chunk(row: Result<HistoryRow<'_>, StorageError>) -> Result<LsnChunk, StoreError> {
+    let (key, value) = row?;
+    row::decode_chunk(key.value(), tables::history_first(key.value()), value.value())
 }

@@ -7,6 +7,7 @@
 use bincode::{Decode, Encode};
 
 use super::error::StoreError;
+use crate::model::book::LsnChunk;
 use crate::model::codec::{self, CodecError};
 use crate::model::ids::{Lsn, PayloadHash, Version};
 use crate::model::state::Gaps;
@@ -140,6 +141,24 @@ pub(super) fn decode_identity(key: &[u8], bytes: &[u8; IDENTITY_ROW_BYTES]) -> R
     parts().ok_or_else(|| StoreError::corrupt("identities", key, "the row is too short"))
 }
 
+/// What a row of the history holds besides the positions.
+pub(super) const HISTORY_ROW_OVERHEAD_BYTES: usize = 1 + CRC_BYTES;
+
+/// The row of a chunk of positions; where it begins is in its key.
+pub(super) fn encode_chunk(key: &[u8], chunk: &LsnChunk) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HISTORY_ROW_OVERHEAD_BYTES + chunk.deltas().len());
+    bytes.push(ROW_FORMAT);
+    bytes.extend_from_slice(chunk.deltas());
+    seal("history", key, &mut bytes);
+    bytes
+}
+
+/// Reads what [`encode_chunk`] made of a chunk that begins at `first`.
+pub(super) fn decode_chunk(key: &[u8], first: Lsn, bytes: &[u8]) -> Result<LsnChunk, StoreError> {
+    let body = unseal("history", key, bytes)?;
+    LsnChunk::new(first, body).ok_or_else(|| StoreError::corrupt("history", key, "it holds no positions"))
+}
+
 /// A row of one of the small tables.
 pub(super) fn encode_record<T: Encode>(table: &'static str, key: &[u8], value: &T) -> Vec<u8> {
     let mut bytes = codec::encode(ROW_FORMAT, value);
@@ -221,6 +240,10 @@ mod tests {
         #[rustfmt::skip]
         let bytes = [1,  2, 1, 0, 0, 0, 0, 0, 0,  254, 255, 255, 255, 255, 255, 255, 255];
         check("identity", &encode_identity(&[9; 32], identity), &bytes, 0x45fe_d124);
+
+        let chunk = LsnChunk::new(Lsn(7), &[1, 0x80, 1]).expect("positions");
+        check("chunk", &encode_chunk(&[9; 24], &chunk), &[1, 1, 0x80, 1], 0x4566_b703);
+        assert_eq!(decode_chunk(&[9; 24], Lsn(7), &encode_chunk(&[9; 24], &chunk)).expect("a sound row"), chunk);
 
         check("mark", &encode_record("meta", b"watermark", &Lsn(300)), &[1, 251, 44, 1], 0xe4c6_d2c3);
         check("uuid", &encode_record("meta", b"uuid", &[7_u8; 16]), &[&[1][..], &[7; 16]].concat(), 0xf03a_9029);

@@ -20,6 +20,8 @@ pub(super) const ENTITIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new(
 /// Hash of the entity, hash of the identity -> identity row. Fixed widths, since one hot key can have a million.
 pub(super) const IDENTITIES: TableDefinition<&IdentityRowKey, &[u8; IDENTITY_ROW_BYTES]> =
     TableDefinition::new("identities");
+/// Hash of the entity, LSN -> chunk of the LSNs of its records from there on. The newest are in the entity's own row.
+pub(super) const HISTORY: TableDefinition<&HistoryRowKey, &[u8]> = TableDefinition::new("history");
 /// When an entity is to be looked at, and its row key -> nothing. One row an entity that has anything ahead of it.
 pub(super) const AGENDA: TableDefinition<&[u8], ()> = TableDefinition::new("agenda");
 /// Kind -> `TypeGauges`.
@@ -31,6 +33,9 @@ pub(super) const META: TableDefinition<&[u8], &[u8]> = TableDefinition::new("met
 
 /// 16 bytes of the BLAKE3 hash of the entity's row key, then the identity: the identities of one entity lie together.
 pub(super) type IdentityRowKey = [u8; 32];
+
+/// The owner as in an [`IdentityRowKey`], then the chunk's first LSN, big-endian: in the order of the journal.
+pub(super) type HistoryRowKey = [u8; 24];
 
 /// The marks in `meta`.
 pub(super) const FORMAT: &str = "format";
@@ -98,8 +103,8 @@ pub(super) fn parse_agenda_key(bytes: &[u8]) -> Result<(Wake, EntityKey), StoreE
     Ok((Wake(i64::from_be_bytes(*time) ^ i64::MIN), parse_entity_key(entity)?))
 }
 
-/// The part of an [`IdentityRowKey`] that says whose identity it is.
-pub(super) fn identity_owner(entity_key: &[u8]) -> [u8; 16] {
+/// The part of an [`IdentityRowKey`] or a [`HistoryRowKey`] that says whose row it is.
+pub(super) fn owner(entity_key: &[u8]) -> [u8; 16] {
     let mut owner = [0; 16];
     owner.copy_from_slice(&blake3::hash(entity_key).as_bytes()[..16]);
     owner
@@ -113,10 +118,24 @@ pub(super) fn identity_key(owner: [u8; 16], id: IdentityHash) -> IdentityRowKey 
     key
 }
 
+/// The key of the chunk of the entity `owner` that begins at `first`.
+pub(super) fn history_key(owner: [u8; 16], first: Lsn) -> HistoryRowKey {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(&owner);
+    key[16..].copy_from_slice(&first.0.to_be_bytes());
+    key
+}
+
+/// The first LSN that [`history_key`] put into `key`.
+pub(super) fn history_first(key: &HistoryRowKey) -> Lsn {
+    Lsn(key[16..].iter().fold(0, |lsn, byte| lsn << 8 | u64::from(*byte)))
+}
+
 /// Makes all tables, so that no reader ever meets one that is missing.
 pub(super) fn create_all(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(ENTITIES)?;
     transaction.open_table(IDENTITIES)?;
+    transaction.open_table(HISTORY)?;
     transaction.open_table(AGENDA)?;
     transaction.open_table(GAUGES)?;
     transaction.open_table(TYPES)?;
@@ -174,9 +193,12 @@ mod tests {
         let key = entity_key("order", "a\0b").expect("a kind without NUL");
         assert_eq!(key, b"order\0a\0b");
         assert_eq!(parse_entity_key(&key).expect("what was just made"), EntityKey::new("order", "a\0b"));
-        let identity = identity_key(identity_owner(&key), IdentityHash([7; 16]));
+        let identity = identity_key(owner(&key), IdentityHash([7; 16]));
         assert_eq!(identity[..16], blake3::hash(b"order\0a\0b").as_bytes()[..16]);
         assert_eq!(identity[16..], [7; 16]);
+        let chunk = history_key(owner(&key), Lsn(0x0102));
+        assert_eq!((&chunk[..16], &chunk[16..]), (&identity[..16], &[0, 0, 0, 0, 0, 0, 1, 2][..]));
+        assert_eq!(history_first(&chunk), Lsn(0x0102));
     }
 
     /// Rows of the agenda are read in the order of time, also of times before 1970.

@@ -1,6 +1,7 @@
 //! The interface over a node small enough for a test: a journal, a store and one shard, all real.
 
 mod events;
+mod history;
 mod node;
 mod reading;
 mod service;

@@ -19,7 +19,7 @@ use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalReader, JournalWriter, spawn_writer};
 use crate::metrics::Metrics;
-use crate::model::ids::{EntityKey, Lsn};
+use crate::model::ids::Lsn;
 use crate::rules::{self, Ruleset};
 use crate::store::{CheckpointWriter, Store, StoreOptions};
 use crate::trust::{Scope, Tokens};
@@ -236,11 +236,7 @@ impl Node {
             self.api.shards.copy_slice(0, usize::MAX);
             let slices = self.slices.clone();
             let slice = web::block(move || slices.recv().unwrap()).await.unwrap();
-            let row = |write: &crate::store::EntityWrite| {
-                let key: EntityKey = write.entity.clone();
-                (key, write.row.version, write.identities.last().map(|(id, _)| *id))
-            };
-            let rows = slice.writes.iter().map(row).collect();
+            let rows = slice.writes.iter().map(actors::StoredCopy::of).collect();
             writer.write(slice.writes, slice.committed).unwrap();
             self.api.shards.stored(rows);
             if slice.is_last {

@@ -4,15 +4,17 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Folder, Harness, Wiring, added, event, order, wait_until};
-use crate::actors::Kept;
+use crate::actors::{History, Kept};
 use crate::model::codec;
 use crate::model::event::Event;
 use crate::model::identities::{IDENTITIES_IN_STATE_MAX, Identities};
-use crate::model::ids::{EntityKey, Version};
+use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::settle::EventOutcome;
+use crate::model::state::LedgerEntry;
 use crate::model::time::Timestamp;
 
-/// Everything known of every entity in the journal: the state with or without its identities, and the book.
+/// Everything known of every entity in the journal: the state with or without its identities, and where its records
+/// are.
 pub(super) fn all_known(harness: &Harness, with_identities: bool) -> HashMap<EntityKey, Vec<u8>> {
     let entities = harness.records().into_iter().map(|(_, record)| record.entity);
     entities
@@ -21,7 +23,11 @@ pub(super) fn all_known(harness: &Harness, with_identities: bool) -> HashMap<Ent
             if !with_identities {
                 snapshot.state.identities = Identities::default();
             }
-            (entity, codec::encode(1, &(snapshot.state, snapshot.lsns)))
+            let history = History { store: &harness.store, entity: &entity, book: &snapshot.lsns };
+            let lsns = history.after(Lsn::ZERO, usize::MAX).unwrap();
+            let made = |entry: &LedgerEntry| snapshot.lsns.lsn_of(entry.version);
+            let decisions: Vec<Option<Lsn>> = snapshot.state.ledger.iter().map(made).collect();
+            (entity, codec::encode(1, &(snapshot.state, lsns, decisions)))
         })
         .collect()
 }

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{Folder, Harness, Wiring, added, order, wait_until};
+use crate::actors::History;
 use crate::model::event::Event;
 use crate::model::identities::Identities;
 use crate::model::ids::{EntityKey, Lsn};
@@ -192,5 +193,15 @@ fn a_hot_key_counts_each_event_once() {
             }
         }
     }
-    assert_eq!(harness.read(&order("hot")).unwrap().state.events, 6_000);
+    let snapshot = harness.read(&order("hot")).unwrap();
+    assert_eq!((snapshot.state.events, snapshot.lsns.duplicates()), (6_000, 6_000));
+    // Where its records are is known as well, and after a crash, too.
+    let records = harness.records().into_iter().filter(|(_, record)| record.entity == order("hot"));
+    let expected: Vec<Lsn> = records.map(|(lsn, _)| lsn).collect();
+    let left = folder.copy();
+    for harness in [harness, Harness::start(&left, Wiring::default())] {
+        let book = harness.read(&order("hot")).unwrap().lsns;
+        let history = History { store: &harness.store, entity: &order("hot"), book: &book };
+        assert!(history.after(Lsn::ZERO, usize::MAX).unwrap() == expected);
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{object, some, text};
 use crate::model::record::{EventInput, Merge, Record, Take};
-use crate::model::state::{FieldState, State};
+use crate::model::state::{FieldState, LsnBook, State};
 use crate::model::value::{Map, Value};
 use crate::rules::admit::{Asked, asked};
 use crate::rules::document::Document;
@@ -18,11 +18,33 @@ pub enum Before<'a> {
     Nothing,
     /// As earlier records of the entity tell.
     Earlier(&'a Earlier),
-    /// The entity's states before and after it.
+    /// The entity before and after it.
     States {
-        before: &'a State,
-        after: &'a State,
+        before: &'a AtVersion,
+        after: &'a AtVersion,
     },
+}
+
+/// An entity at one version.
+#[derive(Debug)]
+pub struct AtVersion {
+    state: State,
+    document: Document,
+}
+
+impl AtVersion {
+    /// The entity `key` with `state`.
+    pub fn new(rules: &EntityRules, key: &str, state: State) -> Self {
+        let document = Document::new(rules, key, &state, &LsnBook::default());
+        AtVersion { state, document }
+    }
+
+    fn derived(&self, name: &str) -> Value {
+        match self.document.get("derived") {
+            Some(Value::Map(derived)) => derived.get(name).cloned().unwrap_or(Value::Null),
+            _ => Value::Null,
+        }
+    }
 }
 
 /// What fields that hold one value were given by the records that were looked at, of one entity.
@@ -59,7 +81,7 @@ pub(super) fn changes(rules: &EntityRules, record: &Record, before: Before<'_>) 
             Before::Nothing => (None, is_one.then(|| given.clone())),
             Before::Earlier(earlier) => (earlier.before(merge), is_one.then(|| given.clone())),
             Before::States { before, after } if is_one || is_number(merge.take) => {
-                (Some(held(before, merge)), Some(held(after, merge)))
+                (Some(held(&before.state, merge)), Some(held(&after.state, merge)))
             }
             Before::States { .. } => (None, None),
         };
@@ -149,39 +171,26 @@ pub(super) fn outcome(record: &Record, unchanged: &[Unchanged<'_>]) -> &'static 
 }
 
 /// Derived values that are others now.
-pub(super) fn of_derived(
-    rules: &EntityRules,
-    key: &str,
-    before: &State,
-    after: &State,
-) -> Option<(&'static str, Value)> {
-    let none = Map::default();
-    let (before, after) = (Document::plain(rules, key, before), Document::plain(rules, key, after));
-    let derived = |document: &Document| match document.get("derived") {
-        Some(Value::Map(derived)) => derived.clone(),
-        _ => none.clone(),
-    };
-    let (before, after) = (derived(&before), derived(&after));
-    let value = |values: &Map, name: &str| values.get(name).cloned().unwrap_or(Value::Null);
-    let changed = rules.derived.iter().filter(|it| before.get(&it.name) != after.get(&it.name));
+pub(super) fn of_derived(rules: &EntityRules, before: &AtVersion, after: &AtVersion) -> Option<(&'static str, Value)> {
     let change = |name: &str| {
-        object([("derived", text(name)), ("old", Some(value(&before, name))), ("new", Some(value(&after, name)))])
+        let (old, new) = (before.derived(name), after.derived(name));
+        (old != new).then(|| object([("derived", text(name)), ("old", Some(old)), ("new", Some(new))]))
     };
-    some("derived", changed.map(|it| change(&it.name)).collect())
+    some("derived", rules.derived.iter().filter_map(|it| change(&it.name)).collect())
 }
 
 /// What was still waited for afterwards: entities that references point to and that are not there, and what each decision
 /// that was never made needs.
-pub(super) fn open_ends(rules: &EntityRules, key: &str, after: &State) -> Vec<(&'static str, Value)> {
-    let document = Document::plain(rules, key, after);
-    let waiting = document.get("waiting_for").filter(|it| matches!(it, Value::List(items) if !items.is_empty()));
+pub(super) fn open_ends(after: &AtVersion) -> Vec<(&'static str, Value)> {
+    let document = &after.document;
+    let is_any = |value: &&Value| matches!(value, Value::List(items) if !items.is_empty());
+    let waiting = document.get("waiting_for").filter(is_any);
     let mut needs = Map::default();
     if let Some(Value::Map(decisions)) = document.get("decisions") {
         for (name, decision) in decisions.iter() {
             let Value::Map(decision) = decision else { continue };
-            match decision.get("needs") {
-                Some(Value::List(items)) if !items.is_empty() => needs.insert(name, Value::List(items.clone())),
-                _ => {}
+            if let Some(items) = decision.get("needs").filter(is_any) {
+                needs.insert(name, items.clone());
             }
         }
     }

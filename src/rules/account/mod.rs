@@ -9,7 +9,7 @@ mod input;
 
 use std::sync::Arc;
 
-pub use changes::{Before, Earlier};
+pub use changes::{AtVersion, Before, Earlier};
 
 use super::document::write_members;
 use super::entity_rules::EntityRules;
@@ -47,8 +47,8 @@ impl Account {
             members.push(("changes", Value::List(changes)));
         }
         if let Before::States { before, after } = before {
-            members.extend(changes::of_derived(rules, record.entity.key(), before, after));
-            members.extend(changes::open_ends(rules, record.entity.key(), after));
+            members.extend(changes::of_derived(rules, before, after));
+            members.extend(changes::open_ends(after));
         }
         members.extend(followed::followed(rules, record));
         Account(members)

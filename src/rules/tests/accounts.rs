@@ -4,7 +4,7 @@ use super::{Came, Machine, ruleset, second};
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::json;
 use crate::model::state::State;
-use crate::rules::{Account, Before, Earlier, evolve};
+use crate::rules::{Account, AtVersion, Before, Earlier, evolve};
 
 const RULES: &str = r#"
 [entity.parent]
@@ -38,12 +38,14 @@ fn told(machine: &Machine, kind: &str, members: &[&str], tell: Tell) -> Vec<Stri
     let entity = EntityKey::new(kind, "k");
     let records = machine.records.iter().filter(|record| record.entity == entity);
     let account = |(n, record)| {
-        let before = state.clone();
+        let seen = |state: &State| AtVersion::new(rules, "k", state.clone());
+        let before = seen(&state);
         evolve(&mut state, record);
+        let after = seen(&state);
         let before = match tell {
             Tell::Nothing => Before::Nothing,
             Tell::Earlier => Before::Earlier(&earlier),
-            Tell::States => Before::States { before: &before, after: &state },
+            Tell::States => Before::States { before: &before, after: &after },
         };
         let account = Account::new(rules, Lsn(n), record, before);
         earlier.note(record);

@@ -3,7 +3,8 @@
 use redb::{ReadableTable, TableDefinition};
 
 use super::*;
-use crate::store::tables::{ENTITIES, GAUGES, IDENTITIES, META, TYPES};
+use crate::model::book::LsnChunk;
+use crate::store::tables::{ENTITIES, GAUGES, HISTORY, IDENTITIES, META, TYPES};
 use crate::store::{StoreError, TypeMark};
 
 type Bytes = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -92,6 +93,37 @@ fn a_flipped_byte_of_an_identity_is_found() {
         flip(at);
     }
     assert_eq!(store.identity(&entity, identity(1).0).unwrap(), Some(identity(1).1));
+}
+
+/// If this failed, the history of an entity would lead to records of others, or end early.
+#[test]
+fn a_flipped_byte_of_a_chunk_of_positions_is_found() {
+    let (_dir, store) = scratch();
+    let mut write = write_of("order", "a", row(1, 0, b""));
+    write.history.push(LsnChunk::new(Lsn(7), &[1, 2]).unwrap());
+    let entity = write.entity.clone();
+    store_all(&store, vec![write]);
+    let flip = |at: usize| {
+        let flipping = store.update(|transaction| {
+            let mut table = transaction.open_table(HISTORY)?;
+            let (key, mut bytes) = {
+                let (key, value) = table.first()?.expect("the one chunk");
+                (*key.value(), value.value().to_vec())
+            };
+            bytes[at] ^= 1;
+            table.insert(&key, bytes.as_slice())?;
+            Ok(())
+        });
+        flipping.unwrap();
+    };
+    for at in 0..7 {
+        flip(at);
+        for found in [store.history_from(&entity, Lsn(1), 9), store.history_before(&entity, Lsn(9), 9)] {
+            assert!(matches!(found, Err(StoreError::Corrupt { table: "history", .. })), "byte {at}: {found:?}");
+        }
+        flip(at);
+    }
+    assert_eq!(store.history_from(&entity, Lsn(1), 9).unwrap()[0].deltas(), [1, 2]);
 }
 
 /// A sound row in another entity's place would give that entity a foreign state.

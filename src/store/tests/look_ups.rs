@@ -1,6 +1,7 @@
 //! Reading single rows and listing keys.
 
 use super::*;
+use crate::model::book::LsnChunk;
 
 /// Keys that are hard to list: empty, with NUL, beginning with each other, not ASCII; in byte order.
 const KEYS: [&str; 8] = ["", "\0", "a", "a\0b", "a/1", "ab", "z", "ä"];
@@ -80,4 +81,28 @@ fn a_hundred_thousand_identities_of_one_entity() {
         assert_eq!(store.identity(&EntityKey::new("order", "cold"), id).unwrap(), None);
     }
     assert_eq!(store.identity(&hot.entity, identity(COUNT + 1).0).unwrap(), None);
+}
+
+/// An entity's positions are found from both ends and from the middle, are no other's, and may be written again.
+#[test]
+fn positions_are_found_from_both_ends() {
+    let (_dir, store) = scratch();
+    let chunk = |first: u64| LsnChunk::new(Lsn(first), &[1, 1, 1]).unwrap();
+    let mut hot = write_of("order", "hot", row(1, 0, b""));
+    hot.history = [10, 20, 300].map(chunk).into();
+    let mut cold = write_of("order", "cold", row(1, 0, b""));
+    cold.history = vec![chunk(14)];
+    for _ in 0..2 {
+        store_all(&store, vec![hot.clone(), cold.clone()]);
+    }
+    let firsts = |chunks: Vec<LsnChunk>| chunks.iter().map(|chunk| chunk.first.0).collect::<Vec<_>>();
+    for (from, limit, expected) in
+        [(0, 9, &[10_u64, 20, 300][..]), (10, 2, &[10, 20]), (19, 9, &[10, 20, 300]), (20, 1, &[20]), (999, 9, &[300])]
+    {
+        assert_eq!(firsts(store.history_from(&hot.entity, Lsn(from), limit).unwrap()), expected, "from {from}");
+    }
+    for (before, limit, expected) in [(u64::MAX, 2, &[300_u64, 20][..]), (300, 9, &[20, 10]), (10, 9, &[])] {
+        assert_eq!(firsts(store.history_before(&hot.entity, Lsn(before), limit).unwrap()), expected, "before {before}");
+    }
+    assert!(store.history_from(&EntityKey::new("order", "ho"), Lsn(1), 9).unwrap().is_empty());
 }

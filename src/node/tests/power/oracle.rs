@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::super::fixtures::added;
 use super::process::{Process, SERVER, told};
+use crate::actors::History;
 use crate::disk::simulated::SimDisk;
 use crate::egress::{Next, write_cloud_event};
 use crate::model::codec;
@@ -180,23 +181,27 @@ impl Oracle {
     /// counted, by entity type.
     fn check_states(&self, process: &mut Process, last: Lsn) -> Result<HashMap<&str, BTreeSet<usize>>, String> {
         let mut counted: HashMap<&str, BTreeSet<usize>> = HashMap::new();
-        let mut entities: BTreeMap<&EntityKey, (Lsn, Vec<usize>)> = BTreeMap::new();
+        let mut entities: BTreeMap<&EntityKey, (Vec<Lsn>, Vec<usize>)> = BTreeMap::new();
         for (lsn, logged) in (1..).map(Lsn).zip(&self.log[..last.0 as usize]) {
-            let (latest, events) = entities.entry(&logged.entity).or_default();
-            *latest = lsn;
+            let (lsns, events) = entities.entry(&logged.entity).or_default();
+            lsns.push(lsn);
             if let Some(event) = logged.event {
                 events.push(event);
                 let is_new = counted.entry(logged.entity.kind()).or_default().insert(event);
                 ensure!(is_new, "event {event} counted twice for {}", logged.entity);
             }
         }
-        for (entity, (lsn, events)) in entities {
+        for (entity, (lsns, events)) in entities {
             let (state, book) = process.known(entity)?;
+            let lsn = lsns.last().copied().unwrap_or_default();
             let logged = &self.log[lsn.0 as usize - 1];
             let (found, expected) = (state.version.0, logged.version.0);
             ensure!(found == expected, "{entity} is at version {found}, its last record at {expected}");
             ensure!(comparable(&state) == logged.state, "{entity} is not what it was at version {expected}");
             ensure!(book.lsn_of(state.version) == Some(lsn), "{entity} does not know that its last record is at {lsn}");
+            let history = History { store: &process.store, entity, book: &book };
+            let known = history.after(Lsn::ZERO, usize::MAX).map_err(told)?;
+            ensure!(known == lsns, "the history of {entity} is {known:?}, its records are at {lsns:?}");
             self.check_identities(process, entity, &state, &events)?;
             self.check_fold(process, entity, &events)?;
         }

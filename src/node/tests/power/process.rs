@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::super::fixtures;
-use crate::actors::{Copies, Entity, Kept, Slice};
+use crate::actors::{Copies, Entity, Kept, Slice, StoredCopy};
 use crate::config::Tuning;
 use crate::disk::Place;
 use crate::disk::simulated::SimDisk;
@@ -355,10 +355,11 @@ impl Process {
         let Some((checkpoint, _)) = &mut self.checkpoint else { return Ok(()) };
         let Some((writes, is_last)) = self.copies.slice() else { return Ok(()) };
         let slice = Slice { shard: 0, writes, is_last, committed: self.committed };
-        for (key, version, spilled) in checkpoint.take(slice).map_err(told)? {
+        for StoredCopy { entity: key, version, lsn, spilled } in checkpoint.take(slice).map_err(told)? {
             // It may have left memory meanwhile, if the store had this version before.
             let Some(live) = self.live.get_mut(&key) else { continue };
             live.stored = version;
+            live.book.spill_through(lsn);
             if let Some(last) = spilled {
                 live.entity.spilled(last);
             }
