@@ -12,7 +12,7 @@ use crate::rules;
 use crate::store::{EntityWrite, Store, StoreError, StoredIdentity, StoredRow, Wake};
 
 /// Format of a kept entity: its state, then its book, then its outbox.
-pub const KEPT_FORMAT: u8 = 2;
+pub const KEPT_FORMAT: u8 = 3;
 
 /// An entity, its book and its outbox. The default is one nothing was heard of yet.
 #[derive(Default)]

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use actix_web::dev::Handler;
 use actix_web::middleware::from_fn;
-use actix_web::{FromRequest, Resource, Responder, web};
+use actix_web::{FromRequest, Resource, Responder, guard, web};
 use tokio::sync::watch;
 
-use super::guard::{EVENTS_ROUTE, guard};
+use super::guard::EVENTS_ROUTE;
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::sources::{self, Sources};
-use super::{dead_letters, decisions, entities, entity, events, status};
-use crate::actors::Shards;
+use super::{dead_letters, decisions, entities, entity, events, pausing, status};
+use crate::actors::{Pauses, Shards};
 use crate::config::Limits;
 use crate::ingress::{Admission, Decoder, SourceMetrics};
 use crate::journal::JournalReader;
@@ -54,6 +54,7 @@ pub struct Api {
     pub decoder: Decoder,
     pub source: SourceMetrics,
     pub shards: Shards,
+    pub pauses: Arc<Pauses>,
     pub store: Store,
     pub journal: JournalReader,
     pub ruleset: Arc<Ruleset>,
@@ -90,9 +91,12 @@ pub enum Routes {
 pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| {
         let mut scope = web::scope("")
-            .wrap(from_fn(guard))
+            .wrap(from_fn(super::guard::guard))
             .service(readable("/healthz", status::healthz))
             .service(readable("/readyz", status::readyz));
+        if routes != Routes::Public {
+            scope = scope.configure(by_hand);
+        }
         if routes != Routes::Admin {
             scope = scope
                 .service(
@@ -124,6 +128,21 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
         }
         config.app_data(api).service(scope.default_service(web::to(not_found)));
     }
+}
+
+/// What is asked for by hand. Before all others: a key may be called `pause`, too, and is read at the same place.
+fn by_hand(config: &mut web::ServiceConfig) {
+    config
+        .service(asked("/v1/entities/{type}/pause").to(pausing::pause_type))
+        .service(asked("/v1/entities/{type}/resume").to(pausing::resume_type))
+        .service(asked("/v1/entities/{type}/{key}/pause").to(pausing::pause))
+        .service(asked("/v1/entities/{type}/{key}/resume").to(pausing::resume))
+        .service(readable("/v1/paused", pausing::page));
+}
+
+/// A resource for POST alone; at its path there may be another one for other methods.
+fn asked(path: &str) -> Resource {
+    web::resource(path).guard(guard::Post())
 }
 
 /// The resource of a source.

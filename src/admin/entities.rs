@@ -32,7 +32,14 @@ pub(super) fn types(api: web::Data<Api>) -> Ready<HttpResponse> {
 pub(super) fn type_counts(api: &Api) -> Vec<Value> {
     let count = |rules: &Arc<EntityRules>| {
         let metrics = api.metrics.entity_type(&rules.name, &[], &[], &[]);
-        json!({ "type": *rules.name, "entities": metrics.entities.get(), "live": metrics.live.get() })
+        json!({
+            "type": *rules.name,
+            "entities": metrics.entities.get(),
+            "live": metrics.live.get(),
+            "paused": api.pauses.is_paused(&rules.name),
+            "entities_paused": metrics.paused.get(),
+            "events_held": metrics.held.get(),
+        })
     };
     api.ruleset.types().iter().map(count).collect()
 }
@@ -46,6 +53,7 @@ struct Query {
     prefix: String,
     waiting: Option<String>,
     incomplete: Option<String>,
+    paused: Option<String>,
     r#where: Option<String>,
 }
 
@@ -71,6 +79,8 @@ struct Filter {
     missing: Option<u64>,
     /// Any of these references waits.
     waiting: Option<u64>,
+    /// It is paused itself, or holds events.
+    is_paused: bool,
     expr: Option<Expr>,
 }
 
@@ -85,17 +95,23 @@ impl Filter {
             name => bit_of("waiting: the references", rules, rules.references.iter().map(|it| &*it.name), name),
         });
         let expr = query.r#where.as_deref().map(|text| compile(rules, text));
-        Ok(Filter { missing: missing.transpose()?, waiting: waiting.transpose()?, expr: expr.transpose()? })
+        let is_paused = match query.paused.as_deref() {
+            None => false,
+            Some("" | "true") => true,
+            Some(other) => return Err(Problem::invalid(format!("paused is {other:.80?}; it may be true"))),
+        };
+        Ok(Filter { missing: missing.transpose()?, waiting: waiting.transpose()?, is_paused, expr: expr.transpose()? })
     }
 
     fn is_any(&self) -> bool {
-        self.missing.is_none() && self.waiting.is_none() && self.expr.is_none()
+        self.missing.is_none() && self.waiting.is_none() && !self.is_paused && self.expr.is_none()
     }
 
     fn passes(&self, rules: &EntityRules, entity: &EntityKey, snapshot: &Snapshot) -> bool {
         let gaps = snapshot.state.gaps().unwrap_or_default();
         self.missing.is_none_or(|mask| gaps.missing & mask != 0)
             && self.waiting.is_none_or(|mask| gaps.waiting & mask != 0)
+            && (!self.is_paused || snapshot.state.pause().is_some())
             && self.expr.as_ref().is_none_or(|expr| matches(rules, entity.key(), &snapshot.state, expr))
     }
 }

@@ -17,9 +17,9 @@ mod entity;
 mod events;
 mod guard;
 mod inboxes;
-#[expect(dead_code)]
 mod mandate;
 mod path;
+mod pausing;
 mod problem;
 mod query;
 mod recovering;

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, get, ls, run, send, shuffle, sources, status, test};
+use super::{bench, check, completions, dead_letters, get, ls, pause, run, send, shuffle, sources, status, test};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -45,6 +45,10 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// List the sources, or set one back
     Sources(sources::SourcesArgs),
+    /// Hold the events of an entity, or of all entities of a type: acknowledged, and not applied
+    Pause(pause::PauseArgs),
+    /// Apply what is held, in the order it came
+    Resume(pause::PauseArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
     Bench(bench::BenchArgs),
@@ -89,6 +93,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
+        Some(Command::Pause(args)) => pause::pause(args, &cli.server, screen),
+        Some(Command::Resume(args)) => pause::resume(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
@@ -127,6 +133,9 @@ mod tests {
             ("turnstile sources rewind clock --to -5", false),
             ("turnstile sources rewind clock", true),
             ("turnstile status --url http://localhost:1/base/", false),
+            ("turnstile pause order a/1 --by ann --why odd --json", false),
+            ("turnstile resume order", false),
+            ("turnstile pause", true),
             ("turnstile --token t status", false),
             (
                 "turnstile bench --events 5 --keys 9 --connections 2 --pipeline 7 --skew 1.1 --hot 0.5 --rate 5 --json",

@@ -5,6 +5,7 @@ use bincode::{Decode, Encode};
 
 use super::ids::{EntityKey, Version};
 use super::packed::Packed;
+use super::pause::Paused;
 use super::record::ReferenceSet;
 use super::time::Timestamp;
 
@@ -25,6 +26,8 @@ pub struct Dealings {
     pub noise: Version,
     /// Decisions that came back to the entity too often, one out of the other, and do so no more.
     pub stopped: Vec<Box<str>>,
+    /// While the entity is paused or holds events.
+    pub paused: Paused,
 }
 
 /// What a reference shows.
@@ -181,6 +184,7 @@ impl Dealings {
             && self.effects.is_empty()
             && self.settling.is_empty()
             && self.stopped.is_empty()
+            && self.paused.is_none()
     }
 
     pub fn view(&self, reference: &str) -> Option<&View> {
@@ -213,7 +217,7 @@ impl Dealings {
 
     /// Whether something was begun that goes on without any event: it is looked at when the process starts.
     pub fn is_under_way(&self) -> bool {
-        !self.settling.is_empty() || self.effects.iter().any(|effect| effect.stage.is_open())
+        !self.settling.is_empty() || self.paused.is_some() || self.effects.iter().any(|effect| effect.stage.is_open())
     }
 
     /// Points a reference at another entity, or at none.

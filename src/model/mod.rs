@@ -13,6 +13,7 @@ pub mod number;
 pub mod outbox;
 pub mod outgoing;
 pub mod packed;
+pub mod pause;
 pub mod record;
 pub mod refusal;
 pub mod settle;

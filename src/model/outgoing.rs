@@ -49,7 +49,7 @@ pub fn source(server: &str, entity: &EntityKey) -> String {
 /// id. None where nothing but time did.
 pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
     match &record.input {
-        Input::Event(input) => Some(Cow::Borrowed(&input.event.id)),
+        Input::Event(input) | Input::Released(input) => Some(Cow::Borrowed(&input.event.id)),
         Input::Message(received) => Some(Cow::Borrowed(&received.cause)),
         Input::Due { name, .. } => {
             let mut id = String::new();
@@ -63,7 +63,8 @@ pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
         Input::Started { effect, run, .. } | Input::Ended { effect, run, .. } => {
             Some(Cow::Owned(effect_id(&record.entity, effect, *run)))
         }
-        Input::Quiet { .. } | Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) => None,
+        // What the system keeps, and what is held, decides nothing.
+        _ => None,
     }
 }
 

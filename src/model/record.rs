@@ -6,13 +6,14 @@ use super::codec::{self, CodecError};
 use super::dealings::{DeadlineTimes, EffectOutcome, Watch};
 use super::event::PackedEvent;
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
+use super::mandate::Mandate;
 use super::packed::Packed;
 use super::system::{DeadLetter, SinkProgress, SinkWindow, SourceCursor};
 use super::time::Timestamp;
 use super::value::Value;
 
 /// Format of encoded records.
-pub const RECORD_FORMAT: u8 = 2;
+pub const RECORD_FORMAT: u8 = 3;
 
 /// One input and all that the entity concluded from it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -118,22 +119,30 @@ pub enum Input {
         run: u32,
         outcome: Box<EffectOutcome>,
     },
+    /// By hand, of an entity or of an entity type: events are held from now on.
+    Paused(Mandate),
+    /// By hand: what is held is released, one event after the other.
+    Resumed(Mandate),
+    /// An event that came while the entity or its type was paused: its identity counts, nothing else follows yet.
+    Held(EventInput),
+    /// The event that was held first is applied.
+    Released(EventInput),
 }
 
 impl Input {
     /// How many decisions that came back to their entities led to it.
     pub fn hops(&self) -> u8 {
         match self {
-            Input::Event(input) => input.hops,
+            Input::Event(input) | Input::Released(input) => input.hops,
             Input::Message(received) => received.hops,
             _ => 0,
         }
     }
 
-    /// The input's event, if it is one.
+    /// The event that is applied, if one is.
     pub fn event(&self) -> Option<&EventInput> {
         match self {
-            Input::Event(input) => Some(input),
+            Input::Event(input) | Input::Released(input) => Some(input),
             _ => None,
         }
     }
@@ -381,7 +390,7 @@ mod tests {
             bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from_digit(n.into(), 16).unwrap()).collect();
         assert_eq!(
             hex,
-            "02056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
+            "03056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
     }
@@ -400,6 +409,8 @@ mod tests {
             body: b"{}".to_vec(),
         };
         let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
+        let mandate = Mandate { by: "b".into(), why: "w".into() };
+        let event = crate::model::pause::Pause::example().held.remove(0).unwrap();
         for (input, expected) in [
             (Input::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }), "0109fb2c01"),
             (Input::Window(SinkWindow { read: Lsn(300), open }), "02fb2c01010702"),
@@ -408,11 +419,15 @@ mod tests {
                 "030004686f6f6b0901096578686175737465640848545450203530300301056f72646572016f0e6f726465722f6f2f4d6164652f31027b7d",
             ),
             (Input::Cursor(SourceCursor { position: Packed::new(&Value::Int(5)) }), "0402020a"),
+            (Input::Paused(mandate.clone()), "0a01620177"),
+            (Input::Resumed(mandate), "0b01620177"),
+            (Input::Held(event.clone()), "0c01730169016bfc403400d6000000000003000000"),
+            (Input::Released(event), "0d01730169016bfc403400d6000000000003000000"),
         ] {
             let record = Record::of_input(full().entity, Version(3), full().now, input);
             let bytes = record.encode();
             let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-            assert_eq!(hex, format!("02056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
+            assert_eq!(hex, format!("03056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
             assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
     }
@@ -421,6 +436,6 @@ mod tests {
     fn another_format_is_refused() {
         let mut bytes = full().encode();
         bytes[0] = 9;
-        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 2 })));
+        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 3 })));
     }
 }

@@ -5,6 +5,7 @@ use bincode::{Decode, Encode};
 
 use super::ids::{EntityKey, Lsn};
 use super::packed::Packed;
+use super::pause::ByHand;
 
 /// The entity type of sinks' progress.
 pub const SINK_KIND: &str = "$sink";
@@ -12,6 +13,8 @@ pub const SINK_KIND: &str = "$sink";
 pub const SOURCE_KIND: &str = "$source";
 /// The entity type of dead letters.
 pub const DEAD_LETTER_KIND: &str = "$dead_letter";
+/// The entity type of pauses of whole entity types; the key is the type's name.
+pub const PAUSE_KIND: &str = "$pause";
 
 /// The state of one of the system's own entities.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -20,6 +23,15 @@ pub enum SystemState {
     Window(SinkWindow),
     DeadLetter(DeadLetter),
     Cursor(SourceCursor),
+    /// Whether an entity type is paused, and who said so.
+    TypePause(TypePause),
+}
+
+/// What was last said of an entity type.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct TypePause {
+    pub is_paused: bool,
+    pub by_hand: ByHand,
 }
 
 /// How far a source has come that asks for its events.

@@ -217,7 +217,7 @@ impl Begin {
             Some(SystemState::Progress(progress)) if is_in_order(&declared.kind) => return Begin::InOrder(progress),
             Some(SystemState::Progress(progress)) => SinkWindow::through(progress.delivered),
             Some(SystemState::Window(window)) => window,
-            None | Some(SystemState::DeadLetter(_) | SystemState::Cursor(_)) => {
+            None | Some(SystemState::DeadLetter(_) | SystemState::Cursor(_) | SystemState::TypePause(_)) => {
                 SinkWindow::through(match declared.from {
                     config::From::New => journal.last_lsn(),
                     config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),

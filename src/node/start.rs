@@ -24,7 +24,7 @@ use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
-use crate::actors::{Horizon, Shards, Slice, Tag};
+use crate::actors::{Horizon, Pauses, Shards, Slice, Tag};
 use crate::admin::{Api, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
@@ -98,6 +98,7 @@ pub(super) struct Shared {
     /// All shards, once they have started.
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
+    pub(super) pauses: Arc<Pauses>,
 }
 
 impl Starting<'_> {
@@ -114,8 +115,10 @@ impl Starting<'_> {
         metrics.watermark_lsn.set(gauge(watermark));
         let shards: Arc<OnceLock<Shards>> = Arc::default();
         let effects = self.effects(&metrics, &shards)?;
+        let names = self.prepared.ruleset.types().iter().map(|rules| rules.name.clone());
         let shared = Shared {
             effects,
+            pauses: Arc::new(Pauses::new(names)),
             shards,
             metrics,
             types,
@@ -133,6 +136,7 @@ impl Starting<'_> {
         let writing = self.writing(&shared, opened.journal, committed)?;
         let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
         let (shards, arbiters) = self.shards(&shared, &writing, &slice_sender, recovered.entities);
+        shared.pauses.load(&shards).await;
         let admission = self.admission(&shared, &shards);
         let phase = watch::Sender::new(Phase::Running);
         let messages =
@@ -347,6 +351,7 @@ impl Starting<'_> {
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
             source: SourceMetrics::new(&shared.metrics, sources::HTTP),
             shards: shards.clone(),
+            pauses: shared.pauses.clone(),
             store: shared.store.clone(),
             journal: shared.journal.clone(),
             ruleset: self.prepared.ruleset.clone(),

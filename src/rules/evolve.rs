@@ -7,9 +7,10 @@ use crate::model::dealings::{Dealings, Watch};
 use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
+use crate::model::pause::ByHand;
 use crate::model::record::{Content, DecisionRevision, EventInput, Input, Received, Record};
 use crate::model::state::{LedgerEntry, State};
-use crate::model::system::SystemState;
+use crate::model::system::{PAUSE_KIND, SystemState, TypePause};
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -18,7 +19,21 @@ pub fn evolve(state: &mut State, record: &Record) {
     state.now = record.now;
     state.missing = record.missing;
     match &record.input {
-        Input::Event(input) => count(state, record, input),
+        Input::Event(input) => {
+            recognize(state, record, input);
+            merge_event(state, record, input);
+        }
+        Input::Held(input) => {
+            recognize(state, record, input);
+            state.dealings.get_or_insert_default().hold(input.clone());
+        }
+        Input::Released(input) => {
+            state.dealings.get_or_insert_default().release();
+            merge_event(state, record, input);
+        }
+        Input::Paused(_) | Input::Resumed(_) if record.entity.kind() == PAUSE_KIND => note_type(state, record),
+        Input::Paused(mandate) => state.dealings.get_or_insert_default().pause(mandate.clone(), record.now),
+        Input::Resumed(_) => state.dealings.get_or_insert_default().resume(),
         Input::Progress(progress) => state.system = Some(Box::new(SystemState::Progress(progress.clone()))),
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
@@ -38,16 +53,28 @@ pub fn evolve(state: &mut State, record: &Record) {
     }
 }
 
-fn count(state: &mut State, record: &Record, input: &EventInput) {
-    if state.events == 0 {
-        state.correlation = correlation(&input.event);
-    }
-    state.events += 1;
+/// Whether an entity type is paused.
+fn note_type(state: &mut State, record: &Record) {
+    let (Input::Paused(mandate) | Input::Resumed(mandate)) = &record.input else { return };
+    let by_hand = ByHand { mandate: mandate.clone(), since: record.now };
+    let is_paused = matches!(record.input, Input::Paused(_));
+    state.system = Some(Box::new(SystemState::TypePause(TypePause { is_paused, by_hand })));
+}
+
+/// The event's identity counts from now on.
+fn recognize(state: &mut State, record: &Record, input: &EventInput) {
     if let Some(before) = record.forget_before {
         state.identities.forget_before(before.millis());
     }
     let id = IdentityHash::of(&input.event.source, input.id());
     state.identities.push(Seen { id, payload: input.payload, at_ms: record.now.millis() });
+}
+
+fn merge_event(state: &mut State, record: &Record, input: &EventInput) {
+    if state.events == 0 {
+        state.correlation = correlation(&input.event);
+    }
+    state.events += 1;
     for merge in &record.merges {
         let slot = usize::from(merge.slot);
         if state.fields.len() <= slot {
@@ -68,7 +95,7 @@ pub(super) fn handle(dealings: &mut Dealings, record: &Record) -> bool {
         Input::Started { effect, run, attempt } => dealings.start(effect, *run, *attempt),
         Input::Ended { effect, run, outcome } => dealings.end(effect, *run, outcome, record.now),
         Input::Quiet { decision, since } => dealings.settling.contains(decision) && dealings.noise == *since,
-        Input::Event(_) | Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) => false,
+        _ => false,
     }
 }
 

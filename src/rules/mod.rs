@@ -19,6 +19,7 @@ mod machine;
 mod merge;
 mod messages;
 mod negations;
+mod pausing;
 mod reads;
 mod request;
 #[cfg(test)]
@@ -36,3 +37,4 @@ pub use expr::{Expr, Fault, Part, Roots};
 pub use fickle::Fickle;
 pub use machine::{Around, Came, Machine, Rest};
 pub use messages::messages;
+pub use pausing::{hold, is_news, release};

@@ -2,5 +2,6 @@
 
 mod events;
 mod node;
+mod pausing;
 mod reading;
 mod service;

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::super::{Api, NodeState, Routes, Sources, configure};
-use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{self, Horizon, Pauses, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
@@ -112,11 +112,13 @@ impl Node {
             .iter()
             .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["note", "paid"], &[], &[])))
             .collect();
+        let pauses = Arc::new(Pauses::new(ruleset.types().iter().map(|rules| rules.name.clone())));
         let around = Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
             types: kinds,
             ruleset: ruleset.clone(),
+            pauses: pauses.clone(),
             entity_bytes_max: 1 << 20,
             decide: |state, taken, prior, now| {
                 assert!(&*taken.input.event.id != "panic", "a rule went wrong");
@@ -125,6 +127,8 @@ impl Node {
             fatal: Arc::new(|error| panic!("{error}")),
         };
         let journal = writer.clone();
+        let horizon = Horizon::default();
+        horizon.start();
         let setup = ShardSetup {
             index: 0,
             around,
@@ -137,7 +141,7 @@ impl Node {
             handed_bytes: Arc::new(AtomicU64::new(0)),
             peers: shards.clone(),
             calls: Arc::new(|_| {}),
-            horizon: Horizon::default(),
+            horizon,
         };
         let supervisor = Supervisor::start_on(&actix::Arbiter::current(), setup);
         let all = shards.get_or_init(|| Shards::new(vec![supervisor])).clone();
@@ -160,6 +164,7 @@ impl Node {
             decoder: Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize),
             source: SourceMetrics::new(&metrics, config::HTTP_SOURCE),
             shards: all,
+            pauses,
             store,
             journal: reader,
             ruleset,

@@ -6,6 +6,7 @@ mod checkpoints;
 pub(super) mod fixtures;
 mod harness;
 mod passivation;
+mod pauses;
 mod power;
 mod refusals;
 mod sharding;

@@ -11,6 +11,7 @@ mod interleavings;
 mod missing;
 mod numbers;
 mod oracle;
+mod pausing;
 mod references;
 mod times;
 mod web;
