@@ -17,6 +17,7 @@ use crate::model::record::{Input, Record};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Noted, Ticket};
 use crate::model::state::State;
+use crate::model::system::SystemState;
 use crate::model::time::Timestamp;
 use crate::rules::{self, Decided, EntityRules, Outcome, Ruleset, Taken, Verdict};
 use crate::store::{Store, StoreError, StoredIdentity};
@@ -194,11 +195,18 @@ impl Entity {
         let Some(record) = rules::decide_system(entity, &self.state, input, now) else {
             return self.unrecorded(Pending::Noted(done));
         };
-        if let Input::DeadLetter(letter) = &record.input {
-            around.metrics.dead_letters.with_label_values(&[&*letter.reason]).inc();
-        }
         let bytes = record.encode();
-        self.evolve(&record, bytes, Pending::Noted(done))
+        self.count_letter(around, prometheus::IntGauge::dec);
+        let handled = self.evolve(&record, bytes, Pending::Noted(done));
+        self.count_letter(around, prometheus::IntGauge::inc);
+        handled
+    }
+
+    /// Counts a dead letter that is open, under the reason that it has.
+    fn count_letter(&self, around: &Surroundings, count: fn(&prometheus::IntGauge)) {
+        if let Some(letter) = self.state.system.as_deref().and_then(SystemState::open_letter) {
+            count(&around.metrics.dead_letters.with_label_values(&[&*letter.reason]));
+        }
     }
 
     pub(super) fn event(

@@ -11,6 +11,7 @@ use super::shards::Shards;
 use crate::model::ids::EntityKey;
 use crate::model::record::Input;
 use crate::model::system::{PAUSE_KIND, SystemState, TypePause};
+use crate::rules::Ruleset;
 
 /// The types that are paused.
 pub struct Pauses {
@@ -22,9 +23,9 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// Of these types none is paused yet.
-    pub fn new(types: impl IntoIterator<Item = Arc<str>>) -> Self {
-        let types = types.into_iter().map(|name| (name, AtomicBool::new(false))).collect();
+    /// None of the types is paused yet.
+    pub fn new(ruleset: &Ruleset) -> Self {
+        let types = ruleset.types().iter().map(|rules| (rules.name.clone(), AtomicBool::new(false))).collect();
         Pauses { types, is_any: AtomicBool::new(false), changing: Mutex::default() }
     }
 

@@ -11,11 +11,12 @@ use tokio::sync::watch;
 use super::guard::EVENTS_ROUTE;
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
+use super::sinks::{self, Sinks};
 use super::sources::{self, Sources};
-use super::{dead_letters, decisions, entities, entity, events, pausing, status};
+use super::{dead_letters, decisions, effects, entities, entity, events, pausing, retry, status};
 use crate::actors::{Pauses, Shards};
 use crate::config::Limits;
-use crate::ingress::{Admission, Decoder, SourceMetrics};
+use crate::ingress::{Admission, Again, Decoder, SourceMetrics};
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
@@ -71,6 +72,9 @@ pub struct Api {
     /// Ends the process, when journal or store cannot be read.
     pub fatal: Fatal,
     pub sources: Sources,
+    pub sinks: Sinks,
+    /// Tries dead letters of sources again.
+    pub again: Again,
     /// The sources that cannot receive at the moment.
     pub not_connected: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The node's own members of the status document: an object.
@@ -137,7 +141,15 @@ fn by_hand(config: &mut web::ServiceConfig) {
         .service(asked("/v1/entities/{type}/resume").to(pausing::resume_type))
         .service(asked("/v1/entities/{type}/{key}/pause").to(pausing::pause))
         .service(asked("/v1/entities/{type}/{key}/resume").to(pausing::resume))
-        .service(readable("/v1/paused", pausing::page));
+        .service(readable("/v1/paused", pausing::page))
+        .service(asked("/v1/entities/{type}/{key}/effects/{effect}/resolve").to(effects::resolve))
+        .service(asked("/v1/entities/{type}/{key}/effects/{effect}/retry").to(effects::retry))
+        .service(readable("/v1/effects", effects::page))
+        .service(asked("/v1/dead-letters/retry").to(retry::retry_several))
+        .service(asked("/v1/dead-letters/{id}/retry").to(retry::retry))
+        .service(web::resource("/v1/dead-letters/{id}").guard(guard::Delete()).to(retry::drop_one))
+        .service(asked("/v1/sinks/{name}/skip").to(sinks::skip))
+        .service(readable("/v1/sinks", sinks::list));
 }
 
 /// A resource for POST alone; at its path there may be another one for other methods.

@@ -17,7 +17,7 @@ use crate::model::ids::EntityKey;
 use crate::rules::{EntityRules, Expr, matches};
 
 /// Most entities that a request looks at; a filter that few pass gives a short page and where to go on.
-const SCANNED_MAX: usize = 10_000;
+pub(super) const SCANNED_MAX: usize = 10_000;
 /// So many keys are looked up at a time.
 const KEYS_AT_ONCE: usize = 500;
 /// So many entities are asked at a time.

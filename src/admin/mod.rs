@@ -12,6 +12,7 @@
 mod api;
 mod dead_letters;
 mod decisions;
+mod effects;
 mod entities;
 mod entity;
 mod events;
@@ -23,7 +24,9 @@ mod pausing;
 mod problem;
 mod query;
 mod recovering;
+mod retry;
 mod server;
+mod sinks;
 mod sources;
 mod status;
 #[cfg(test)]
@@ -36,4 +39,5 @@ pub use inboxes::Path;
 pub use path::entity_link;
 pub use recovering::configure_recovering;
 pub use server::{HttpServer, Stop, serve};
+pub use sinks::Sinks;
 pub use sources::Sources;

@@ -142,6 +142,16 @@ impl<'a> Client<'a> {
         self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
     }
 
+    /// Deletes `/v1/` + `path`, given as its plain segments; a JSON document says more.
+    ///
+    /// # Errors
+    /// As those of [`Self::get`].
+    pub fn delete(&self, path: &[&str], document: &str) -> Result<Answer, Failure> {
+        let url = address(&self.server.url, path, &[])?;
+        let request = self.http.delete(url).header("content-type", "application/json").body(document.to_owned());
+        self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
+    }
+
     /// The server's metrics, in Prometheus' text format.
     ///
     /// # Errors

@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, get, ls, pause, run, send, shuffle, sources, status, test};
+use super::{
+    bench, check, completions, dead_letters, effects, get, ls, pause, run, send, shuffle, sinks, sources, status, test,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -41,8 +43,12 @@ enum Command {
     Get(get::GetArgs),
     /// List the entities of a type, or the types
     Ls(ls::LsArgs),
-    /// List what could not be delivered, or show one of it
+    /// List what could not be taken or delivered; show, retry or drop one of it
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// List the calls that rules asked for and that have not succeeded; resolve or retry one
+    Effects(effects::EffectsArgs),
+    /// List the sinks and what they are stuck on, or have one skip that
+    Sinks(sinks::SinksArgs),
     /// List the sources, or set one back
     Sources(sources::SourcesArgs),
     /// Hold the events of an entity, or of all entities of a type: acknowledged, and not applied
@@ -92,6 +98,8 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Get(args)) => get::get(args, &cli.server, screen),
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
+        Some(Command::Effects(args)) => effects::effects(args, &cli.server, screen),
+        Some(Command::Sinks(args)) => sinks::sinks(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
         Some(Command::Pause(args)) => pause::pause(args, &cli.server, screen),
         Some(Command::Resume(args)) => pause::resume(args, &cli.server, screen),
@@ -133,6 +141,19 @@ mod tests {
             ("turnstile sources rewind clock --to -5", false),
             ("turnstile sources rewind clock", true),
             ("turnstile status --url http://localhost:1/base/", false),
+            ("turnstile dead-letters retry s.1 --by ann --why x", false),
+            ("turnstile dead-letters retry --sink hook --reason exhausted", false),
+            ("turnstile dead-letters retry --all", false),
+            ("turnstile dead-letters retry", true),
+            ("turnstile dead-letters retry s.1 --all", true),
+            ("turnstile dead-letters drop s.1", false),
+            ("turnstile effects ls --state unknown", false),
+            ("turnstile effects resolve order 1 pay failed --status 500", false),
+            ("turnstile effects retry order 1 pay", false),
+            ("turnstile effects resolve order 1 pay", true),
+            ("turnstile sinks ls --json", false),
+            ("turnstile sinks skip hook order/1/Made/1", false),
+            ("turnstile sinks skip hook", true),
             ("turnstile pause order a/1 --by ann --why odd --json", false),
             ("turnstile resume order", false),
             ("turnstile pause", true),

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::outgoing::decision_event;
 use crate::model::record::{DecisionRevision, Record};
+use crate::model::system::{DeadLetter, Form, Origin};
 use crate::rules::{EventBindings, Expr, Fault, Ruleset};
 
 /// A decision on its way to a sink.
@@ -22,9 +23,19 @@ pub struct Delivery {
     /// The decision's name.
     pub decision: Box<str>,
     pub event: CloudEvent,
+    /// It was given up and is sent once more by hand: no part of what the sink has to come to.
+    pub is_again: bool,
 }
 
 impl Delivery {
+    /// The decision in a sink's dead letter; none if it cannot be read from it.
+    pub fn of_letter(letter: &DeadLetter) -> Option<Delivery> {
+        let Origin::Sink { lsn, place, .. } = letter.origin else { return None };
+        let event = CloudEvent::read(&letter.body).filter(|_| letter.form == Form::Decision)?;
+        let decision = event.attributes().find(|(name, _)| *name == "type")?.1.into();
+        Some(Delivery { lsn, place, entity: letter.entity.clone()?, decision, event, is_again: true })
+    }
+
     /// The decision's id.
     pub fn id(&self) -> &str {
         self.event.id()
@@ -67,6 +78,7 @@ impl Routing {
             entity: record.entity.clone(),
             decision: decision.name.clone(),
             event: CloudEvent::of(&self.server, record, decision),
+            is_again: false,
         })
     }
 

@@ -315,6 +315,27 @@ impl Dealings {
         effect.outcome = Some(outcome.clone());
         true
     }
+
+    /// Notes what became of a request by what a person says. Returns whether that is news: one that succeeded did.
+    pub fn resolve(&mut self, name: &str, run: u32, outcome: &EffectOutcome, at: Timestamp) -> bool {
+        let doubtful =
+            |effect: &&mut Effect| *effect.name == *name && effect.run == run && effect.stage != EffectStage::Succeeded;
+        let Some(effect) = self.effects.iter_mut().find(doubtful) else { return false };
+        effect.stage = outcome.stage;
+        effect.at = at;
+        effect.outcome = Some(outcome.clone());
+        true
+    }
+
+    /// Notes that a request that failed, or of which nobody knows, is to be made again, with all its attempts. Returns
+    /// whether it was one.
+    pub fn ask_again(&mut self, name: &str, run: u32, at: Timestamp) -> bool {
+        let is_over = |stage| matches!(stage, EffectStage::Failed | EffectStage::Unknown);
+        let over = |effect: &&mut Effect| *effect.name == *name && effect.run == run && is_over(effect.stage);
+        let Some(effect) = self.effects.iter_mut().find(over) else { return false };
+        (effect.stage, effect.attempts, effect.at, effect.outcome) = (EffectStage::Requested, 0, at, None);
+        true
+    }
 }
 
 #[cfg(test)]

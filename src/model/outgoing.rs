@@ -60,9 +60,10 @@ pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
             encode(&mut id, name);
             Some(Cow::Owned(id))
         }
-        Input::Started { effect, run, .. } | Input::Ended { effect, run, .. } => {
-            Some(Cow::Owned(effect_id(&record.entity, effect, *run)))
-        }
+        Input::Started { effect, run, .. }
+        | Input::Ended { effect, run, .. }
+        | Input::Resolved { effect, run, .. }
+        | Input::AskedAgain { effect, run, .. } => Some(Cow::Owned(effect_id(&record.entity, effect, *run))),
         // What the system keeps, and what is held, decides nothing.
         _ => None,
     }

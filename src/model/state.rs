@@ -267,7 +267,7 @@ mod tests {
     };
     use crate::model::identities::Seen;
     use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
-    use crate::model::system::{DeadLetter, OpenRecord, Origin, SinkProgress, SinkWindow};
+    use crate::model::system::{Closed, Closing, DeadLetter, Form, OpenRecord, Origin, SinkProgress, SinkWindow};
 
     fn key(byte: u8) -> SortKey {
         Box::new([byte])
@@ -385,9 +385,19 @@ mod tests {
             entity: Some(EntityKey::new("t", "k")),
             id: "i".into(),
             body: b"{}".to_vec(),
+            form: Form::Message { subject: "s".into() },
+            mandate: None,
         };
+        let by_hand = Pause::example().by_hand.unwrap();
+        let closed =
+            of(SystemState::ClosedLetter(Closed { letter: letter.clone(), how: Closing::Dropped, by_hand }.into()));
+        assert_eq!(State::decode(&closed.encode()).unwrap(), closed);
+        assert!(hex(&closed.encode()).ends_with("020173000101620177fc403400d600"));
         let letter = of(SystemState::DeadLetter(letter));
-        assert_eq!(hex(&letter.encode()), "030000000000000000000000010200016809010172016403010174016b0169027b7d");
+        assert_eq!(
+            hex(&letter.encode()),
+            "030000000000000000000000010200016809010172016403010174016b0169027b7d02017300"
+        );
         assert_eq!(State::decode(&letter.encode()).unwrap(), letter);
         let mut book = LsnBook::default();
         book.note(Version(9), Lsn(1000), Some(&[Version(9)]));

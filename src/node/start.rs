@@ -25,10 +25,10 @@ use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
 use crate::actors::{Horizon, Pauses, Shards, Slice, Tag};
-use crate::admin::{Api, NodeState, Sources, Stop};
+use crate::admin::{self, Api, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
-use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
+use crate::ingress::{Admission, Again, Credits, Gate, Phase, Receiving, SourceMetrics};
 use crate::journal::{JournalReader, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
@@ -115,10 +115,9 @@ impl Starting<'_> {
         metrics.watermark_lsn.set(gauge(watermark));
         let shards: Arc<OnceLock<Shards>> = Arc::default();
         let effects = self.effects(&metrics, &shards)?;
-        let names = self.prepared.ruleset.types().iter().map(|rules| rules.name.clone());
         let shared = Shared {
             effects,
-            pauses: Arc::new(Pauses::new(names)),
+            pauses: Arc::new(Pauses::new(&self.prepared.ruleset)),
             shards,
             metrics,
             types,
@@ -138,6 +137,7 @@ impl Starting<'_> {
         let (shards, arbiters) = self.shards(&shared, &writing, &slice_sender, recovered.entities);
         shared.pauses.load(&shards).await;
         let admission = self.admission(&shared, &shards);
+        let again = Again::new(admission.clone(), sources::with_letters(self.config, &self.prepared.decoders));
         let phase = watch::Sender::new(Phase::Running);
         let messages =
             NatsSources::connect(self.config, &mut self.prepared.decoders, &admission, &shards, &phase, self.runtime)
@@ -166,7 +166,8 @@ impl Starting<'_> {
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
-                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told))?;
+                let api =
+                    self.api(&shared, &shards, &admission, state.subscribe(), (listed, sinks.asked(), told), again)?;
                 http.serve(api, &mut out)?
             }
             None => Vec::new(),
@@ -342,7 +343,8 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, told): (Sources, Told),
+        (sources, sinks, told): (Sources, admin::Sinks, Told),
+        again: Again,
     ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
         Ok(Api {
@@ -373,6 +375,8 @@ impl Starting<'_> {
             sources,
             status: told.status,
             not_connected: told.not_connected,
+            sinks,
+            again,
         })
     }
 }

@@ -346,7 +346,7 @@ fn request(rules: &EffectRules, bindings: &EntityBindings<'_>, dealings: &Dealin
 /// Whether an input breaks the quiet that decisions with `settle` wait for.
 pub(super) fn is_noise(input: &Input) -> bool {
     match input {
-        Input::Event(_) | Input::Released(_) | Input::Due { .. } | Input::Ended { .. } => true,
+        Input::Event(_) | Input::Released(_) | Input::Due { .. } | Input::Ended { .. } | Input::Resolved { .. } => true,
         Input::Message(received) => matches!(received.content, Content::Notice { .. }),
         _ => false,
     }

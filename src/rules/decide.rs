@@ -215,7 +215,10 @@ fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
             let at = rules.deadlines.iter().position(|it| it.name == *name);
             at.map(|at| rules.deadline_unit(at))
         }
-        Input::Started { effect, .. } | Input::Ended { effect, .. } => {
+        Input::Started { effect, .. }
+        | Input::Ended { effect, .. }
+        | Input::Resolved { effect, .. }
+        | Input::AskedAgain { effect, .. } => {
             let at = rules.effects.iter().position(|it| it.name == *effect);
             at.map(|at| rules.effect_unit(at))
         }
@@ -227,7 +230,10 @@ fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
 /// Decides an input of the system's own entities. `None` for one that says nothing new.
 pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Option<Record> {
     match (&input, state.system.as_deref()) {
-        (Input::DeadLetter(_), Some(SystemState::DeadLetter(_))) => return None,
+        (Input::DeadLetter(_), Some(SystemState::DeadLetter(_) | SystemState::ClosedLetter(_))) => return None,
+        (Input::Closed(..) | Input::Tried { .. }, system) if system.and_then(SystemState::open_letter).is_none() => {
+            return None;
+        }
         (Input::Paused(_) | Input::Resumed(_), _) if !is_news(state, &input) => return None,
         _ => {}
     }

@@ -7,10 +7,11 @@ use crate::model::dealings::{Dealings, Watch};
 use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
+use crate::model::mandate::Mandate;
 use crate::model::pause::ByHand;
 use crate::model::record::{Content, DecisionRevision, EventInput, Input, Received, Record};
 use crate::model::state::{LedgerEntry, State};
-use crate::model::system::{PAUSE_KIND, SystemState, TypePause};
+use crate::model::system::{Closed, Closing, DeadLetter, PAUSE_KIND, SystemState, TypePause};
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -38,7 +39,22 @@ pub fn evolve(state: &mut State, record: &Record) {
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
         Input::Cursor(cursor) => state.system = Some(Box::new(SystemState::Cursor(cursor.clone()))),
-        Input::Message(_) | Input::Due { .. } | Input::Started { .. } | Input::Ended { .. } | Input::Quiet { .. } => {
+        Input::Closed(mandate, how) => close(state, record, mandate, *how),
+        Input::Tried { mandate, reason, detail } => {
+            if let Some(SystemState::DeadLetter(letter)) = state.system.as_deref_mut() {
+                letter.attempts = letter.attempts.saturating_add(1);
+                letter.reason.clone_from(reason);
+                letter.detail.clone_from(detail);
+                letter.mandate = Some(mandate.clone());
+            }
+        }
+        Input::Message(_)
+        | Input::Due { .. }
+        | Input::Started { .. }
+        | Input::Ended { .. }
+        | Input::Quiet { .. }
+        | Input::Resolved { .. }
+        | Input::AskedAgain { .. } => {
             handle(state.dealings.get_or_insert_default(), record);
         }
     }
@@ -59,6 +75,15 @@ fn note_type(state: &mut State, record: &Record) {
     let by_hand = ByHand { mandate: mandate.clone(), since: record.now };
     let is_paused = matches!(record.input, Input::Paused(_));
     state.system = Some(Box::new(SystemState::TypePause(TypePause { is_paused, by_hand })));
+}
+
+/// A dead letter is dealt with; its bytes stay in the journal alone.
+fn close(state: &mut State, record: &Record, mandate: &Mandate, how: Closing) {
+    if let Some(SystemState::DeadLetter(letter)) = state.system.as_deref() {
+        let by_hand = ByHand { mandate: mandate.clone(), since: record.now };
+        let letter = DeadLetter { body: Vec::new(), ..letter.clone() };
+        state.system = Some(Box::new(SystemState::ClosedLetter(Box::new(Closed { letter, how, by_hand }))));
+    }
 }
 
 /// The event's identity counts from now on.
@@ -94,6 +119,8 @@ pub(super) fn handle(dealings: &mut Dealings, record: &Record) -> bool {
         Input::Due { name, at } => dealings.pass(name, *at),
         Input::Started { effect, run, attempt } => dealings.start(effect, *run, *attempt),
         Input::Ended { effect, run, outcome } => dealings.end(effect, *run, outcome, record.now),
+        Input::Resolved { effect, run, outcome, .. } => dealings.resolve(effect, *run, outcome, record.now),
+        Input::AskedAgain { effect, run, .. } => dealings.ask_again(effect, *run, record.now),
         Input::Quiet { decision, since } => dealings.settling.contains(decision) && dealings.noise == *since,
         _ => false,
     }

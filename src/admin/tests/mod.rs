@@ -1,5 +1,6 @@
 //! The interface over a node small enough for a test: a journal, a store and one shard, all real.
 
+mod dead_letters;
 mod events;
 mod node;
 mod pausing;

@@ -12,10 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, NodeState, Routes, Sources, configure};
+use super::super::{Api, NodeState, Routes, Sinks, Sources, configure};
 use crate::actors::{self, Horizon, Pauses, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics};
-use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
+use crate::ingress::{Admission, Again, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
@@ -112,7 +112,7 @@ impl Node {
             .iter()
             .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["note", "paid"], &[], &[])))
             .collect();
-        let pauses = Arc::new(Pauses::new(ruleset.types().iter().map(|rules| rules.name.clone())));
+        let pauses = Arc::new(Pauses::new(&ruleset));
         let around = Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
@@ -157,10 +157,13 @@ impl Node {
                 to_shards.deliver(deliveries.into_iter().map(|d| Work::Event { taken: d.taken, ticket: d.ticket }));
             }),
         };
+        let admission = Arc::new(admission);
+        let decoder = Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize);
+        let again = Again::new(admission.clone(), HashMap::from([("bus".to_owned(), decoder)]));
         let (state, state_told) = watch::channel(NodeState::Ready);
         let api = Api {
             server_name: "test".into(),
-            admission: Arc::new(admission),
+            admission,
             decoder: Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize),
             source: SourceMetrics::new(&metrics, config::HTTP_SOURCE),
             shards: all,
@@ -179,10 +182,9 @@ impl Node {
                 let names = record.decisions.iter().map(|decision| &decision.name);
                 names.map(|name| format!(r#"{{"lsn":{lsn},"type":"{name}"}}"#).into_bytes()).collect()
             }),
-            sources: Sources {
-                listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
-                polled: HashMap::new(),
-            },
+            sources: sources(),
+            sinks: sinks(),
+            again,
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };
@@ -284,6 +286,15 @@ impl Answer {
         assert!(document["title"].as_str().is_some_and(|title| !title.is_empty()));
         document["detail"].as_str().unwrap().to_owned()
     }
+}
+
+fn sources() -> Sources {
+    Sources { listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])), polled: HashMap::new() }
+}
+
+fn sinks() -> Sinks {
+    let listed = Arc::new(|| serde_json::json!([{ "name": "hook", "kind": "webhook" }]));
+    Sinks { listed, controls: HashMap::new() }
 }
 
 /// An event of type `Noted`.

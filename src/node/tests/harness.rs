@@ -139,7 +139,7 @@ impl Harness {
         let system = actix::System::new();
         let horizon = Horizon::default();
         let handed_bytes: Arc<AtomicU64> = Arc::default();
-        let pauses = Arc::new(Pauses::new(ruleset.types().iter().map(|rules| rules.name.clone())));
+        let pauses = Arc::new(Pauses::new(&ruleset));
         let around = || Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),

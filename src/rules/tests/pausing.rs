@@ -10,7 +10,7 @@ use crate::model::event::Event;
 use crate::model::ids::EntityKey;
 use crate::model::mandate::Mandate;
 use crate::model::record::{Input, Record};
-use crate::model::state::State;
+use crate::model::state::{LsnBook, State};
 use crate::rules::{Ruleset, Verdict, decide, decide_inside, evolve, hold, release};
 
 /// Something that happens to all entities between events.
@@ -49,7 +49,7 @@ impl<'a> Shard<'a> {
         Shard { rules, states: BTreeMap::new(), type_paused: false, now: 0, records: Vec::new() }
     }
 
-    fn evolve(&mut self, record: Record) {
+    fn evolve(&mut self, record: &Record) {
         let record = Record::decode(&record.encode()).unwrap();
         evolve(self.states.get_mut(&record.entity).unwrap(), &record);
         self.records.push(record);
@@ -64,7 +64,7 @@ impl<'a> Shard<'a> {
             let prior = state.identities.get(taken.identity).map(|seen| seen.payload);
             let decide = if self.type_paused { hold } else { decide };
             match decide(state, taken, prior, second(self.now)) {
-                Verdict::Record(decided) => self.evolve(decided.record),
+                Verdict::Record(decided) => self.evolve(&decided.record),
                 Verdict::Duplicate => return "duplicate",
                 Verdict::Conflict => return "conflict",
             }
@@ -79,7 +79,7 @@ impl<'a> Shard<'a> {
             let rules = self.rules.get(entity.kind()).unwrap();
             let state = &self.states[&entity];
             if let Some(decided) = decide_inside(rules, entity, state, input.clone(), second(self.now)) {
-                self.evolve(decided.record);
+                self.evolve(&decided.record);
             }
         }
     }
@@ -91,7 +91,7 @@ impl<'a> Shard<'a> {
         let rules = self.rules.get(entity.kind()).unwrap();
         let taken = self.rules.take_back(entity, &input.event.unpack(), input.hops).unwrap().unwrap();
         let decided = release(rules, entity.clone(), &self.states[entity], taken.merges, second(self.now));
-        self.evolve(decided.unwrap().record);
+        self.evolve(&decided.unwrap().record);
         true
     }
 
@@ -196,7 +196,7 @@ fn what_is_held_counts_and_shows_who_paused_it() {
     let key = EntityKey::new("order", "k");
     let shown = |shard: &Shard<'_>, member: &str| {
         let rules = shard.rules.get("order").unwrap();
-        let document = crate::rules::Document::new(rules, "k", &shard.states[&key], &Default::default());
+        let document = crate::rules::Document::new(rules, "k", &shard.states[&key], &LsnBook::default());
         document.get(member).map(crate::model::json::to_string)
     };
     assert_eq!(shown(&shard, "fields").unwrap(), r#"{"n":1}"#);
