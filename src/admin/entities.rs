@@ -32,14 +32,14 @@ pub(super) fn types(api: web::Data<Api>) -> Ready<HttpResponse> {
 pub(super) fn type_counts(api: &Api) -> Vec<Value> {
     let count = |rules: &Arc<EntityRules>| {
         let metrics = api.metrics.entity_type(&rules.name, &[], &[], &[]);
-        json!({
-            "type": *rules.name,
-            "entities": metrics.entities.get(),
-            "live": metrics.live.get(),
-            "paused": api.pauses.is_paused(&rules.name),
-            "entities_paused": metrics.paused.get(),
-            "events_held": metrics.held.get(),
-        })
+        let mut shown = json!({ "type": *rules.name, "entities": metrics.entities.get(), "live": metrics.live.get() });
+        let (is_paused, paused, held) = (api.pauses.is_paused(&rules.name), metrics.paused.get(), metrics.held.get());
+        if is_paused || paused > 0 || held > 0 {
+            shown["paused"] = is_paused.into();
+            shown["entities_paused"] = paused.into();
+            shown["events_held"] = held.into();
+        }
+        shown
     };
     api.ruleset.types().iter().map(count).collect()
 }

@@ -43,7 +43,8 @@ async fn change(api: &Api, request: &HttpRequest, input: Input) -> Result<HttpRe
     let (_, entity) = asked_for(api, request)?;
     let noted = api.shards.step(entity.clone(), input).await.map_err(|_| ending())?;
     let snapshot = api.shards.read(&entity).await;
-    let mut document = snapshot.map(|snapshot| shown(&snapshot.state)).unwrap_or_default();
+    // Without a pause and without events there is no such entity.
+    let mut document = shown(&snapshot.map(|snapshot| snapshot.state).unwrap_or_default());
     document["type"] = entity.kind().into();
     document["key"] = entity.key().into();
     document["changed"] = (noted == Noted::Recorded).into();

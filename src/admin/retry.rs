@@ -15,7 +15,7 @@ use super::mandate::{Asked, body};
 use super::path::part;
 use super::problem::Problem;
 use super::query::page_items;
-use crate::egress::Delivery;
+use crate::egress::{Delivery, SkipError};
 use crate::model::ids::EntityKey;
 use crate::model::mandate::Mandate;
 use crate::model::record::Input;
@@ -35,6 +35,8 @@ enum Came {
     Refused { reason: String, detail: String },
     /// Nothing was tried: try again later.
     Busy(String),
+    /// Nothing was tried, and nothing can be as things are.
+    Cannot(String),
     /// The sink has it, and has not said yet.
     Pending,
 }
@@ -73,6 +75,7 @@ pub(super) async fn retry(
     let trial = Trial { letter: open_letter(&api, &id).await?, api: api.clone(), id: id.clone(), mandate };
     match trial.run().await {
         Came::Busy(why) => Err(Problem::unavailable(Code::Busy.as_str(), why)),
+        Came::Cannot(why) => Err(Problem::new(StatusCode::CONFLICT, "conflict", why)),
         came => {
             let status = if matches!(came, Came::Pending) { StatusCode::ACCEPTED } else { StatusCode::OK };
             let mut document = shown(&api, &id).await;
@@ -126,9 +129,9 @@ pub(super) async fn retry_several(api: web::Data<Api>, asked: web::Bytes) -> Res
         counts[came.place()] += 1;
         items.push(came.document(&id));
     }
-    let [retried, refused, busy, pending] = counts;
+    let [retried, refused, not_tried, pending] = counts;
     Ok(HttpResponse::Ok().json(json!({
-        "asked": items.len(), "retried": retried, "refused": refused, "busy": busy, "pending": pending,
+        "asked": items.len(), "retried": retried, "refused": refused, "not_tried": not_tried, "pending": pending,
         "items": items, "next": next,
     })))
 }
@@ -194,11 +197,12 @@ impl Trial {
     fn of_sink(self) -> Result<actix_web::rt::task::JoinHandle<Came>, Came> {
         let Origin::Sink { name, .. } = &self.letter.origin else { return Err(Came::Pending) };
         let asked = match (self.api.sinks.controls.get(&**name), Delivery::of_letter(&self.letter)) {
-            (Some(control), Some(delivery)) => {
-                control.resend(delivery).map_err(|error| Came::Busy(error.to_string()))?
-            }
-            (None, _) => return Err(Came::Busy(format!("no sink is called `{name}` now"))),
-            (_, None) => return Err(Came::Busy("the dead letter does not hold the whole decision".to_owned())),
+            (Some(control), Some(delivery)) => control.resend(delivery).map_err(|error| match error {
+                SkipError::InOrder => Came::Cannot(error.to_string()),
+                other => Came::Busy(other.to_string()),
+            })?,
+            (None, _) => return Err(Came::Cannot(format!("no sink is called `{name}` now"))),
+            (_, None) => return Err(Came::Cannot("the dead letter does not hold the whole decision".to_owned())),
         };
         Ok(actix_web::rt::spawn(async move {
             match asked.await {
@@ -223,14 +227,14 @@ impl Trial {
 
 impl Came {
     fn outcome(&self) -> &'static str {
-        ["retried", "refused", "busy", "pending"][self.place()]
+        ["retried", "refused", "not_tried", "pending"][self.place()]
     }
 
     fn place(&self) -> usize {
         match self {
             Came::Retried => 0,
             Came::Refused { .. } => 1,
-            Came::Busy(_) => 2,
+            Came::Busy(_) | Came::Cannot(_) => 2,
             Came::Pending => 3,
         }
     }
@@ -242,7 +246,7 @@ impl Came {
                 document["reason"] = reason.as_str().into();
                 document["detail"] = detail.as_str().into();
             }
-            Came::Busy(why) => document["detail"] = why.as_str().into(),
+            Came::Busy(why) | Came::Cannot(why) => document["detail"] = why.as_str().into(),
             Came::Retried | Came::Pending => {}
         }
         document

@@ -80,7 +80,7 @@ fn retry_one(id: &str, args: &RetryArgs, client: &Client<'_>, screen: &mut Scree
 }
 
 fn retry_several(args: &RetryArgs, client: &Client<'_>, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
-    let names = ["asked", "retried", "refused", "busy", "pending"];
+    let names = ["asked", "retried", "refused", "not_tried", "pending"];
     let mut sums = [0; 5];
     let mut after: Option<String> = None;
     loop {
@@ -100,12 +100,12 @@ fn retry_several(args: &RetryArgs, client: &Client<'_>, screen: &mut Screen<'_>)
             None => break,
         }
     }
-    let [asked, retried, refused, busy, pending] = sums;
+    let [asked, retried, refused, not_tried, pending] = sums;
     if !args.json {
         let pending = if pending > 0 { format!(", {pending} still under way") } else { String::new() };
-        writeln!(screen.out, "{retried} of {asked} retried, {refused} refused again, {busy} not tried{pending}")?;
+        writeln!(screen.out, "{retried} of {asked} retried, {refused} refused again, {not_tried} not tried{pending}")?;
     }
-    Ok(if refused + busy > 0 { Exit::No } else { Exit::Ok })
+    Ok(if refused + not_tried > 0 { Exit::No } else { Exit::Ok })
 }
 
 impl RetryArgs {
@@ -169,8 +169,9 @@ mod tests {
             let request = server.requests().remove(0);
             assert!(request.starts_with("POST /v1/dead-letters/s.1/retry "), "{request}");
         }
-        let page =
-            |next| format!(r#"{{"asked":3,"retried":2,"refused":1,"busy":0,"pending":0,"items":[],"next":{next}}}"#);
+        let page = |next| {
+            format!(r#"{{"asked":3,"retried":2,"refused":1,"not_tried":0,"pending":0,"items":[],"next":{next}}}"#)
+        };
         let server = HttpServer::answering(vec![(200, page("\"x\"")), (200, page("null"))]);
         let which = Which { sink: Some("hook".to_owned()), ..Which::default() };
         let (exit, out, _) = told(|screen| retry(&args(None, which), &server.args(None), screen));

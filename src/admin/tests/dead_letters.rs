@@ -87,7 +87,7 @@ async fn what_is_refused_again_stays_with_its_new_reason() {
     let cannot = ask(&node, &format!("/v1/dead-letters/{partial}/retry"), "").await.expect(200);
     assert!(cannot["detail"].as_str().unwrap().contains("does not hold all that came"), "{cannot}");
     let lost = put(&node, letter(Origin::Sink { name: "gone".into(), lsn: Lsn(1), place: 0 })).await;
-    let why = ask(&node, &format!("/v1/dead-letters/{lost}/retry"), "").await.problem(503, "busy");
+    let why = ask(&node, &format!("/v1/dead-letters/{lost}/retry"), "").await.problem(409, "conflict");
     assert!(why.contains("no sink is called `gone`"), "{why}");
     ask(&node, "/v1/dead-letters/none/retry", "").await.problem(404, "not_found");
 
