@@ -44,6 +44,7 @@ pub struct Metrics {
     paused: IntGaugeVec,
     held: IntGaugeVec,
     pub deadlines_fired: IntCounterVec,
+    pub retention: OfRetention,
     completeness: HistogramVec,
     pub dead_letters: IntGaugeVec,
     pub sink_lag: IntGaugeVec,
@@ -54,6 +55,32 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     pub store_bytes: IntGaugeVec,
     pub admission_open: Gauge,
+    pub node: OfNode,
+}
+
+/// What is told of the node as a whole, and of the room it has left.
+pub struct OfNode {
+    pub ready: IntGauge,
+    pub connections_max: IntGauge,
+    pub disk_free_bytes: IntGauge,
+    pub disk_free_min_bytes: IntGauge,
+    pub spans_dropped: IntCounter,
+}
+
+impl OfNode {
+    fn new(registry: &Registry) -> Self {
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        OfNode {
+            ready: gauge("turnstile_ready", "1 while the node serves, 0 while it recovers or drains."),
+            connections_max: gauge("turnstile_connections_max", "Most connections that each listener takes."),
+            disk_free_bytes: gauge("turnstile_disk_free_bytes", "Free bytes on the disk of the data folder."),
+            disk_free_min_bytes: gauge("turnstile_disk_free_min_bytes", "With fewer free bytes nothing is admitted."),
+            spans_dropped: register(
+                registry,
+                IntCounter::new("turnstile_spans_dropped_total", "Spans of traces that could not be exported."),
+            ),
+        }
+    }
 }
 
 /// What is counted of sources besides their events.
@@ -89,6 +116,37 @@ impl OfSources {
                 "turnstile_source_dropped_total",
                 "Messages that came faster than they could be taken, and that nobody keeps.",
             ),
+        }
+    }
+}
+
+/// What is counted of what is given up, and of what is kept.
+pub struct OfRetention {
+    pub expired: IntCounterVec,
+    pub forgotten: IntCounter,
+    pub blanked: IntCounter,
+    pub journal_first_lsn: IntGauge,
+    pub journal_needed_lsn: IntGaugeVec,
+}
+
+impl OfRetention {
+    fn new(registry: &Registry) -> Self {
+        let counter = |name, help| register(registry, IntCounter::new(name, help));
+        let expired = Opts::new("turnstile_entities_expired_total", "Entities given up by `expire`.");
+        let needed = Opts::new(
+            "turnstile_journal_needed_lsn",
+            "LSN of the first record that somebody still has to read: `the store`, or a sink.",
+        );
+        let first = "LSN of the first record that the journal holds.";
+        OfRetention {
+            expired: register(registry, IntCounterVec::new(expired, &["entity"])),
+            forgotten: counter("turnstile_entities_forgotten_total", "Entities forgotten by hand."),
+            blanked: counter(
+                "turnstile_records_blanked_total",
+                "Records of the journal that were made blank, or changed, since an entity was forgotten.",
+            ),
+            journal_first_lsn: register(registry, IntGauge::new("turnstile_journal_first_lsn", first)),
+            journal_needed_lsn: register(registry, IntGaugeVec::new(needed, &["by"])),
         }
     }
 }
@@ -252,16 +310,13 @@ impl Metrics {
                 &["entity", "reference"],
             ),
             paused: gauges("turnstile_entities_paused", "Entities that are paused by themselves.", &["entity"]),
-            held: gauges(
-                "turnstile_events_held",
-                "Events that are held, since their entity or its type is or was paused.",
-                &["entity"],
-            ),
+            held: gauges("turnstile_events_held", "Events that wait until what is paused is resumed.", &["entity"]),
             deadlines_fired: counters(
                 "turnstile_deadlines_fired_total",
                 "Deadlines that passed.",
                 &["entity", "deadline"],
             ),
+            retention: OfRetention::new(&registry),
             completeness: histograms(
                 "turnstile_completeness_ratio",
                 "Completeness of entities when they decide.",
@@ -281,6 +336,7 @@ impl Metrics {
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
             admission_open: admission_open(&registry),
+            node: OfNode::new(&registry),
             registry,
         }
     }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::releasing::Standing;
 use crate::model::dealings::{Call, Dealings};
 use crate::model::ids::{EntityKey, Version};
+use crate::model::record::EffectRequest;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
+use crate::model::trace::TraceContext;
 use crate::rules::EntityRules;
 
 /// What is to be done after a commit.
@@ -39,7 +41,12 @@ impl Aftermath {
         let dealings = state.dealings.as_deref()?;
         let aftermath = Aftermath {
             due: dealings.next_due(),
-            calls: dealings.effects.iter().filter(|effect| effect.stage.is_open()).map(|it| it.call(key)).collect(),
+            calls: dealings
+                .effects
+                .iter()
+                .filter(|effect| effect.stage.is_open())
+                .map(|it| it.call(key, &state.correlation))
+                .collect(),
             rests: rests(dealings, rules),
             standing: Standing::of(state),
             slice_ended: false,
@@ -49,6 +56,15 @@ impl Aftermath {
             && aftermath.rests.is_empty()
             && aftermath.standing.is_none();
         (!is_nothing).then(|| Box::new(aftermath))
+    }
+}
+
+impl Aftermath {
+    /// The calls of these requests belong to a trace.
+    pub(super) fn belongs_to(&mut self, trace: Option<TraceContext>, requests: &[EffectRequest]) {
+        let Some(trace) = trace else { return };
+        let is_one = |call: &&mut Call| requests.iter().any(|it| it.name == call.effect && it.run == call.run);
+        self.calls.iter_mut().filter(is_one).for_each(|call| call.trace = Some(Box::new(trace.clone())));
     }
 }
 

@@ -21,6 +21,7 @@ use crate::model::system::SystemState;
 use crate::model::time::Timestamp;
 use crate::rules::{self, Decided, EntityRules, Outcome, Ruleset, Taken, Verdict};
 use crate::store::{Store, StoreError, StoredIdentity};
+use crate::telemetry::{About, Reception, Tracer, tell};
 use crate::vital;
 
 /// What an entity is given to handle.
@@ -28,6 +29,7 @@ pub enum Work {
     Event {
         taken: Box<Taken>,
         ticket: Ticket,
+        trace: Option<Arc<Reception>>,
     },
     /// For the system's own entities; `done` hears when it is durable.
     System {
@@ -79,6 +81,7 @@ pub struct Surroundings {
     pub types: std::collections::HashMap<Arc<str>, Arc<TypeMetrics>>,
     pub ruleset: Arc<Ruleset>,
     pub pauses: Arc<Pauses>,
+    pub tracer: Tracer,
     pub entity_bytes_max: usize,
     /// [`rules::decide`]; a test's may panic.
     pub decide: fn(&State, Box<Taken>, Option<PayloadHash>, Timestamp) -> Verdict,
@@ -152,8 +155,8 @@ impl Entity {
         } else {
             kept::encode_state(&self.state.without_overflow())
         };
-        let (version, gaps) = (self.state.version, self.state.gaps());
-        Copied { version, gaps, wake: kept::wake(&self.state), state, identities }
+        let (version, ended, gaps) = (self.state.version, self.state.ended(), self.state.gaps());
+        Copied { version, ended, gaps, wake: kept::wake(&self.state), state, identities }
     }
 
     /// Drops identities that are rows of the store now.
@@ -170,10 +173,11 @@ impl Entity {
         now: Timestamp,
     ) -> Handled {
         match (work, metrics) {
-            (Work::Event { taken, ticket }, Some(metrics)) => {
-                self.event(taken, Asker::Sender(ticket), around, metrics, now)
+            (Work::Event { taken, ticket, trace }, Some(metrics)) => {
+                let deciding = trace.and_then(|receiving| receiving.decide(&taken.entity));
+                self.event(taken, Asker::Sender(ticket), around, metrics, now).traced(deciding)
             }
-            (Work::Event { taken, ticket }, None) => {
+            (Work::Event { taken, ticket, .. }, None) => {
                 let why = format!("entity type `{}` has no rules", taken.entity.kind());
                 self.unrecorded(Pending::Refused(ticket, Box::new(Refusal::new(Code::Internal, why))))
             }
@@ -228,6 +232,7 @@ impl Entity {
         let rules = taken.rules.clone();
         // Told when something goes wrong, which the event itself is not there for any more.
         let (key, event_id) = (taken.entity.clone(), taken.input.event.id.clone());
+        let correlation = rules::given_correlation(&taken.input.event);
         let decide = if around.pauses.is_paused(key.kind()) { rules::hold } else { around.decide };
         match vital::guarded(|| decide(&self.state, taken, prior, now)) {
             Ok(Verdict::Record(decided)) => {
@@ -265,7 +270,9 @@ impl Entity {
             }
             Err(why) => {
                 metrics.failed.inc();
-                tracing::error!(r#type = %key.kind(), key = %key.key(), event_id = %event_id, "a rule panicked: {why}");
+                let first = if self.state.events == 0 { &event_id } else { &self.state.correlation };
+                let about = About { event_id: Some(&event_id), ..About::entity(&key) };
+                tell!(error, about.correlated(correlation.as_deref().unwrap_or(first)), "a rule panicked: {why}");
                 let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", key.kind()));
                 self.unrecorded(asker.refused(refusal))
             }
@@ -283,14 +290,12 @@ impl Entity {
         metrics: &TypeMetrics,
     ) -> Handled {
         let record = &decided.record;
-        for rule in &decided.errors {
-            around.metrics.rule_errors.with_label_values(&[&*rules.name, rule]).inc();
-        }
         let before = self.state.gaps();
         let was_paused = self.state.pause().is_some();
         let mut handled = self.evolve(record, bytes, pending);
         metrics.gaps_changed(before, self.state.gaps());
         self.count_decisions(record, rules, metrics);
+        self.tell_errors(decided, rules, around);
         if let Handled::Recorded { letters, aftermath, .. } = &mut handled
             && (self.state.dealings.is_some() || was_paused || !record.feedback.is_empty())
         {
@@ -299,8 +304,23 @@ impl Entity {
             if was_paused {
                 aftermath.get_or_insert_default();
             }
+            if let Some(aftermath) = aftermath.as_mut().filter(|_| !record.effects.is_empty()) {
+                aftermath.belongs_to(around.tracer.released(record), &record.effects);
+            }
         }
         handled
+    }
+
+    /// Counts rules that went wrong; the first time, each is told.
+    fn tell_errors(&self, decided: &Decided, rules: &EntityRules, around: &Surroundings) {
+        for rule in &decided.errors {
+            let counter = around.metrics.rule_errors.with_label_values(&[&*rules.name, rule]);
+            if counter.get() == 0 {
+                let about = About::record(&decided.record).correlated(&self.state.correlation);
+                tell!(warn, about, %rule, "a rule cannot be computed; the entity's `errors` say why. Told once, then counted");
+            }
+            counter.inc();
+        }
     }
 
     /// Why the entity takes nothing more, if it has grown too large. Worked out only after it grew by a good part; identities
@@ -351,6 +371,9 @@ impl Entity {
         }
         // A panic here ends the process, as everywhere on this thread: memory would no longer agree with the journal.
         rules::evolve(&mut self.state, record);
+        if record.input.ending().is_some() {
+            self.size = Size::default();
+        }
         Handled::Recorded {
             version: record.version,
             bytes,

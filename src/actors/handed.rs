@@ -5,6 +5,7 @@ use super::kept::Kept;
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::state::Gaps;
 use crate::store::{EntityWrite, StoredRow, Wake};
+use crate::telemetry::{About, tell};
 
 /// What a handed-over entity takes beside its bytes: its key, its place in the map, the allocator's share.
 const HANDED_OVER_BYTES: u64 = 240;
@@ -14,6 +15,8 @@ pub struct HandedOver {
     pub version: Version,
     /// The version the store has.
     pub stored: Version,
+    /// As [`State::ended`](crate::model::state::State::ended).
+    ended: Version,
     /// It is on the list of changed entities.
     pub listed: bool,
     /// [`Kept::encode`], without the room that encoding left: there may be very many.
@@ -41,6 +44,7 @@ impl HandedOver {
         let state = kept.entity.state();
         HandedOver {
             version: state.version,
+            ended: state.ended(),
             stored,
             listed,
             bytes: kept.encode().into(),
@@ -62,7 +66,7 @@ impl HandedOver {
             Ok(kept) => kept,
             // It was encoded in this process: memory is damaged.
             Err(error) => {
-                tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
+                tell!(error, About::entity(key), %error, "a state in memory cannot be read back; the process ends");
                 std::process::abort();
             }
         }
@@ -72,9 +76,9 @@ impl HandedOver {
     pub fn write(&self, key: EntityKey) -> EntityWrite {
         match self.form {
             Form::Row => {
-                let HandedOver { version, lsn, gaps, wake, .. } = *self;
+                let HandedOver { version, ended, lsn, gaps, wake, .. } = *self;
                 let row = StoredRow { version, lsn, gaps, wake, state: self.bytes.to_vec() };
-                EntityWrite { entity: key, row, identities: Vec::new() }
+                EntityWrite { entity: key, row, ended, identities: Vec::new() }
             }
             Form::WithOverflow => self.kept(&key).write(key),
         }

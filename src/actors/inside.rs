@@ -7,10 +7,12 @@ use crate::journal::RECORD_BYTES_MAX;
 use crate::metrics::TypeMetrics;
 use crate::model::event::PackedEvent;
 use crate::model::ids::EntityKey;
+use crate::model::life::Ending;
 use crate::model::outbox::{Letter, Outgoing};
 use crate::model::record::Input;
 use crate::model::time::Timestamp;
 use crate::rules::{self, EntityRules};
+use crate::telemetry::{About, tell};
 use crate::vital;
 
 impl Entity {
@@ -39,8 +41,12 @@ impl Entity {
 
     fn letter(&mut self, letter: Outgoing, place: &Inside<'_>) -> Handled {
         let receipt = Box::new(letter.receipt());
-        let Outgoing { to, letter, .. } = letter;
+        let Outgoing { to, letter, version } = letter;
         match letter {
+            // A decision of a life that has ended since does not begin another one.
+            Letter::Event { .. } if version <= self.state().ended() => {
+                self.unrecorded(Pending::Arrived { sender: to, receipt })
+            }
             Letter::Message(received) => {
                 let sender = received.from.clone();
                 self.input(to, Input::Message(received), Pending::Arrived { sender, receipt }, place)
@@ -63,14 +69,16 @@ impl Entity {
     ) -> Handled {
         let Inside { around, metrics, now, .. } = place;
         match around.ruleset.take_back(key, &event.unpack(), hops) {
-            Ok(Some(taken)) => self.event(taken, Asker::Entity(pending), around, metrics, *now),
+            Ok(Some(taken)) => {
+                let deciding = around.tracer.decide_again(event, key);
+                self.event(taken, Asker::Entity(pending, event.id.clone()), around, metrics, *now).traced(deciding)
+            }
             Ok(None) => self.unrecorded(pending),
             Err(refusal) => {
                 around.metrics.rule_errors.with_label_values(&[key.kind(), &*event.kind]).inc();
-                tracing::warn!(
-                    r#type = %key.kind(), key = %key.key(), event_id = %event.id,
-                    "a decision does not fit its own rules as an event: {}", refusal.message
-                );
+                let about = About { event_id: Some(&event.id), ..About::entity(key) };
+                let about = about.correlated(&self.state().correlation);
+                tell!(warn, about, "a decision does not fit its own rules as an event: {}", refusal.message);
                 self.unrecorded(pending)
             }
         }
@@ -99,7 +107,7 @@ impl Entity {
             Ok(Some(decided)) => decided,
             Ok(None) => return self.unrecorded(pending.said_nothing()),
             Err(why) => {
-                tracing::error!(r#type = %key.kind(), key = %key.key(), "a rule panicked: {why}");
+                tell!(error, About::entity(&key).correlated(&self.state().correlation), "a rule panicked: {why}");
                 around.metrics.rule_errors.with_label_values(&[key.kind(), "panic"]).inc();
                 rules::without_conclusions(key.clone(), self.state(), given.clone(), *now)
             }
@@ -107,8 +115,9 @@ impl Entity {
         let mut bytes = decided.record.encode();
         let mut decided = decided;
         if bytes.len() > RECORD_BYTES_MAX {
-            tracing::error!(
-                r#type = %key.kind(), key = %key.key(),
+            tell!(
+                error,
+                About::record(&decided.record).correlated(&self.state().correlation),
                 "what follows from an input from inside takes {} bytes, at most {RECORD_BYTES_MAX} are possible; it is left out",
                 bytes.len()
             );
@@ -116,7 +125,9 @@ impl Entity {
             decided = rules::without_conclusions(key, self.state(), given, *now);
             bytes = decided.record.encode();
         }
-        if let Input::Due { name, .. } = &decided.record.input {
+        if decided.record.input.ending() == Some(Ending::Expired) {
+            around.metrics.retention.expired.with_label_values(&[&*rules.name]).inc();
+        } else if let Input::Due { name, .. } = &decided.record.input {
             around.metrics.deadlines_fired.with_label_values(&[&*rules.name, name]).inc();
         }
         self.take(&decided, bytes, pending, rules, around, metrics)

@@ -16,6 +16,7 @@ mod effects;
 mod entities;
 mod entity;
 mod events;
+mod forget;
 mod guard;
 mod inboxes;
 mod mandate;
@@ -35,6 +36,7 @@ mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
 pub use events::answer;
+pub use forget::Forgetting;
 pub use inboxes::Path;
 pub use path::entity_link;
 pub use recovering::configure_recovering;

@@ -142,7 +142,7 @@ impl<'a> Client<'a> {
         self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
     }
 
-    /// Deletes `/v1/` + `path`, given as its plain segments; a JSON document says more.
+    /// Has `/v1/` + `path` deleted, given as its plain segments; the document says by whom and why.
     ///
     /// # Errors
     /// As those of [`Self::get`].

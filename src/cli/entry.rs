@@ -9,7 +9,8 @@ use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{
-    bench, check, completions, dead_letters, effects, get, ls, pause, run, send, shuffle, sinks, sources, status, test,
+    bench, check, completions, dead_letters, effects, forget, get, ls, pause, run, send, shuffle, sinks, sources,
+    status, test,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
@@ -55,6 +56,7 @@ enum Command {
     Pause(pause::PauseArgs),
     /// Apply what is held, in the order it came
     Resume(pause::PauseArgs),
+    Forget(forget::ForgetArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
     Bench(bench::BenchArgs),
@@ -103,6 +105,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
         Some(Command::Pause(args)) => pause::pause(args, &cli.server, screen),
         Some(Command::Resume(args)) => pause::resume(args, &cli.server, screen),
+        Some(Command::Forget(args)) => forget::forget(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
@@ -140,6 +143,10 @@ mod tests {
             ("turnstile sources ls --json", false),
             ("turnstile sources rewind clock --to -5", false),
             ("turnstile sources rewind clock", true),
+            ("turnstile forget", false),
+            ("turnstile forget order 1 --yes --by ann --why asked", false),
+            ("turnstile forget order", true),
+            ("turnstile forget --yes", true),
             ("turnstile status --url http://localhost:1/base/", false),
             ("turnstile dead-letters retry s.1 --by ann --why x", false),
             ("turnstile dead-letters retry --sink hook --reason exhausted", false),

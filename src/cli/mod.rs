@@ -13,6 +13,7 @@ mod destination;
 mod effects;
 mod entry;
 mod failure;
+mod forget;
 mod get;
 mod letters_by_hand;
 mod ls;

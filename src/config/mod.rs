@@ -13,6 +13,7 @@ mod door;
 mod effect_reader;
 mod entities;
 mod entity_reader;
+mod expire_reader;
 mod field_reader;
 mod fingerprint;
 mod interpolate;
@@ -36,6 +37,7 @@ mod source_nats;
 mod source_sql;
 mod sources;
 mod sql_query;
+mod telemetry;
 mod template;
 mod test_answers;
 mod test_blocks;
@@ -52,8 +54,8 @@ pub use address::Address;
 pub use diagnostics::{Diagnostic, Diagnostics, Expr, FileId, Files, Located, Location, Severity};
 pub use door::{Door, Token};
 pub use entities::{
-    COMPLETE_FIELDS_MAX, Data, Deadline, Decision, Duplicates, Effect, EntityType, Feedback, Field, Guarantee, Json,
-    KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy, Reference, Request, Retry, Take, Template, TemplatePart,
+    COMPLETE_FIELDS_MAX, Data, Deadline, Decision, Duplicates, Effect, EntityType, Expire, Feedback, Field, Guarantee,
+    Json, KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy, Reference, Request, Retry, Take, Template, TemplatePart,
     VALUE_DEFAULT, WHEN_DEFAULT,
 };
 pub use interpolate::Env;
@@ -71,6 +73,7 @@ pub use source_nats::{NatsFrom, NatsSource};
 pub use source_sql::{Database, Growth, PAGE_ROWS_MAX, SqlSource};
 pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};
 pub use sql_query::{Place, SqlQuery};
+pub use telemetry::Telemetry;
 pub use test_answers::Answer;
 pub use test_blocks::{EventsOfTest, Step, Test};
 pub use test_expectations::{DecisionState, Expectation, ExpectedDecision};
@@ -86,6 +89,8 @@ pub struct Config {
     /// `[[test]]`: what `turnstile test` runs; a server has no use for them.
     pub tests: Vec<Test>,
     pub tuning: Tuning,
+    /// `[telemetry]`, if traces are wanted.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What came of loading: the files, for showing problems; the problems; and the configuration, if none is an error. Else

@@ -86,6 +86,12 @@ impl<'c> Section<'c> {
         self.entries.iter().find(|entry| entry.name.value == key).map(|entry| entry.name.at)
     }
 
+    /// Whether a key is there and has a table.
+    pub fn is_table(&self, key: &str) -> bool {
+        let entry = self.entries.iter().find(|entry| entry.name.value == key);
+        entry.is_some_and(|entry| matches!(entry.node.value, Value::Table(_)))
+    }
+
     /// Takes a table out.
     pub fn section(&mut self, key: &'static str) -> Section<'_> {
         let entry = self.entry(key);

@@ -46,6 +46,10 @@ path = "out/decisions.ndjson"
 
 /// Every kind of setting, none of them at its default.
 const EVERYTHING: &str = r#"
+[telemetry]
+otlp = "https://otel:4318/"
+sample = 0.25
+tls_ca = "/etc/ca.pem"
 [server]
 name = "n-1"
 data_dir = "/var/lib/turnstile"
@@ -72,6 +76,7 @@ id = "event.data.id"
 time = "event.data.time"
 if = "event.data.live"
 dedupe = "1h30m"
+expire = { after = "30d", decision = "Dispatch" }
 duplicates = "lenient"
 require_time = true
 [entity.shipment.fields]
@@ -88,6 +93,7 @@ to = ["b", "a"]
 [entity.shipment.decision.Plain]
 [journal]
 retention = "0s"
+retention_bytes = "3GiB"
 segment_bytes = "64MiB"
 commit_bytes_max = "2MiB"
 [actors]
@@ -228,11 +234,13 @@ fn print_shows_defaults_and_hides_secrets() {
 fn every_setting_arrives() {
     let config = load_ok(EVERYTHING);
     let tuning = &config.tuning;
-    assert_eq!(tuning.journal.retention, Duration::ZERO);
+    assert_eq!((tuning.journal.retention, tuning.journal.retention_bytes), (Duration::ZERO, Some(3 << 30)));
     assert_eq!((tuning.journal.segment_bytes, tuning.journal.commit_bytes_max), (64 << 20, 2 << 20));
     assert_eq!((tuning.actors.shards, tuning.actors.max_live), (3, 10));
     assert_eq!((tuning.limits.json_depth_max, tuning.limits.http_body_bytes_max), (5, 1025));
     assert_eq!((tuning.log.level, tuning.log.format), (LogLevel::Trace, LogFormat::Json));
+    let telemetry = config.telemetry.as_ref().expect("it is there");
+    assert_eq!((telemetry.otlp.as_str(), telemetry.sample), ("https://otel:4318/v1/traces", 0.25));
     assert_eq!(config.server.ignore, ["Noise*", "Ping"]);
     let shipment = &config.entities[0];
     let KeyRule::ByType(keys) = &shipment.key else { panic!("{:?}", shipment.key) };
@@ -266,6 +274,7 @@ fn the_fingerprint_follows_the_meaning() {
         ("\"stock\", ", ""),
         ("'Payment failed'", "'payment failed'"),
         ("[entity.order.fields]", "dedupe = \"5m\"\n[entity.order.fields]"),
+        ("[entity.order.fields]", "expire = \"5m\"\n[entity.order.fields]"),
     ];
     for (from, to) in edits {
         assert_ne!(of(&ORDERS.replace(from, to)), of(ORDERS), "{from} -> {to}");

@@ -4,10 +4,12 @@
 use bincode::{Decode, Encode};
 
 use super::ids::{EntityKey, Version};
+use super::life::Past;
 use super::packed::Packed;
 use super::pause::Paused;
 use super::record::ReferenceSet;
 use super::time::Timestamp;
+use super::trace::TraceContext;
 
 /// All of it. The default is none.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
@@ -26,6 +28,8 @@ pub struct Dealings {
     pub noise: Version,
     /// Decisions that came back to the entity too often, one out of the other, and do so no more.
     pub stopped: Vec<Box<str>>,
+    /// What is kept of earlier lives.
+    pub past: Option<Box<Past>>,
     /// While the entity is paused or holds events.
     pub paused: Paused,
 }
@@ -165,13 +169,18 @@ pub struct Call {
     pub request: Packed,
     /// Attempts that were begun before, in this process or an earlier one.
     pub attempts: u32,
+    /// What the entity's records are correlated by.
+    pub correlation: Box<str>,
+    /// Where the request belongs, as long as the process knows: it is in no state.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Effect {
     /// The call that its request asks for.
-    pub fn call(&self, entity: &EntityKey) -> Call {
+    pub fn call(&self, entity: &EntityKey, correlation: &str) -> Call {
         let (entity, effect, request) = (entity.clone(), self.name.clone(), self.request.clone());
-        Call { entity, effect, run: self.run, request, attempts: self.attempts }
+        let (run, attempts, correlation) = (self.run, self.attempts, correlation.into());
+        Call { entity, effect, run, request, attempts, correlation, trace: None }
     }
 }
 
@@ -184,6 +193,7 @@ impl Dealings {
             && self.effects.is_empty()
             && self.settling.is_empty()
             && self.stopped.is_empty()
+            && self.past.is_none()
             && self.paused.is_none()
     }
 
@@ -237,6 +247,19 @@ impl Dealings {
             Some(view) if version > view.version => {
                 view.version = version;
                 view.content = Some(content.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that `from`, at its `version`, is not there any more. Returns whether it was shown until now.
+    pub fn miss(&mut self, reference: &str, from: &EntityKey, version: Version) -> bool {
+        let view = self.views.iter_mut().find(|view| &*view.reference == reference && *view.to == *from.key());
+        match view {
+            Some(view) if version > view.version && view.content.is_some() => {
+                view.version = version;
+                view.content = None;
                 true
             }
             _ => false,

@@ -6,9 +6,10 @@ use super::codec::{self, CodecError};
 use super::dealings::{DeadlineTimes, EffectOutcome, Watch};
 use super::event::PackedEvent;
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
+use super::life::{EXPIRE, Ending};
 use super::mandate::Mandate;
 use super::packed::Packed;
-use super::system::{Closing, DeadLetter, SinkProgress, SinkWindow, SourceCursor};
+use super::system::{Closing, DeadLetter, Forget, SinkProgress, SinkWindow, SourceCursor};
 use super::time::Timestamp;
 use super::value::Value;
 
@@ -119,6 +120,10 @@ pub enum Input {
         run: u32,
         outcome: Box<EffectOutcome>,
     },
+    /// Somebody asks that the entity be forgotten.
+    Forgotten(Mandate),
+    /// How far the forgetting of an entity has come; an input of the system's own.
+    Forget(Box<Forget>),
     /// By hand, of an entity or of an entity type: events are held from now on.
     Paused(Mandate),
     /// By hand: what is held is released, one event after the other.
@@ -160,6 +165,15 @@ impl Input {
         }
     }
 
+    /// How the entity's life ends with it, if it does.
+    pub fn ending(&self) -> Option<Ending> {
+        match self {
+            Input::Due { name, .. } if **name == *EXPIRE => Some(Ending::Expired),
+            Input::Forgotten(_) => Some(Ending::Forgotten),
+            _ => None,
+        }
+    }
+
     /// The event that is applied, if one is.
     pub fn event(&self) -> Option<&EventInput> {
         match self {
@@ -193,6 +207,8 @@ pub enum Content {
     Unwatch { reference: Box<str> },
     /// What the receiver's reference to the sender shows.
     Notice { reference: Box<str>, shown: Packed },
+    /// The receiver's reference shows nothing any more: the sender's life has ended.
+    Gone { reference: Box<str> },
 }
 
 /// An event, and what the entity type's `id` and `time` made of it.

@@ -6,8 +6,10 @@ mod agenda;
 mod checkpoint;
 mod checkpointer;
 mod commits;
+mod disk_space;
 mod drain;
 mod fatal;
+mod forget;
 mod guard;
 mod http;
 mod nats_sources;
@@ -16,6 +18,7 @@ mod prepare;
 pub mod recovery;
 mod reload;
 pub mod replay;
+mod retention;
 mod shards;
 mod sinks;
 mod sources;
@@ -23,6 +26,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod told;
+mod traces;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fatal::Fatal;
+use super::retention::Need;
 use crate::actors::Shards;
 use crate::admin;
 use crate::config::{self, Config, SinkKind};
@@ -26,6 +27,7 @@ use crate::model::record::Input;
 use crate::model::system::{DEAD_LETTER_KIND, SINK_KIND, SinkProgress, SinkWindow, SystemState};
 use crate::rules::{Expr, Ruleset};
 use crate::store::Store;
+use crate::telemetry::Tracer;
 use crate::vital;
 
 /// Pauses after a message that NATS did not take.
@@ -47,6 +49,7 @@ pub struct Setup<'a> {
     pub journal: &'a JournalReader,
     pub ruleset: &'a Arc<Ruleset>,
     pub metrics: &'a Arc<Metrics>,
+    pub tracer: &'a Tracer,
     pub committed: &'a watch::Receiver<Lsn>,
     pub runtime: Handle,
     pub fatal: Fatal,
@@ -117,6 +120,7 @@ impl Sinks {
                 types: declared.types.iter().map(|glob| glob.value.clone()).collect(),
                 condition: setup.conditions.remove(&name),
                 metrics: setup.metrics.clone(),
+                tracer: setup.tracer.clone(),
                 told: AtomicBool::new(false),
             },
             outlet,
@@ -150,6 +154,13 @@ impl Sinks {
     pub fn delivered(&self) -> Arc<dyn Fn() -> Lsn + Send + Sync> {
         let noted: Vec<_> = self.running.iter().map(|sink| sink.noted.clone()).collect();
         Arc::new(move || Lsn(noted.iter().map(|noted| noted.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)))
+    }
+
+    /// A function that tells what each of them still has to read.
+    pub fn needs(&self) -> Arc<dyn Fn() -> Vec<Need> + Send + Sync> {
+        let sinks = self.running.clone();
+        let need = |sink: &Running| Need::after(format!("sink {}", sink.name), Lsn(sink.noted.load(Ordering::Relaxed)));
+        Arc::new(move || sinks.iter().map(need).collect())
     }
 
     /// A function that describes the sinks for the status document: how many decisions each has taken since the start,
@@ -273,7 +284,7 @@ async fn outlet(
                 _ => Box::new(StdoutSink),
             };
             let done = SinkWindow::through(progress.delivered);
-            let lines = Lines::new(name, sink, progress, setup.metrics);
+            let lines = Lines::new(name, sink, progress, setup.tracer.clone(), setup.metrics);
             let control = lines.control();
             return Ok((Box::new(lines), done, control));
         }
@@ -288,6 +299,7 @@ async fn outlet(
         progress: progress.clone(),
         in_flight_max,
         retry,
+        tracer: setup.tracer.clone(),
         bury: Box::new(move |letter| {
             let entity = EntityKey::new(DEAD_LETTER_KIND, letter.origin.key());
             shards.note(entity, Input::DeadLetter(Box::new(letter)))

@@ -12,6 +12,7 @@ use super::agenda::Agenda;
 use super::checkpointer::{Checkpointer, Request, slices};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
+use super::forget::Forgetter;
 use super::guard::Guard;
 use super::http::{self, Http};
 use super::nats_sources::NatsSources;
@@ -20,19 +21,22 @@ use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
 use super::reload;
 use super::replay::{Recovered, replay};
+use super::retention::Kept;
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
+use super::traces::Traces;
 use crate::actors::{Horizon, Pauses, Shards, Slice, Tag};
-use crate::admin::{self, Api, NodeState, Sources, Stop};
+use crate::admin::{self, Api, Forgetting, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Again, Credits, Gate, Phase, Receiving, SourceMetrics};
-use crate::journal::{JournalReader, JournalWriter};
+use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
 use crate::store::Store;
+use crate::telemetry::Tracer;
 use crate::vital;
 
 /// Why a node cannot start.
@@ -89,6 +93,8 @@ pub(super) struct Shared {
     pub(super) fatal: Fatal,
     pub(super) store: Store,
     pub(super) journal: JournalReader,
+    pub(super) rewriter: JournalRewriter,
+    pub(super) kept: watch::Sender<Kept>,
     pub(super) committed: watch::Receiver<Lsn>,
     pub(super) watermark: watch::Sender<Lsn>,
     pub(super) journaled_bytes: Arc<AtomicU64>,
@@ -99,6 +105,7 @@ pub(super) struct Shared {
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
     pub(super) pauses: Arc<Pauses>,
+    pub(super) tracer: Tracer,
 }
 
 impl Starting<'_> {
@@ -114,15 +121,19 @@ impl Starting<'_> {
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
         metrics.watermark_lsn.set(gauge(watermark));
         let shards: Arc<OnceLock<Shards>> = Arc::default();
-        let effects = self.effects(&metrics, &shards)?;
+        let traces = Traces::start(self.config, &metrics, self.runtime.handle())?;
+        let effects = self.effects(&metrics, &traces.tracer, &shards)?;
         let shared = Shared {
             effects,
             pauses: Arc::new(Pauses::new(&self.prepared.ruleset)),
+            tracer: traces.tracer.clone(),
             shards,
             metrics,
             types,
             fatal: fatal::exit(),
             journal: opened.journal.reader(),
+            rewriter: opened.journal.rewriter(),
+            kept: watch::Sender::default(),
             store: opened.store,
             committed: committed_seen,
             watermark: watch::Sender::new(watermark),
@@ -144,30 +155,27 @@ impl Starting<'_> {
                 .await?;
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
-            self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
+            self.checkpointer(&shared, &shards, &sinks, writing.writer.clone(), slice_receiver)?;
+        let (forgetter, forgetting) =
+            Forgetter::start(&shared, &shards, &sinks, writing.writer, &checkpoints, self.runtime);
         self.guard(&shared, &admission);
         self.turn_wheels(&shared, &shards);
 
         let state = watch::Sender::new(NodeState::Ready);
+        shared.metrics.node.ready.set(1);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let polled = sources::start_polling(
-            self.config,
-            &mut self.prepared.decoders,
-            &admission,
-            &shards,
-            &phase,
-            self.runtime,
-        )?;
+        let decoders = &mut self.prepared.decoders;
+        let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
         let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
         let listed = sources::listed(listening.collect(), &polled, &messages);
-        let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, listed.clone(), &messages);
+        let told = Told::new(&shared, shards.count(), &sinks, listed.clone(), &messages);
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
-                let api =
-                    self.api(&shared, &shards, &admission, state.subscribe(), (listed, sinks.asked(), told), again)?;
+                let asked = (listed, sinks.asked(), told, forgetting);
+                let api = self.api(&shared, &shards, &admission, state.subscribe(), asked, again)?;
                 http.serve(api, &mut out)?
             }
             None => Vec::new(),
@@ -175,14 +183,8 @@ impl Starting<'_> {
         let mut tasks = polled.tasks;
         for bound in bound {
             let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
-            tasks.push(sources::serve_tcp(
-                bound,
-                &mut self.prepared.decoders,
-                &admission,
-                &self.limits,
-                phase.subscribe(),
-                self.runtime,
-            )?);
+            let (decoders, phase) = (&mut self.prepared.decoders, phase.subscribe());
+            tasks.push(sources::serve_tcp(bound, decoders, &admission, &self.limits, phase, self.runtime)?);
         }
         tasks.extend(messages.start(&mut out, self.runtime));
         let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
@@ -191,6 +193,7 @@ impl Starting<'_> {
             drain: self.config.tuning.limits.drain,
             horizon: shared.horizon,
             effects: shared.effects,
+            traces,
             shards,
             arbiters,
             admission,
@@ -199,6 +202,7 @@ impl Starting<'_> {
             sources: tasks,
             http,
             sinks,
+            forgetter,
             checkpoints,
             checkpointer,
             writer: writing.thread,
@@ -247,7 +251,12 @@ impl Starting<'_> {
         Ok(recovered.map_err(failed)??)
     }
 
-    fn effects(&self, metrics: &Metrics, shards: &Arc<OnceLock<Shards>>) -> Result<Arc<Effects>, NodeError> {
+    fn effects(
+        &self,
+        metrics: &Metrics,
+        tracer: &Tracer,
+        shards: &Arc<OnceLock<Shards>>,
+    ) -> Result<Arc<Effects>, NodeError> {
         let shards = shards.clone();
         let note: NoteStep = Arc::new(move |entity, input| match shards.get() {
             Some(shards) => shards.step(entity, input),
@@ -258,6 +267,7 @@ impl Starting<'_> {
             ruleset: &self.prepared.ruleset,
             note,
             metrics,
+            tracer: tracer.clone(),
             limits: &self.limits,
             runtime: self.runtime.handle().clone(),
         });
@@ -272,6 +282,7 @@ impl Starting<'_> {
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
             metrics: shared.metrics.clone(),
+            tracer: shared.tracer.clone(),
             deliver: delivering(shards.clone()),
         })
     }
@@ -285,6 +296,7 @@ impl Starting<'_> {
             journal: &shared.journal,
             ruleset: &self.prepared.ruleset,
             metrics: &shared.metrics,
+            tracer: &shared.tracer,
             committed: &shared.committed,
             runtime: self.runtime.handle().clone(),
             fatal: shared.fatal.clone(),
@@ -312,7 +324,10 @@ impl Starting<'_> {
             handed_bytes: shared.handed_bytes.clone(),
             metrics: shared.metrics.clone(),
             tuning: self.config.tuning.clone(),
-            sinks_delivered: sinks.delivered(),
+            sinks_need: sinks.needs(),
+            reader: shared.journal.clone(),
+            data_dir: self.config.server.data_dir.clone(),
+            kept: shared.kept.clone(),
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
             saved_bytes: shared.saved_bytes.clone(),
@@ -322,6 +337,8 @@ impl Starting<'_> {
     }
 
     fn guard(&self, shared: &Shared, admission: &Arc<Admission>) {
+        let connections_max = i64::try_from(self.limits.connections_max).unwrap_or(i64::MAX);
+        shared.metrics.node.connections_max.set(connections_max);
         let guard = Guard {
             folder: self.config.server.data_dir.clone(),
             tuning: self.config.tuning.clone(),
@@ -343,7 +360,7 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, sinks, told): (Sources, admin::Sinks, Told),
+        (sources, sinks, told, forgetting): (Sources, admin::Sinks, Told, Forgetting),
         again: Again,
     ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
@@ -373,6 +390,7 @@ impl Starting<'_> {
                 record.decisions.iter().map(render).collect()
             }),
             sources,
+            forgetting,
             status: told.status,
             not_connected: told.not_connected,
             sinks,

@@ -5,6 +5,7 @@ use super::conclude::{Moment, conclude, shown};
 use super::entity_bindings::EntityBindings;
 use super::entity_rules::{EntityRules, Unit};
 use super::evolve::handle;
+use super::expiry;
 use super::merge;
 use super::pausing::{hold, is_news};
 use crate::config::Duplicates;
@@ -134,6 +135,9 @@ pub fn decide_inside(
         let Record { entity, input, .. } = record;
         return is_news(state, &input).then(|| without_conclusions(entity, state, input, now));
     }
+    if record.input.ending().is_some() {
+        return expiry::end(rules, state, record);
+    }
     if let Some(word) = word_of_watcher(&record.input) {
         let record = note_watcher(rules, state, &word, record)?;
         return Some(Decided { record, outcome: Outcome::Merged, errors: Vec::new() });
@@ -162,7 +166,7 @@ fn word_of_watcher(input: &Input) -> Option<Word> {
     let (reference, is_watching) = match content {
         Content::Watch { reference } => (reference, true),
         Content::Unwatch { reference } => (reference, false),
-        Content::Notice { .. } => return None,
+        Content::Notice { .. } | Content::Gone { .. } => return None,
     };
     let by = Watch { kind: from.kind().into(), reference: reference.clone() };
     Some(Word { by, key: from.key().into(), version: *version, is_watching })
@@ -205,7 +209,7 @@ pub fn without_conclusions(entity: EntityKey, state: &State, input: Input, now: 
 fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
     let unit = match input {
         Input::Message(received) => match &received.content {
-            Content::Notice { reference, .. } => {
+            Content::Notice { reference, .. } | Content::Gone { reference } => {
                 let at = rules.references.iter().position(|it| it.name == *reference);
                 at.map(|at| rules.reference_unit(at))
             }
@@ -236,6 +240,9 @@ pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timest
         }
         (Input::Paused(_) | Input::Resumed(_), _) if !is_news(state, &input) => return None,
         _ => {}
+    }
+    if matches!((&input, &state.system), (Input::Forgotten(_), None)) {
+        return None;
     }
     Some(Record::of_input(entity, state.version.next(), now.max(state.now), input))
 }

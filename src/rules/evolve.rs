@@ -20,6 +20,7 @@ pub fn evolve(state: &mut State, record: &Record) {
     state.now = record.now;
     state.missing = record.missing;
     match &record.input {
+        input if input.ending().is_some() => end(state, input),
         Input::Event(input) => {
             recognize(state, record, input);
             merge_event(state, record, input);
@@ -35,6 +36,7 @@ pub fn evolve(state: &mut State, record: &Record) {
         Input::Paused(_) | Input::Resumed(_) if record.entity.kind() == PAUSE_KIND => note_type(state, record),
         Input::Paused(mandate) => state.dealings.get_or_insert_default().pause(mandate.clone(), record.now),
         Input::Resumed(_) => state.dealings.get_or_insert_default().resume(),
+        Input::Forget(forget) => state.system = Some(Box::new(SystemState::Forget((**forget).clone()))),
         Input::Progress(progress) => state.system = Some(Box::new(SystemState::Progress(progress.clone()))),
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
@@ -53,6 +55,7 @@ pub fn evolve(state: &mut State, record: &Record) {
         | Input::Started { .. }
         | Input::Ended { .. }
         | Input::Quiet { .. }
+        | Input::Forgotten(_)
         | Input::Resolved { .. }
         | Input::AskedAgain { .. } => {
             handle(state.dealings.get_or_insert_default(), record);
@@ -66,6 +69,15 @@ pub fn evolve(state: &mut State, record: &Record) {
         if state.dealings.as_deref().is_some_and(Dealings::is_empty) {
             state.dealings = None;
         }
+    }
+}
+
+fn end(state: &mut State, input: &Input) {
+    // Nothing outlives the system's own entities.
+    if state.system.take().is_none()
+        && let Some(how) = input.ending()
+    {
+        state.end_life(how);
     }
 }
 
@@ -98,6 +110,7 @@ fn recognize(state: &mut State, record: &Record, input: &EventInput) {
 fn merge_event(state: &mut State, record: &Record, input: &EventInput) {
     if state.events == 0 {
         state.correlation = correlation(&input.event);
+        state.begin_life();
     }
     state.events += 1;
     for merge in &record.merges {
@@ -136,6 +149,7 @@ fn hear(dealings: &mut Dealings, received: &Received) -> bool {
         Content::Watch { reference } => watch(dealings, reference, true),
         Content::Unwatch { reference } => watch(dealings, reference, false),
         Content::Notice { reference, shown } => dealings.see(reference, from, *version, shown),
+        Content::Gone { reference } => dealings.miss(reference, from, *version),
     }
 }
 
@@ -199,6 +213,6 @@ fn correlation(event: &PackedEvent) -> Box<str> {
 }
 
 /// The event's `correlationid`, if it has one.
-pub(super) fn given_correlation(event: &PackedEvent) -> Option<Box<str>> {
+pub fn given_correlation(event: &PackedEvent) -> Option<Box<str>> {
     event.extensions.as_ref()?.select(&["correlationid"])?.as_str().map(Box::from)
 }

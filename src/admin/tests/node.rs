@@ -12,14 +12,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, NodeState, Routes, Sinks, Sources, configure};
+use super::super::{Api, Forgetting, NodeState, Routes, Sinks, Sources, configure};
 use crate::actors::{self, Horizon, Pauses, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Again, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalWriter, spawn_writer};
-use crate::metrics::Metrics;
-use crate::model::ids::{EntityKey, Lsn};
-use crate::rules::{self, Ruleset};
+use crate::metrics::{Metrics, TypeMetrics};
+use crate::model::ids::{EntityKey, Lsn, PayloadHash};
+use crate::model::state::State;
+use crate::model::time::Timestamp;
+use crate::rules::{self, Ruleset, Taken, Verdict};
 use crate::store::{CheckpointWriter, Store, StoreOptions};
 use crate::trust::{Scope, Tokens};
 
@@ -107,23 +109,17 @@ impl Node {
         let settle = Settle { shards: shards.clone(), committed: committed.clone() };
         let (writer, _) =
             spawn_writer(log, 64, move |committed| settle.commit(committed), |error| panic!("{error}")).unwrap();
-        let kinds: HashMap<_, _> = ruleset
-            .types()
-            .iter()
-            .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["note", "paid"], &[], &[])))
-            .collect();
+        let kinds = kinds(&ruleset, &metrics);
         let pauses = Arc::new(Pauses::new(&ruleset));
         let around = Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
+            tracer: crate::telemetry::Tracer::default(),
             types: kinds,
             ruleset: ruleset.clone(),
             pauses: pauses.clone(),
             entity_bytes_max: 1 << 20,
-            decide: |state, taken, prior, now| {
-                assert!(&*taken.input.event.id != "panic", "a rule went wrong");
-                rules::decide(state, taken, prior, now)
-            },
+            decide,
             fatal: Arc::new(|error| panic!("{error}")),
         };
         let journal = writer.clone();
@@ -152,14 +148,18 @@ impl Node {
             credits: Credits::new(100_000, 1 << 30),
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
+            tracer: crate::telemetry::Tracer::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(move |deliveries| {
-                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event { taken: d.taken, ticket: d.ticket }));
+                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event {
+                    taken: d.taken,
+                    ticket: d.ticket,
+                    trace: d.trace,
+                }));
             }),
         };
         let admission = Arc::new(admission);
-        let decoder = Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize);
-        let again = Again::new(admission.clone(), HashMap::from([("bus".to_owned(), decoder)]));
+        let again = again(&admission, &limits);
         let (state, state_told) = watch::channel(NodeState::Ready);
         let api = Api {
             server_name: "test".into(),
@@ -185,6 +185,7 @@ impl Node {
             sources: sources(),
             sinks: sinks(),
             again,
+            forgetting: Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1 },
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };
@@ -286,6 +287,23 @@ impl Answer {
         assert!(document["title"].as_str().is_some_and(|title| !title.is_empty()));
         document["detail"].as_str().unwrap().to_owned()
     }
+}
+
+/// The metrics of each type.
+fn kinds(ruleset: &Ruleset, metrics: &Metrics) -> HashMap<Arc<str>, Arc<TypeMetrics>> {
+    let of = |name: &Arc<str>| (name.clone(), metrics.entity_type(name, &["note", "paid"], &[], &[]));
+    ruleset.types().iter().map(|rules| of(&rules.name)).collect()
+}
+
+/// Decides as the rules do, but for events called `panic`.
+fn decide(state: &State, taken: Box<Taken>, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
+    assert!(&*taken.input.event.id != "panic", "a rule went wrong");
+    rules::decide(state, taken, prior, now)
+}
+
+fn again(admission: &Arc<Admission>, limits: &config::Limits) -> Again {
+    let decoder = Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize);
+    Again::new(admission.clone(), HashMap::from([("bus".to_owned(), decoder)]))
 }
 
 fn sources() -> Sources {

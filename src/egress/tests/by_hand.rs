@@ -13,6 +13,7 @@ use crate::model::ids::Lsn;
 use crate::model::mandate::Mandate;
 use crate::model::record::Input;
 use crate::model::system::{SinkProgress, SinkWindow};
+use crate::telemetry::Tracer;
 
 fn mandate() -> Mandate {
     Mandate { by: "ann".into(), why: "it is broken".into() }
@@ -98,7 +99,7 @@ impl LineSink for Broken {
 /// If this failed, a file would lack a line that nobody could put there later, or its trouble would not be seen.
 #[tokio::test]
 async fn what_is_written_in_order_skips_nothing() {
-    let mut lines = Lines::new("file", Box::new(Broken), SinkProgress::default(), &Metrics::new());
+    let mut lines = Lines::new("file", Box::new(Broken), SinkProgress::default(), Tracer::default(), &Metrics::new());
     let control = lines.control();
     lines.put(super::delivery(1, 0, "a"));
     lines.work(std::time::Instant::now() + Duration::from_secs(1));

@@ -36,6 +36,9 @@ fn delivery(lsn: u64, place: u32, key: &str) -> Delivery {
         decision: "Made".into(),
         event: CloudEvent::of("turnstile", &record, &decision),
         is_again: false,
+        event_id: None,
+        correlation: "c".into(),
+        trace: None,
     }
 }
 

@@ -146,6 +146,7 @@ impl Harness {
             types: types.clone(),
             ruleset: ruleset.clone(),
             pauses: pauses.clone(),
+            tracer: crate::telemetry::Tracer::default(),
             entity_bytes_max: wiring.entity_bytes_max,
             decide,
             fatal: Arc::new(|error| panic!("{error}")),
@@ -187,7 +188,10 @@ impl Harness {
             handed_bytes: handed_bytes.clone(),
             metrics,
             tuning: tuning(),
-            sinks_delivered: Arc::new(|| Lsn(u64::MAX)),
+            sinks_need: Arc::new(Vec::new),
+            reader: journal.clone(),
+            data_dir: folder.path().to_owned(),
+            kept: watch::Sender::default(),
             fatal: Arc::new(|error| panic!("{error}")),
             watermark: watch::Sender::new(store.watermark()?),
             saved_bytes: Arc::default(),
@@ -222,7 +226,11 @@ impl Harness {
             let takers = self.ruleset.admit(event).unwrap();
             assert!(!takers.is_empty());
             let tickets = Ticket::issue(&sender, self.lines, takers.len());
-            work.extend(takers.into_iter().zip(tickets).map(|(taken, ticket)| Work::Event { taken, ticket }));
+            work.extend(takers.into_iter().zip(tickets).map(|(taken, ticket)| Work::Event {
+                taken,
+                ticket,
+                trace: None,
+            }));
         }
         self.shards.deliver(work);
         first
