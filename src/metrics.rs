@@ -41,6 +41,8 @@ pub struct Metrics {
     entities: IntGaugeVec,
     incomplete: IntGaugeVec,
     waiting: IntGaugeVec,
+    paused: IntGaugeVec,
+    held: IntGaugeVec,
     pub deadlines_fired: IntCounterVec,
     pub retention: OfRetention,
     completeness: HistogramVec,
@@ -160,6 +162,12 @@ pub struct TypeMetrics {
     pub failed: IntCounter,
     pub live: IntGauge,
     pub entities: IntGauge,
+    /// Events that were held when they came.
+    pub waits: IntCounter,
+    /// Entities that are paused themselves.
+    pub paused: IntGauge,
+    /// Events that are held.
+    pub held: IntGauge,
     /// One a field of `complete`.
     incomplete: Vec<IntGauge>,
     /// One a reference.
@@ -303,6 +311,8 @@ impl Metrics {
                 "Entities whose reference points to one that is not there yet.",
                 &["entity", "reference"],
             ),
+            paused: gauges("turnstile_entities_paused", "Entities that are paused by themselves.", &["entity"]),
+            held: gauges("turnstile_events_held", "Events that wait until what is paused is resumed.", &["entity"]),
             deadlines_fired: counters(
                 "turnstile_deadlines_fired_total",
                 "Deadlines that passed.",
@@ -360,7 +370,10 @@ impl Metrics {
             duplicate: applied("duplicate"),
             conflict: applied("conflict"),
             failed: applied("failed"),
+            waits: applied("held"),
             live: self.actors_live.with_label_values(&[name]),
+            paused: self.paused.with_label_values(&[name]),
+            held: self.held.with_label_values(&[name]),
             entities: self.entities.with_label_values(&[name]),
             incomplete: complete.iter().map(|field| self.incomplete.with_label_values(&[name, field])).collect(),
             waiting: references.iter().map(|it| self.waiting.with_label_values(&[name, it])).collect(),

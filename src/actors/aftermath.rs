@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::releasing::Standing;
 use crate::model::dealings::{Call, Dealings};
 use crate::model::ids::{EntityKey, Version};
 use crate::model::record::EffectRequest;
@@ -20,6 +21,10 @@ pub struct Aftermath {
     pub calls: Vec<Call>,
     /// Decisions that wait for quiet.
     pub rests: Vec<Rest>,
+    /// Whether it is paused or holds events.
+    pub standing: Option<Standing>,
+    /// A slice of what it holds is released.
+    pub slice_ended: bool,
 }
 
 /// A decision that is made when the key has been quiet for so long.
@@ -43,8 +48,13 @@ impl Aftermath {
                 .map(|it| it.call(key, &state.correlation))
                 .collect(),
             rests: rests(dealings, rules),
+            standing: Standing::of(state),
+            slice_ended: false,
         };
-        let is_nothing = aftermath.due.is_none() && aftermath.calls.is_empty() && aftermath.rests.is_empty();
+        let is_nothing = aftermath.due.is_none()
+            && aftermath.calls.is_empty()
+            && aftermath.rests.is_empty()
+            && aftermath.standing.is_none();
         (!is_nothing).then(|| Box::new(aftermath))
     }
 }

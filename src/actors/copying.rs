@@ -214,7 +214,9 @@ impl Handler<Stored> for Supervisor {
                 slot.stored = version;
                 slot.book.spill_through(lsn);
                 let wake = slot.aside.wake();
-                if slot.latest == version && wake != Wake::NEVER && self.wheel.forget_stored(wake, &key) {
+                // The store tells of one that is paused at the start, and not when its deadlines are due.
+                let is_told = !self.releasing.knows(&key);
+                if is_told && slot.latest == version && wake != Wake::NEVER && self.wheel.forget_stored(wake, &key) {
                     slot.aside.set_wake(Wake::NEVER);
                 }
                 // An actor that is stopping hands over identities that have rows: they are dropped when it is written again.

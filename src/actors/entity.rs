@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::aftermath::Aftermath;
 use super::kept::{self, Copied};
 use super::outbox::{Asker, Handled, Pending};
+use super::pauses::Pauses;
 use crate::journal::RECORD_BYTES_MAX;
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, PayloadHash, Version};
@@ -16,6 +17,7 @@ use crate::model::record::{Input, Record};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Noted, Ticket};
 use crate::model::state::State;
+use crate::model::system::SystemState;
 use crate::model::time::Timestamp;
 use crate::rules::{self, Decided, EntityRules, Outcome, Ruleset, Taken, Verdict};
 use crate::store::{Store, StoreError, StoredIdentity};
@@ -50,6 +52,11 @@ pub enum Work {
     },
     /// It is to be looked at: its time has come, or the process has started.
     Wake(EntityKey),
+    /// The event that it holds first is to be applied; the last one of a slice has the next one begin.
+    Release {
+        entity: EntityKey,
+        is_last: bool,
+    },
 }
 
 impl Work {
@@ -57,7 +64,10 @@ impl Work {
     pub fn entity(&self) -> &EntityKey {
         match self {
             Work::Event { taken, .. } => &taken.entity,
-            Work::System { entity, .. } | Work::Inside { entity, .. } | Work::Wake(entity) => entity,
+            Work::System { entity, .. }
+            | Work::Inside { entity, .. }
+            | Work::Release { entity, .. }
+            | Work::Wake(entity) => entity,
             Work::Letter(letter) => &letter.to,
             Work::Receipt { sender, .. } => sender,
         }
@@ -70,6 +80,7 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     pub types: std::collections::HashMap<Arc<str>, Arc<TypeMetrics>>,
     pub ruleset: Arc<Ruleset>,
+    pub pauses: Arc<Pauses>,
     pub tracer: Tracer,
     pub entity_bytes_max: usize,
     /// [`rules::decide`]; a test's may panic.
@@ -170,6 +181,7 @@ impl Entity {
                 let why = format!("entity type `{}` has no rules", taken.entity.kind());
                 self.unrecorded(Pending::Refused(ticket, Box::new(Refusal::new(Code::Internal, why))))
             }
+            (Work::Release { entity, is_last }, Some(metrics)) => self.release((entity, is_last), around, metrics, now),
             (Work::System { entity, input, done }, _) => self.system(entity, input, done, around, now),
             (work, Some(metrics)) => self.inside(work, around, metrics, now),
             (_, None) => self.unrecorded(Pending::Nothing),
@@ -187,11 +199,18 @@ impl Entity {
         let Some(record) = rules::decide_system(entity, &self.state, input, now) else {
             return self.unrecorded(Pending::Noted(done));
         };
-        if let Input::DeadLetter(letter) = &record.input {
-            around.metrics.dead_letters.with_label_values(&[&*letter.reason]).inc();
-        }
         let bytes = record.encode();
-        self.evolve(&record, bytes, Pending::Noted(done))
+        self.count_letter(around, prometheus::IntGauge::dec);
+        let handled = self.evolve(&record, bytes, Pending::Noted(done));
+        self.count_letter(around, prometheus::IntGauge::inc);
+        handled
+    }
+
+    /// Counts a dead letter that is open, under the reason that it has.
+    fn count_letter(&self, around: &Surroundings, count: fn(&prometheus::IntGauge)) {
+        if let Some(letter) = self.state.system.as_deref().and_then(SystemState::open_letter) {
+            count(&around.metrics.dead_letters.with_label_values(&[&*letter.reason]));
+        }
     }
 
     pub(super) fn event(
@@ -214,7 +233,8 @@ impl Entity {
         // Told when something goes wrong, which the event itself is not there for any more.
         let (key, event_id) = (taken.entity.clone(), taken.input.event.id.clone());
         let correlation = rules::given_correlation(&taken.input.event);
-        match vital::guarded(|| (around.decide)(&self.state, taken, prior, now)) {
+        let decide = if around.pauses.is_paused(key.kind()) { rules::hold } else { around.decide };
+        match vital::guarded(|| decide(&self.state, taken, prior, now)) {
             Ok(Verdict::Record(decided)) => {
                 // Asked only here: what counted before is a duplicate, however large the entity has become since.
                 if let Some(refusal) = self.too_large(around) {
@@ -231,6 +251,7 @@ impl Entity {
                 match decided.outcome {
                     Outcome::Merged => metrics.merged.inc(),
                     Outcome::Stale => metrics.stale.inc(),
+                    Outcome::Held => metrics.waits.inc(),
                 }
                 self.take(&decided, bytes, asker.counted(), &rules, around, metrics)
             }
@@ -270,15 +291,19 @@ impl Entity {
     ) -> Handled {
         let record = &decided.record;
         let before = self.state.gaps();
+        let was_paused = self.state.pause().is_some();
         let mut handled = self.evolve(record, bytes, pending);
         metrics.gaps_changed(before, self.state.gaps());
         self.count_decisions(record, rules, metrics);
         self.tell_errors(decided, rules, around);
         if let Handled::Recorded { letters, aftermath, .. } = &mut handled
-            && (self.state.dealings.is_some() || !record.feedback.is_empty())
+            && (self.state.dealings.is_some() || was_paused || !record.feedback.is_empty())
         {
             *letters = rules::messages(around.ruleset.server(), &self.state, record);
             *aftermath = Aftermath::of(&record.entity, &self.state, rules);
+            if was_paused {
+                aftermath.get_or_insert_default();
+            }
             if let Some(aftermath) = aftermath.as_mut().filter(|_| !record.effects.is_empty()) {
                 aftermath.belongs_to(around.tracer.released(record), &record.effects);
             }
@@ -313,8 +338,16 @@ impl Entity {
             self.size = if bytes > bytes_max { Size::TooLarge(as_u32(bytes)) } else { Size::Grown(0) };
         }
         let Size::TooLarge(bytes) = self.size else { return None };
-        let why = format!("the entity has {bytes} bytes, more than limits.entity_bytes_max = {bytes_max}");
+        let held = self.state.pause().map_or(0, |pause| pause.held.len());
+        let held =
+            if held > 0 { format!(", {held} held events among them until it is resumed") } else { String::new() };
+        let why = format!("the entity has {bytes} bytes, more than limits.entity_bytes_max = {bytes_max}{held}");
         Some(Refusal::new(Code::TooLarge, why))
+    }
+
+    /// It has let go of much: its size is worked out again with the next event.
+    pub(super) fn measure_again(&mut self) {
+        self.size = Size::Grown(u32::MAX);
     }
 
     fn prior(&self, taken: &Taken, around: &Surroundings, now: Timestamp) -> Result<Option<PayloadHash>, StoreError> {
@@ -360,7 +393,7 @@ impl Entity {
         for revision in &record.decisions {
             let Some(decision) = metrics.decision(&revision.name) else { continue };
             decision.counter(revision.state).inc();
-            if let Input::Event(input) = &record.input {
+            if let Some(input) = record.input.event() {
                 decision.delay.observe(revision.time.since(input.time()).as_seconds().max(0.0));
             }
             metrics.completeness.observe(rules::completeness(rules, &self.state));

@@ -33,7 +33,9 @@ impl Entity {
             Work::Letter(letter) => self.letter(*letter, &place),
             Work::Wake(entity) => self.woken(entity, &place),
             // These go other ways.
-            Work::Event { .. } | Work::System { .. } | Work::Receipt { .. } => self.unrecorded(Pending::Nothing),
+            Work::Event { .. } | Work::System { .. } | Work::Receipt { .. } | Work::Release { .. } => {
+                self.unrecorded(Pending::Nothing)
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use super::entity::Work;
 use super::history::ReadBook;
 use super::kept::Snapshot;
 use super::mailbox::post;
+use super::releasing::{ListPaused, Standing};
 use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
 use super::wheel::Schedule;
 use crate::model::book::LsnBook;
@@ -88,6 +89,24 @@ impl Shards {
         keys.sort();
         keys.truncate(limit);
         keys
+    }
+
+    /// Entities that are paused or hold events: in order, after `after`, of one type or of all.
+    pub async fn paused(
+        &self,
+        kind: Option<&str>,
+        after: Option<&EntityKey>,
+        limit: usize,
+    ) -> Vec<(EntityKey, Standing)> {
+        let mut listed = Vec::new();
+        for supervisor in &*self.0 {
+            let (reply, answer) = oneshot::channel();
+            post(supervisor, ListPaused { kind: kind.map(str::to_owned), after: after.cloned(), limit, reply });
+            listed.extend(answer.await.unwrap_or_default());
+        }
+        listed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        listed.truncate(limit);
+        listed
     }
 
     /// Journals an input of one of the system's own entities; answers where, once that is durable.

@@ -20,6 +20,7 @@ use super::handed::HandedOver;
 use super::kept::{Kept, Snapshot};
 use super::mailbox::post;
 use super::outbox::{Handled, Outbox, Pending, Released, Take};
+use super::releasing::Releasing;
 use super::shards::Shards;
 use super::slots::{Arrival, Aside, Batches, Slot, SlotId, Slots};
 use super::wheel::{Horizon, TURN, Wheel};
@@ -97,6 +98,7 @@ pub struct Supervisor {
     pub(super) wheel: Wheel,
     pub(super) peers: Arc<OnceLock<Shards>>,
     pub(super) calls: MakeCalls,
+    pub(super) releasing: Releasing,
 }
 
 impl Supervisor {
@@ -134,6 +136,7 @@ impl Supervisor {
             wheel,
             peers: setup.peers,
             calls: setup.calls,
+            releasing: Releasing::default(),
         }
     }
 

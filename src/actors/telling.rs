@@ -32,16 +32,15 @@ impl Supervisor {
     }
 
     fn act(&mut self, id: SlotId, aftermath: Aftermath, context: &mut Context<Self>) {
-        let Aftermath { due, calls, rests } = aftermath;
+        let Aftermath { due, calls, rests, standing, slice_ended } = aftermath;
         if let Some(due) = due {
             self.schedule(id, due);
         }
         if !calls.is_empty() {
             (self.calls)(calls);
         }
-        let Some(key) = self.slots.get_mut(id).map(|slot| slot.key.clone()).filter(|_| !rests.is_empty()) else {
-            return;
-        };
+        let Some(key) = self.slots.get_mut(id).map(|slot| slot.key.clone()) else { return };
+        self.note_pause(&key, standing, slice_ended);
         for Rest { decision, since, wait } in rests {
             let entity = key.clone();
             context.run_later(wait, move |supervisor, _| {

@@ -79,9 +79,14 @@ impl Wheel {
         self.horizon.is_beyond(wake) && self.entries.remove(&(wake, key.clone()))
     }
 
+    /// Whether nothing is to be begun by itself: before the node is ready, and once it is about to end.
+    pub fn is_stopped(&self) -> bool {
+        self.horizon.is_stopped.load(Ordering::SeqCst)
+    }
+
     fn due(&mut self, now: Timestamp) -> Vec<EntityKey> {
         let mut due = Vec::new();
-        if self.horizon.is_stopped.load(Ordering::SeqCst) {
+        if self.is_stopped() {
             return due;
         }
         let now = now.millis();
@@ -95,6 +100,8 @@ impl Wheel {
 impl Supervisor {
     /// Looks at entities whose time has come.
     pub(super) fn turn(&mut self) {
+        // A type may have been resumed.
+        self.release_waiting();
         let now = Timestamp::now();
         let due = self.wheel.due(now);
         if due.is_empty() {

@@ -5,21 +5,25 @@ use std::sync::Arc;
 
 use actix_web::dev::Handler;
 use actix_web::middleware::from_fn;
-use actix_web::{FromRequest, Resource, Responder, web};
+use actix_web::{FromRequest, Resource, Responder, guard, web};
 use tokio::sync::watch;
 
 use super::forget::{self, Forgetting};
-use super::guard::{EVENTS_ROUTE, guard};
+use super::guard::EVENTS_ROUTE;
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::replay::Replay;
+use super::sinks::{self, Sinks};
 use super::sources::{self, Sources};
 use super::streams::{self, Streams};
-use super::{backup, dead_letters, decisions, entities, entity, events, export, history, openapi, replay, status};
-use crate::actors::Shards;
+use super::{
+    backup, dead_letters, decisions, effects, entities, entity, events, export, history, openapi, pausing, replay,
+    retry, status,
+};
+use crate::actors::{Pauses, Shards};
 use crate::backup::Backups;
 use crate::config::Limits;
-use crate::ingress::{Admission, Decoder, SourceMetrics};
+use crate::ingress::{Admission, Again, Decoder, SourceMetrics};
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
@@ -59,6 +63,7 @@ pub struct Api {
     pub decoder: Decoder,
     pub source: SourceMetrics,
     pub shards: Shards,
+    pub pauses: Arc<Pauses>,
     pub store: Store,
     pub journal: JournalReader,
     pub ruleset: Arc<Ruleset>,
@@ -78,6 +83,9 @@ pub struct Api {
     pub sources: Sources,
     /// Says what other rules would change.
     pub replay: Replay,
+    pub sinks: Sinks,
+    /// Tries dead letters of sources again.
+    pub again: Again,
     pub forgetting: Forgetting,
     pub streams: Streams,
     /// The sources that cannot receive at the moment.
@@ -100,10 +108,14 @@ pub enum Routes {
 pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::ServiceConfig) {
     move |config| {
         let mut scope = web::scope("")
-            .wrap(from_fn(guard))
+            .wrap(from_fn(super::guard::guard))
             .service(readable("/healthz", status::healthz))
             .service(readable("/readyz", status::readyz))
             .service(readable("/v1/openapi.json", openapi::show));
+
+        if routes != Routes::Public {
+            scope = scope.configure(by_hand);
+        }
         if routes != Routes::Admin {
             scope = scope
                 .service(
@@ -166,6 +178,29 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
         }
         config.app_data(api).service(scope.default_service(web::to(not_found)));
     }
+}
+
+/// What is asked for by hand. Before all others: a key may be called `pause`, too, and is read at the same place.
+fn by_hand(config: &mut web::ServiceConfig) {
+    config
+        .service(asked("/v1/entities/{type}/pause").to(pausing::pause_type))
+        .service(asked("/v1/entities/{type}/resume").to(pausing::resume_type))
+        .service(asked("/v1/entities/{type}/{key}/pause").to(pausing::pause))
+        .service(asked("/v1/entities/{type}/{key}/resume").to(pausing::resume))
+        .service(readable("/v1/paused", pausing::page))
+        .service(asked("/v1/entities/{type}/{key}/effects/{effect}/resolve").to(effects::resolve))
+        .service(asked("/v1/entities/{type}/{key}/effects/{effect}/retry").to(effects::retry))
+        .service(readable("/v1/effects", effects::page))
+        .service(asked("/v1/dead-letters/retry").to(retry::retry_several))
+        .service(asked("/v1/dead-letters/{id}/retry").to(retry::retry))
+        .service(web::resource("/v1/dead-letters/{id}").guard(guard::Delete()).to(retry::drop_one))
+        .service(asked("/v1/sinks/{name}/skip").to(sinks::skip))
+        .service(readable("/v1/sinks", sinks::list));
+}
+
+/// A resource for POST alone; at its path there may be another one for other methods.
+fn asked(path: &str) -> Resource {
+    web::resource(path).guard(guard::Post())
 }
 
 /// An entity: read by those who may ask, deleted by those who may change the node.

@@ -10,13 +10,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use super::entities::{READS_AT_ONCE, keys};
+use super::entities::{READS_AT_ONCE, SCANNED_MAX, keys};
 use super::path::part;
 use super::problem::Problem;
 use super::query::{page_items, query};
 use crate::actors::Snapshot;
 use crate::model::ids::EntityKey;
-use crate::model::system::{DEAD_LETTER_KIND, Origin, SystemState};
+use crate::model::system::{Closed, DEAD_LETTER_KIND, DeadLetter, Origin, SystemState};
+
+/// So many dead letters are looked at in one go.
+const LOOKED_AT_ONCE: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,32 +28,81 @@ struct Query {
     limit: Option<usize>,
     sink: Option<String>,
     source: Option<String>,
+    reason: Option<String>,
+    closed: Option<bool>,
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    /// What their ids begin with.
+    pub prefix: String,
+    pub reason: Option<String>,
+    /// Those that were dealt with, instead of those that are open.
+    pub closed: bool,
+}
+
+impl Filter {
+    /// Those of a sink or of a source, if one is given.
+    pub fn new(sink: Option<&str>, source: Option<&str>, reason: Option<String>) -> Result<Self, Problem> {
+        let prefix = match (sink, source) {
+            (None, None) => String::new(),
+            (Some(sink), None) => format!("sink.{sink}."),
+            (None, Some(source)) => format!("source.{source}."),
+            (Some(_), Some(_)) => {
+                return Err(Problem::invalid("a dead letter is of a sink or of a source: ask for one of them"));
+            }
+        };
+        Ok(Filter { prefix, reason, closed: false })
+    }
+
+    fn passes(&self, snapshot: &Snapshot) -> bool {
+        let letter = match snapshot.state.system.as_deref() {
+            Some(SystemState::DeadLetter(letter)) if !self.closed => letter,
+            Some(SystemState::ClosedLetter(closed)) if self.closed => &closed.letter,
+            _ => return false,
+        };
+        self.reason.as_deref().is_none_or(|reason| reason == &*letter.reason)
+    }
 }
 
 /// Dead letters in the order of their ids: by sink and as they stand in the journal, then by source and place. Without their bodies.
 pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let query: Query = query(&request)?;
-    let limit = page_items(query.limit)?;
-    let prefix = match (query.sink, query.source) {
-        (None, None) => String::new(),
-        (Some(sink), None) => format!("sink.{sink}."),
-        (None, Some(source)) => format!("source.{source}."),
-        (Some(_), Some(_)) => {
-            return Err(Problem::invalid("a dead letter is of a sink or of a source: ask for one of them"));
+    let Query { after, limit, sink, source, reason, closed } = query(&request)?;
+    let limit = page_items(limit)?;
+    let mut filter = Filter::new(sink.as_deref(), source.as_deref(), reason)?;
+    filter.closed = closed == Some(true);
+    let (found, next) = find(&api, after, limit, &filter).await?;
+    let items: Vec<Value> = found.iter().filter_map(|(id, snapshot)| document(id, snapshot, WithBody::No)).collect();
+    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next })))
+}
+
+/// The first dead letters that pass, after `after`; and where to go on, if there may be more.
+pub(super) async fn find(
+    api: &web::Data<Api>,
+    mut after: Option<String>,
+    limit: usize,
+    filter: &Filter,
+) -> Result<(Vec<(Arc<str>, Snapshot)>, Option<String>), Problem> {
+    let (mut found, mut scanned) = (Vec::new(), 0);
+    loop {
+        let ids = keys(api, &Arc::from(DEAD_LETTER_KIND), after.as_deref(), &filter.prefix, LOOKED_AT_ONCE).await?;
+        let is_end = ids.len() < LOOKED_AT_ONCE;
+        let read = |id: Arc<str>| async { (read(api, &id).await, id) };
+        let mut reading = stream::iter(ids.into_iter().map(read)).buffered(READS_AT_ONCE);
+        while let Some((snapshot, id)) = reading.next().await {
+            let passes = snapshot.as_ref().is_some_and(|snapshot| filter.passes(snapshot));
+            if scanned == SCANNED_MAX || (found.len() == limit && passes) {
+                return Ok((found, after));
+            }
+            scanned += 1;
+            after = Some(id.to_string());
+            found.extend(snapshot.filter(|_| passes).map(|snapshot| (id, snapshot)));
         }
-    };
-    let mut ids = keys(&api, &Arc::from(DEAD_LETTER_KIND), query.after.as_deref(), &prefix, limit + 1).await?;
-    let has_more = ids.len() > limit;
-    ids.truncate(limit);
-    let next = ids.last().filter(|_| has_more).cloned();
-    let read = |id: Arc<str>| {
-        let api = api.clone();
-        async move { (read(&api, &id).await, id) }
-    };
-    let read = stream::iter(ids.into_iter().map(read)).buffered(READS_AT_ONCE);
-    let items: Vec<Value> =
-        read.filter_map(async |(snapshot, id)| document(&id, &snapshot?, WithBody::No)).collect().await;
-    Ok(HttpResponse::Ok().json(json!({ "items": items, "next": next.as_deref() })))
+        if is_end {
+            return Ok((found, None));
+        }
+    }
 }
 
 /// One dead letter with its body: as text, or in base64 if it is none.
@@ -58,12 +110,21 @@ pub(super) async fn show(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let id = part(&request, 2)?;
     let snapshot = read(&api, &id).await;
     let shown = snapshot.and_then(|snapshot| document(&id, &snapshot, WithBody::Yes));
-    let unknown = || Problem::not_found(format!("no dead letter is called {id:.200?}"));
-    Ok(HttpResponse::Ok().json(shown.ok_or_else(unknown)?))
+    Ok(HttpResponse::Ok().json(shown.ok_or_else(|| unknown(&id))?))
 }
 
-async fn read(api: &Api, id: &str) -> Option<Snapshot> {
+pub(super) fn unknown(id: &str) -> Problem {
+    Problem::not_found(format!("no dead letter is called {id:.200?}"))
+}
+
+pub(super) async fn read(api: &Api, id: &str) -> Option<Snapshot> {
     api.shards.read(&EntityKey::new(DEAD_LETTER_KIND, id)).await
+}
+
+/// The dead letter as it is shown now, without its body.
+pub(super) async fn shown(api: &Api, id: &str) -> Value {
+    let snapshot = read(api, id).await;
+    snapshot.and_then(|snapshot| document(id, &snapshot, WithBody::No)).unwrap_or_default()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +134,11 @@ enum WithBody {
 }
 
 fn document(id: &str, snapshot: &Snapshot, with_body: WithBody) -> Option<Value> {
-    let Some(SystemState::DeadLetter(letter)) = snapshot.state.system.as_deref() else { return None };
+    let (letter, closed) = match snapshot.state.system.as_deref()? {
+        SystemState::DeadLetter(letter) => (letter, None),
+        SystemState::ClosedLetter(closed) => (&closed.letter, Some(&**closed)),
+        _ => return None,
+    };
     let mut document = json!({
         "id": id,
         "time": snapshot.state.now.to_string(),
@@ -82,6 +147,27 @@ fn document(id: &str, snapshot: &Snapshot, with_body: WithBody) -> Option<Value>
         "attempts": letter.attempts,
         "bytes": letter.body.len(),
     });
+    origin(letter, &mut document);
+    if let Some(mandate) = &letter.mandate {
+        document["by"] = mandate.by.as_ref().into();
+        document["why"] = mandate.why.as_ref().into();
+    }
+    if let Some(Closed { how, by_hand, .. }) = closed {
+        document["closed"] = how.as_str().into();
+        document["by"] = by_hand.mandate.by.as_ref().into();
+        document["why"] = by_hand.mandate.why.as_ref().into();
+        // They are in the journal only.
+        document.as_object_mut()?.remove("bytes");
+    } else if with_body == WithBody::Yes {
+        match std::str::from_utf8(&letter.body) {
+            Ok(text) => document["body"] = text.into(),
+            Err(_) => document["body_base64"] = STANDARD.encode(&letter.body).into(),
+        }
+    }
+    Some(document)
+}
+
+fn origin(letter: &DeadLetter, document: &mut Value) {
     match &letter.origin {
         Origin::Sink { name, lsn, .. } => {
             document["sink"] = name.as_ref().into();
@@ -98,11 +184,4 @@ fn document(id: &str, snapshot: &Snapshot, with_body: WithBody) -> Option<Value>
         document["type"] = entity.kind().into();
         document["key"] = entity.key().into();
     }
-    if with_body == WithBody::Yes {
-        match std::str::from_utf8(&letter.body) {
-            Ok(text) => document["body"] = text.into(),
-            Err(_) => document["body_base64"] = STANDARD.encode(&letter.body).into(),
-        }
-    }
-    Some(document)
 }

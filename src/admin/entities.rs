@@ -18,7 +18,7 @@ use crate::model::ids::EntityKey;
 use crate::rules::{EntityRules, Expr, matches};
 
 /// Most entities that a request looks at; a filter that few pass gives a short page and where to go on.
-const SCANNED_MAX: usize = 10_000;
+pub(super) const SCANNED_MAX: usize = 10_000;
 /// So many keys are looked up at a time.
 pub(super) const KEYS_AT_ONCE: usize = 500;
 /// So many entities are asked at a time.
@@ -33,7 +33,14 @@ pub(super) fn types(api: web::Data<Api>) -> Ready<HttpResponse> {
 pub(super) fn type_counts(api: &Api) -> Vec<Value> {
     let count = |rules: &Arc<EntityRules>| {
         let metrics = api.metrics.entity_type(&rules.name, &[], &[], &[]);
-        json!({ "type": *rules.name, "entities": metrics.entities.get(), "live": metrics.live.get() })
+        let mut shown = json!({ "type": *rules.name, "entities": metrics.entities.get(), "live": metrics.live.get() });
+        let (is_paused, paused, held) = (api.pauses.is_paused(&rules.name), metrics.paused.get(), metrics.held.get());
+        if is_paused || paused > 0 || held > 0 {
+            shown["paused"] = is_paused.into();
+            shown["entities_paused"] = paused.into();
+            shown["events_held"] = held.into();
+        }
+        shown
     };
     api.ruleset.types().iter().map(count).collect()
 }
@@ -47,6 +54,7 @@ struct Query {
     prefix: String,
     waiting: Option<String>,
     incomplete: Option<String>,
+    paused: Option<String>,
     r#where: Option<String>,
 }
 
@@ -76,6 +84,8 @@ pub(super) struct Filter {
     missing: Option<u64>,
     /// Any of these references waits.
     waiting: Option<u64>,
+    /// It is paused itself, or holds events.
+    is_paused: bool,
     expr: Option<Expr>,
 }
 
@@ -90,11 +100,16 @@ impl Filter {
             name => bit_of("waiting: the references", rules, rules.references.iter().map(|it| &*it.name), name),
         });
         let expr = query.r#where.as_deref().map(|text| compile(rules, text));
-        Ok(Filter { missing: missing.transpose()?, waiting: waiting.transpose()?, expr: expr.transpose()? })
+        let is_paused = match query.paused.as_deref() {
+            None => false,
+            Some("" | "true") => true,
+            Some(other) => return Err(Problem::invalid(format!("paused is {other:.80?}; it may be true"))),
+        };
+        Ok(Filter { missing: missing.transpose()?, waiting: waiting.transpose()?, is_paused, expr: expr.transpose()? })
     }
 
     fn is_any(&self) -> bool {
-        self.missing.is_none() && self.waiting.is_none() && self.expr.is_none()
+        self.missing.is_none() && self.waiting.is_none() && !self.is_paused && self.expr.is_none()
     }
 
     /// Those of which a condition is true; all if there is none.
@@ -107,6 +122,7 @@ impl Filter {
         let gaps = snapshot.state.gaps().unwrap_or_default();
         self.missing.is_none_or(|mask| gaps.missing & mask != 0)
             && self.waiting.is_none_or(|mask| gaps.waiting & mask != 0)
+            && (!self.is_paused || snapshot.state.pause().is_some())
             && self.expr.as_ref().is_none_or(|expr| matches(rules, entity.key(), &snapshot.state, expr))
     }
 }

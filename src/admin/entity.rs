@@ -17,6 +17,7 @@ use crate::actors::Snapshot;
 use crate::ingress::SOURCE_DEFAULT;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn};
 use crate::model::life::End;
+use crate::model::record::EventInput;
 use crate::rules::{Document, EntityRules};
 
 #[derive(Deserialize)]
@@ -82,7 +83,10 @@ pub(super) async fn event_status(api: web::Data<Api>, request: HttpRequest) -> R
     if !counted {
         return Err(Problem::not_found(format!("{entity} has counted no event {id:.80?} of source {source:.80?}")));
     }
-    Ok(HttpResponse::Ok().json(json!({ "state": "applied", "source": source, "id": id })))
+    let is_it = |input: &EventInput| *input.event.source == *source && input.id() == id;
+    let is_held = state.pause().is_some_and(|pause| pause.held.iter().any(is_it));
+    let shown = if is_held { "held" } else { "applied" };
+    Ok(HttpResponse::Ok().json(json!({ "state": shown, "source": source, "id": id })))
 }
 
 /// The entity that the path names.

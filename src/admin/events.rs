@@ -55,7 +55,11 @@ pub(super) async fn post_events(
     let Some(wait) = wait else { return Ok(posted.accepted()) };
     wait_for(&api, &posted.entities, &wait, deadline).await;
     let (documents, is_met) = documents(&api, &posted.entities, &wait).await;
-    let status = if is_met || wait == Wait::Applied { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status = if is_met || posted.entities.is_empty() && wait == Wait::Applied {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
     Ok(accepted(status, posted.document(&documents)))
 }
 

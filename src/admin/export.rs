@@ -13,9 +13,9 @@ use serde::Deserialize;
 
 use super::api::Api;
 use super::decisions;
-use super::position::Position;
 use super::entities::{Filter, KEYS_AT_ONCE, READS_AT_ONCE, keys};
 use super::entity::type_called;
+use super::position::Position;
 use super::problem::Problem;
 use super::query::query;
 use super::table::{Table, decision_cells, decision_columns};

@@ -1,6 +1,7 @@
 //! Reading who asks for something by hand, and why: members `by` and `why` of a request's body.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 use crate::model::mandate::{MANDATE_BYTES_MAX, Mandate};
@@ -10,6 +11,15 @@ use crate::model::mandate::{MANDATE_BYTES_MAX, Mandate};
 pub(super) struct Asked {
     by: Option<String>,
     why: Option<String>,
+}
+
+/// What a request's body holds; nothing need be in it where everything may be left out.
+///
+/// # Errors
+/// When it is no JSON object, or lacks something.
+pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    serde_json::from_slice(bytes).map_err(|error| Problem::invalid(format!("the body is wrong: {error}")))
 }
 
 impl Asked {

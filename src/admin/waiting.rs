@@ -15,7 +15,7 @@ use crate::rules::{EntityRules, Ruleset};
 /// What is waited for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// The entity is there.
+    /// The entity is there, and holds no events.
     Applied,
     /// Any decision stands.
     Any,
@@ -51,7 +51,7 @@ impl Wait {
     pub fn is_met(&self, snapshot: &Snapshot) -> bool {
         let mut standing = snapshot.state.ledger.iter().filter(|entry| entry.state != DecisionState::Withdrawn);
         match self {
-            Wait::Applied => true,
+            Wait::Applied => snapshot.state.pause().is_none_or(|pause| pause.held.is_empty()),
             Wait::Any => standing.next().is_some(),
             Wait::Decisions(names) => standing.any(|entry| names.iter().any(|name| **name == *entry.name)),
         }

@@ -1,4 +1,4 @@
-//! `turnstile dead-letters ls|show`: what sinks gave up on, and what sources were given that was refused.
+//! `turnstile dead-letters ls|show` (and `retry|drop`, which are in `letters_by_hand`): what sinks gave up on, and what sources were given that was refused.
 
 use std::io::Write;
 
@@ -6,6 +6,7 @@ use clap::Subcommand;
 
 use super::client::{ANSWER_TIMEOUT, Client, ServerArgs, not_understood};
 use super::failure::{Exit, Failure};
+use super::letters_by_hand::{self, DropArgs, RetryArgs};
 use super::page::Pages;
 use super::render;
 use super::screen::Screen;
@@ -24,6 +25,10 @@ enum Command {
     Ls(LsArgs),
     /// Show one with its bytes
     Show(ShowArgs),
+    /// Try one again, or several: with the same identity, so that it counts once
+    Retry(RetryArgs),
+    /// Drop one that nobody wants any more
+    Drop(DropArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -34,6 +39,12 @@ struct LsArgs {
     /// Only those of this source
     #[arg(long, conflicts_with = "sink")]
     source: Option<String>,
+    /// Only those with this reason
+    #[arg(long)]
+    reason: Option<String>,
+    /// Those that were dealt with by hand, instead of those that are open
+    #[arg(long)]
+    closed: bool,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -65,6 +76,8 @@ pub fn dead_letters(args: &DeadLettersArgs, server: &ServerArgs, screen: &mut Sc
     match &args.command {
         Command::Ls(args) => list(args, server, screen),
         Command::Show(args) => show(args, server, screen),
+        Command::Retry(args) => letters_by_hand::retry(args, server, screen),
+        Command::Drop(args) => letters_by_hand::drop_one(args, server, screen),
     }
 }
 
@@ -77,8 +90,9 @@ fn list(args: &LsArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<E
         name => item.get(name).map(text).unwrap_or_default(),
     };
     let cells = |item: &Map| columns.map(|name| cell(item, name)).to_vec();
-    let filters = [("sink", &args.sink), ("source", &args.source)];
+    let filters = [("sink", &args.sink), ("source", &args.source), ("reason", &args.reason)];
     let filters: Vec<_> = filters.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))).collect();
+    let filters = [filters, args.closed.then(|| ("closed", "true".to_owned())).into_iter().collect()].concat();
     let pages = Pages { path: &["dead-letters"], filters: &filters, after: args.after.clone(), json: args.json };
     pages.print(&Client::new(server)?, (!args.all).then_some(args.limit), &mut table, cells, screen)
 }
@@ -116,12 +130,16 @@ mod tests {
     const OF_SOURCE: &str = r#"{"id":"source.bus.ORDERS:7","source":"bus","position":"ORDERS:7","event":"e-7",
         "time":"2026-11-20T10:00:00Z","reason":"invalid_json","detail":"no","attempts":1,"bytes":1"#;
 
+    fn none() -> LsArgs {
+        let (sink, source, reason, after) = (None, None, None, None);
+        LsArgs { sink, source, reason, closed: false, limit: 5, after, all: false, json: false }
+    }
+
     /// If this failed, nobody could see what was given up, or a terminal would obey what stands in it.
     #[test]
     fn dead_letters_are_listed_and_shown() {
         let server = HttpServer::answering(vec![(200, format!(r#"{{"items":[{LETTER}}}],"next":null}}"#))]);
-        let args =
-            LsArgs { sink: Some("hook".to_owned()), source: None, limit: 5, after: None, all: false, json: false };
+        let args = LsArgs { sink: Some("hook".to_owned()), ..none() };
         let (exit, out, err) = told(|screen| list(&args, &server.args(None), screen));
         assert_eq!((exit, &*err), (Exit::Ok, ""));
         assert_eq!(
@@ -139,8 +157,7 @@ mod tests {
         assert!(server.requests()[0].starts_with("GET /v1/dead-letters/sink.hook.07.0000 "));
 
         let server = HttpServer::answering(vec![(200, format!(r#"{{"items":[{OF_SOURCE}}}],"next":null}}"#))]);
-        let args =
-            LsArgs { sink: None, source: Some("bus".to_owned()), limit: 5, after: None, all: false, json: false };
+        let args = LsArgs { source: Some("bus".to_owned()), ..none() };
         let (exit, out, _) = told(|screen| list(&args, &server.args(None), screen));
         assert_eq!(exit, Exit::Ok);
         assert!(out.contains("source.bus.ORDERS:7  2026-11-20T10:00:00Z  invalid_json         1  e-7"), "{out}");

@@ -9,7 +9,8 @@ use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{
-    backup, bench, check, completions, dead_letters, explain, export, forget, get, ls, replay, restore, run, schema, send, shuffle, sources, status, test, watch,
+    backup, bench, check, completions, dead_letters, effects, explain, export, forget, get, ls, pause, replay, restore,
+    run, schema, send, shuffle, sinks, sources, status, test, watch,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
@@ -44,11 +45,19 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// List the entities of a type, or the types
     Ls(ls::LsArgs),
-    /// List what could not be delivered, or show one of it
+    /// List what could not be taken or delivered; show, retry or drop one of it
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// List the calls that rules asked for and that have not succeeded; resolve or retry one
+    Effects(effects::EffectsArgs),
+    /// List the sinks and what they are stuck on, or have one skip that
+    Sinks(sinks::SinksArgs),
     /// List the sources, or set one back
     Sources(sources::SourcesArgs),
     Replay(replay::ReplayArgs),
+    /// Hold the events of an entity, or of all entities of a type: acknowledged, and not applied
+    Pause(pause::PauseArgs),
+    /// Apply what is held, in the order it came
+    Resume(pause::PauseArgs),
     Forget(forget::ForgetArgs),
     Watch(watch::WatchArgs),
     /// Show the state of the server
@@ -100,8 +109,12 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Explain(args)) => explain::explain(args, &cli.server, screen),
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
+        Some(Command::Effects(args)) => effects::effects(args, &cli.server, screen),
+        Some(Command::Sinks(args)) => sinks::sinks(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
         Some(Command::Replay(args)) => replay::replay(args, &cli.config, &cli.server, screen),
+        Some(Command::Pause(args)) => pause::pause(args, &cli.server, screen),
+        Some(Command::Resume(args)) => pause::resume(args, &cli.server, screen),
         Some(Command::Forget(args)) => forget::forget(args, &cli.server, screen),
         Some(Command::Watch(args)) => watch::watch(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
@@ -160,6 +173,22 @@ mod tests {
             ("turnstile watch order o --decisions --decision Made --after 7.1 --count 5 --json", false),
             ("turnstile watch --count 0", true),
             ("turnstile status --url http://localhost:1/base/", false),
+            ("turnstile dead-letters retry s.1 --by ann --why x", false),
+            ("turnstile dead-letters retry --sink hook --reason exhausted", false),
+            ("turnstile dead-letters retry --all", false),
+            ("turnstile dead-letters retry", true),
+            ("turnstile dead-letters retry s.1 --all", true),
+            ("turnstile dead-letters drop s.1", false),
+            ("turnstile effects ls --state unknown", false),
+            ("turnstile effects resolve order 1 pay failed --status 500", false),
+            ("turnstile effects retry order 1 pay", false),
+            ("turnstile effects resolve order 1 pay", true),
+            ("turnstile sinks ls --json", false),
+            ("turnstile sinks skip hook order/1/Made/1", false),
+            ("turnstile sinks skip hook", true),
+            ("turnstile pause order a/1 --by ann --why odd --json", false),
+            ("turnstile resume order", false),
+            ("turnstile pause", true),
             ("turnstile --token t status", false),
             (
                 "turnstile bench --events 5 --keys 9 --connections 2 --pipeline 7 --skew 1.1 --hot 0.5 --rate 5 --json",

@@ -44,6 +44,9 @@ struct Only {
     /// Only entities that wait for another one
     #[arg(long, requires = "entity")]
     waiting: bool,
+    /// Only entities that are paused themselves, or hold events
+    #[arg(long, requires = "entity")]
+    paused: bool,
 }
 
 /// Lists entities or types.
@@ -81,6 +84,7 @@ fn entities(args: &LsArgs, entity: &str, client: &Client<'_>, screen: &mut Scree
     filters.extend(args.only.condition.iter().map(|condition| ("where", condition.clone())));
     filters.extend(args.only.incomplete.then(|| ("incomplete", "true".to_owned())));
     filters.extend(args.only.waiting.then(|| ("waiting", "true".to_owned())));
+    filters.extend(args.only.paused.then(|| ("paused", "true".to_owned())));
     let pages = Pages { path: &["entities", entity], filters: &filters, after: args.after.clone(), json: args.json };
     pages.print(client, (!args.all).then_some(args.limit), &mut table, entity_cells, screen)
 }
@@ -151,6 +155,7 @@ mod tests {
                 condition: Some("order.a == 1".to_owned()),
                 incomplete: true,
                 waiting: true,
+                paused: true,
             },
             all: true,
             ..args(Some("order"))
@@ -164,7 +169,7 @@ c
         let outcome = told(|screen| ls(&asked, &server.args(None), screen));
         assert_eq!(outcome, (Exit::Ok, expected.to_owned(), String::new()));
         let requests = server.requests();
-        let filter = "prefix=x%20y&where=order.a%20%3D%3D%201&incomplete=true&waiting=true";
+        let filter = "prefix=x%20y&where=order.a%20%3D%3D%201&incomplete=true&waiting=true&paused=true";
         assert!(requests[0].starts_with(&format!("GET /v1/entities/order?limit=1000&{filter} ")), "{requests:?}");
         assert!(
             requests[1].starts_with(&format!("GET /v1/entities/order?limit=1000&{filter}&after=a%201 ")),

@@ -6,11 +6,33 @@ use crate::model::json;
 use crate::model::outgoing::{cause_of, decision_id, source};
 use crate::model::record::{DecisionRevision, DecisionState, Record};
 use crate::model::trace::TraceContext;
+use crate::model::value::Value;
 
 /// The version of CloudEvents.
 const SPEC_VERSION: &str = "1.0";
 /// The attribute that says what `data` is; in JSON, `data` follows it.
 pub(super) const CONTENT_TYPE: &str = "datacontenttype";
+
+/// All attributes of a decision but `specversion` and `id`, in the order they are written.
+const ATTRIBUTES: [&str; 10] = [
+    "source",
+    "type",
+    "subject",
+    "time",
+    CONTENT_TYPE,
+    "revision",
+    "decisionstate",
+    "element",
+    "causationid",
+    "correlationid",
+];
+/// No decision is deeper.
+const DEPTH_MAX: usize = 1_000;
+
+/// The attribute of this name.
+fn known(name: &str) -> Option<&'static str> {
+    ATTRIBUTES.into_iter().find(|known| *known == name)
+}
 
 /// A decision as a CloudEvent: its attributes, in the order they are written, and its `data` as JSON.
 #[derive(Clone, Debug)]
@@ -58,6 +80,30 @@ impl CloudEvent {
         attributes
             .extend(trace.iter().flat_map(TraceContext::headers).map(|(name, value)| (name, Attribute::Text(value))));
         CloudEvent { id: decision_id(&record.entity, decision), attributes, data }
+    }
+
+    /// The event that [`CloudEvent::write`] wrote; none if it did not.
+    pub fn read(json: &[u8]) -> Option<Self> {
+        let Value::Map(members) = json::parse(json, DEPTH_MAX).ok()? else { return None };
+        let (mut id, mut attributes, mut data) = (None, Vec::new(), None);
+        for (name, value) in members.iter() {
+            match (name, value) {
+                ("specversion", _) => {}
+                ("id", value) => id = Some(value.as_str()?.to_owned()),
+                ("data", value) => {
+                    let mut written = Vec::new();
+                    json::write(&mut written, value);
+                    data = Some(written);
+                }
+                (name, Value::String(text)) => attributes.push((known(name)?, Attribute::Text(text.to_string()))),
+                (name, Value::Int(number)) => {
+                    attributes.push((known(name)?, Attribute::Number(u32::try_from(*number).ok()?)));
+                }
+                _ => return None,
+            }
+        }
+        attributes.sort_by_key(|(name, _)| ATTRIBUTES.iter().position(|known| known == name));
+        Some(CloudEvent { id: id?, attributes, data })
     }
 
     /// The decision's id.
@@ -115,7 +161,6 @@ mod tests {
     use crate::model::record::Input;
     use crate::model::system::SinkProgress;
     use crate::model::time::Timestamp;
-    use crate::model::value::Value;
 
     fn decision(state: DecisionState, element: Option<&str>) -> DecisionRevision {
         DecisionRevision {

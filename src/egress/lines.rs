@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 
+use super::by_hand::SinkControl;
 use super::dispatcher::Outlet;
 use super::routing::Delivery;
 use crate::metrics::Metrics;
@@ -46,6 +47,7 @@ pub struct Lines {
     tracer: Tracer,
     ok: IntCounter,
     failed: IntCounter,
+    control: SinkControl,
 }
 
 impl Lines {
@@ -65,13 +67,20 @@ impl Lines {
             resting: None,
             ok: deliveries("ok"),
             failed: deliveries("failed"),
+            control: SinkControl::default(),
         }
+    }
+
+    /// What others see of it.
+    pub fn control(&self) -> SinkControl {
+        self.control.clone()
     }
 
     fn deliver(&mut self, now: Instant) {
         match self.sink.deliver(&self.gathered) {
             Ok(offset) => {
                 if self.resting.take().is_some() {
+                    self.control.set_trouble(None);
                     tracing::info!(sink = %self.name, "decisions are delivered again");
                 }
                 self.legs.drain(..).for_each(Leg::arrived);
@@ -82,6 +91,7 @@ impl Lines {
                 self.gathered.clear();
             }
             Err(error) => {
+                self.control.set_trouble(Some(error.to_string()));
                 self.failed.inc_by(self.count);
                 if self.resting.is_none() {
                     tracing::error!(sink = %self.name, %error, "decisions could not be delivered; it is tried again and again");

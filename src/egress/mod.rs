@@ -3,6 +3,7 @@
 //! Nothing in this folder decides anything: it reads what the journal has committed.
 
 mod addresses;
+mod by_hand;
 mod client;
 mod cloud_event;
 mod dispatcher;
@@ -19,6 +20,7 @@ mod tests;
 mod webhook;
 mod window;
 
+pub use by_hand::{NotTaken, SinkControl, SkipError, Stuck, Wanted};
 pub use cloud_event::write_cloud_event;
 pub use dispatcher::{DispatchError, Dispatcher, DispatcherSetup, Next, NoteProgress, Outlet, SinkPhase, dispatch};
 pub use effects::{Effects, EffectsSetup, NoteStep};

@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::outgoing::decision_event;
 use crate::model::record::{DecisionRevision, Record};
+use crate::model::system::{DeadLetter, Form, Origin};
 use crate::model::trace::TraceContext;
 use crate::rules::{EventBindings, Expr, Fault, Ruleset};
 use crate::telemetry::{About, Leg, Tracer, tell};
@@ -26,6 +27,8 @@ pub struct Delivery {
     /// The decision's name.
     pub decision: Box<str>,
     pub event: CloudEvent,
+    /// It was given up and is sent once more by hand: no part of what the sink has to come to.
+    pub is_again: bool,
     /// The event that it came of, if one did, and what correlates it with others.
     pub event_id: Option<Box<str>>,
     pub correlation: Box<str>,
@@ -34,6 +37,25 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// The decision in a sink's dead letter; none if it cannot be read from it.
+    pub fn of_letter(letter: &DeadLetter) -> Option<Delivery> {
+        let Origin::Sink { lsn, place, .. } = letter.origin else { return None };
+        let event = CloudEvent::read(&letter.body).filter(|_| letter.form == Form::Decision)?;
+        let decision = event.attributes().find(|(name, _)| *name == "type")?.1.into();
+        let correlation = event.attributes().find(|(name, _)| *name == "correlationid").map(|(_, value)| value.into());
+        Some(Delivery {
+            lsn,
+            place,
+            entity: letter.entity.clone()?,
+            decision,
+            event,
+            is_again: true,
+            event_id: None,
+            correlation: correlation.unwrap_or_default(),
+            trace: None,
+        })
+    }
+
     /// The decision's id.
     pub fn id(&self) -> &str {
         self.event.id()
@@ -98,6 +120,7 @@ impl Routing {
                 entity: record.entity.clone(),
                 decision: decision.name.clone(),
                 event: CloudEvent::of(&self.server, record, decision),
+                is_again: false,
                 event_id: record.input.event().map(|input| input.event.id.clone()),
                 correlation: decision.correlation.clone(),
                 trace: trace.clone(),

@@ -11,19 +11,24 @@ use prometheus::IntCounter;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::by_hand::{self, SinkControl};
 use super::dispatcher::Outlet;
 use super::pauses::{PAUSE_MAX, backoff};
 use super::routing::Delivery;
 use super::window::{Sending, Window};
 use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
+use crate::model::mandate::Mandate;
 use crate::model::record::Input;
-use crate::model::system::{DeadLetter, Origin, SinkWindow};
+use crate::model::system::{DeadLetter, Form, Origin, SinkWindow};
 use crate::model::trace::TraceContext;
 use crate::telemetry::{Leg, Tracer, tell};
 
 /// The longest body that a dead letter keeps, in bytes; far above what any decision has.
 const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The reason of what was given up by hand.
+const SKIPPED: &str = "skipped";
 
 /// What became of a send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +99,7 @@ pub struct SendsSetup {
 /// The outlet.
 pub struct Sends {
     setup: SendsSetup,
-    window: Window,
+    pub(super) window: Window,
     finished: u64,
     /// Answers in a row that said "too much".
     busy: u32,
@@ -102,6 +107,7 @@ pub struct Sends {
     done: mpsc::Receiver<(Sending, Step)>,
     report: Report,
     counters: Counters,
+    pub(super) by_hand: by_hand::Asked,
 }
 
 /// Where tasks report what came of a delivery.
@@ -146,7 +152,13 @@ impl Sends {
         let window = Window::new(&setup.progress, setup.in_flight_max);
         let (sender, done) = mpsc::channel(setup.in_flight_max.max(1));
         let report = Report { done: sender, notify: Arc::default() };
-        Sends { setup, window, finished: 0, busy: 0, told_failing: false, done, report, counters }
+        let by_hand = by_hand::Asked::new(report.notify.clone());
+        Sends { setup, window, finished: 0, busy: 0, told_failing: false, done, report, counters, by_hand }
+    }
+
+    /// What others may ask of it.
+    pub fn control(&self) -> SinkControl {
+        self.by_hand.control()
     }
 
     fn start(&self, sending: Sending) {
@@ -168,11 +180,31 @@ impl Sends {
     fn came_of(&mut self, sending: Sending, step: Step, now: Instant) {
         let delivery = sending.delivery.clone();
         let retry = self.setup.retry;
+        let step = match step {
+            Step::Sent(outcome) if delivery.is_again => {
+                if outcome == Outcome::Delivered {
+                    self.counters.ok.inc();
+                } else {
+                    self.counters.failed.inc();
+                }
+                self.window.finished(&delivery);
+                return self.by_hand.was_sent_again(&delivery, outcome);
+            }
+            Step::Sent(outcome) if outcome != Outcome::Delivered => match self.by_hand.skips(&delivery, outcome) {
+                Ok((why, mandate)) => return self.skip(sending, why, mandate),
+                Err(outcome) => Step::Sent(outcome),
+            },
+            other => other,
+        };
         match step {
-            Step::Buried => self.finish(&delivery),
+            Step::Buried => {
+                self.by_hand.was_skipped(&delivery);
+                self.finish(&delivery);
+            }
             Step::Sent(Outcome::Delivered) => {
                 self.counters.ok.inc();
                 self.busy = 0;
+                self.by_hand.was_delivered(&delivery);
                 self.finish(&delivery);
             }
             Step::Sent(Outcome::Busy { pause }) => {
@@ -185,17 +217,18 @@ impl Sends {
                 self.counters.failed.inc();
                 let attempts = sending.failures + 1;
                 if retry.attempts_max.is_some_and(|most| attempts >= most) {
-                    return self.bury(sending, "exhausted", why);
+                    return self.bury(sending, "exhausted", why, None);
                 }
                 self.tell_failing(&delivery, &why);
                 let wait = backoff(retry.first, retry.longest, attempts, delivery.id());
-                self.window.failed(&delivery, now + wait.max(pause.unwrap_or_default().min(PAUSE_MAX)));
+                self.window.failed(&delivery, now + wait.max(pause.unwrap_or_default().min(PAUSE_MAX)), &why);
             }
             Step::Sent(Outcome::Never { reason, why }) => {
                 self.counters.failed.inc();
-                self.bury(sending, reason, why);
+                self.bury(sending, reason, why, None);
             }
             Step::Sent(Outcome::Closed { why }) => {
+                self.by_hand.set_trouble(Some(why.clone()));
                 self.counters.failed.inc();
                 if !self.window.is_closed() {
                     tell!(
@@ -216,12 +249,14 @@ impl Sends {
         self.finished += 1;
         if self.told_failing && !self.window.is_failing() {
             self.told_failing = false;
+            self.by_hand.set_trouble(None);
             tracing::info!(sink = %self.setup.name, "nothing waits to be tried again any more");
         }
     }
 
     /// One line for an outage, however many keys and attempts it touches.
     fn tell_failing(&mut self, delivery: &Delivery, why: &str) {
+        self.by_hand.set_trouble(Some(why.to_owned()));
         if !self.told_failing {
             self.told_failing = true;
             tell!(warn, delivery.about(), sink = %self.setup.name, id = %delivery.id(), "a decision could not be delivered and is tried again: {why}");
@@ -229,21 +264,24 @@ impl Sends {
     }
 
     /// Gives up on a delivery; its key goes on once the dead letter is durable.
-    fn bury(&mut self, sending: Sending, reason: &'static str, why: String) {
+    fn bury(&mut self, sending: Sending, reason: &'static str, why: String, mandate: Option<Mandate>) {
         let delivery = &sending.delivery;
         tell!(error, delivery.about(), sink = %self.setup.name, id = %delivery.id(), reason, "given up, now a dead letter: {why}");
         self.counters.dead_letter.inc();
         let mut body = delivery.json();
+        let is_whole = body.len() <= DEAD_LETTER_BYTES_MAX;
         body.truncate(DEAD_LETTER_BYTES_MAX);
         let name = self.setup.name.as_str().into();
         let durable = (self.setup.bury)(DeadLetter {
             origin: Origin::Sink { name, lsn: delivery.lsn, place: delivery.place },
             reason: reason.into(),
             detail: why.into(),
-            attempts: sending.failures + 1,
+            attempts: if mandate.is_some() { sending.failures } else { sending.failures + 1 },
             entity: Some(delivery.entity.clone()),
             id: delivery.id().into(),
+            form: if is_whole { Form::Decision } else { Form::Partial },
             body,
+            mandate,
         });
         let report = self.report.clone();
         self.setup.runtime.spawn(async move {
@@ -252,6 +290,13 @@ impl Sends {
                 report.tell(sending, Step::Buried);
             }
         });
+    }
+}
+
+impl Sends {
+    /// Gives up on a delivery because somebody says so.
+    pub(super) fn skip(&mut self, sending: Sending, why: String, mandate: Mandate) {
+        self.bury(sending, SKIPPED, why, Some(mandate));
     }
 }
 
@@ -272,6 +317,7 @@ impl Outlet for Sends {
         while let Ok((sending, step)) = self.done.try_recv() {
             self.came_of(sending, step, now);
         }
+        self.answer_asks();
         while let Some(sending) = self.window.next(now) {
             self.start(sending);
         }

@@ -51,6 +51,8 @@ struct Open {
 struct Lane {
     queue: VecDeque<Arc<Delivery>>,
     failures: u32,
+    /// What the last of them was.
+    why: Box<str>,
 }
 
 /// Something to be sent now.
@@ -59,6 +61,15 @@ pub(super) struct Sending {
     pub delivery: Arc<Delivery>,
     /// How often it failed before.
     pub failures: u32,
+}
+
+/// What came of looking for something to take out of the window.
+pub(super) enum Seized {
+    Taken(Sending),
+    /// It is just being sent.
+    InFlight(Arc<Delivery>),
+    /// No key waits for it.
+    Nothing,
 }
 
 impl Window {
@@ -100,8 +111,10 @@ impl Window {
     pub fn put(&mut self, delivery: Delivery) {
         self.held += 1;
         self.held_bytes += delivery.bytes();
-        let open = self.open.entry(delivery.lsn).or_insert(Open { finished: delivery.place, unfinished: 0 });
-        open.unfinished += 1;
+        if !delivery.is_again {
+            let open = self.open.entry(delivery.lsn).or_insert(Open { finished: delivery.place, unfinished: 0 });
+            open.unfinished += 1;
+        }
         let lane = self.lanes.entry(delivery.entity.clone()).or_default();
         if lane.queue.is_empty() {
             self.ready.push_back(delivery.entity.clone());
@@ -155,7 +168,7 @@ impl Window {
         self.in_flight -= 1;
         self.held -= 1;
         self.held_bytes -= delivery.bytes();
-        if let Some(open) = self.open.get_mut(&delivery.lsn) {
+        if let Some(open) = self.open.get_mut(&delivery.lsn).filter(|_| !delivery.is_again) {
             open.unfinished -= 1;
             open.finished = delivery.place + 1;
             if open.unfinished == 0 {
@@ -174,12 +187,39 @@ impl Window {
     }
 
     /// It failed; its key waits until `again`.
-    pub fn failed(&mut self, delivery: &Delivery, again: Instant) {
+    pub fn failed(&mut self, delivery: &Delivery, again: Instant, why: &str) {
         if let Some(lane) = self.lanes.get_mut(&delivery.entity) {
             self.failing += usize::from(lane.failures == 0);
             lane.failures += 1;
+            lane.why = why.into();
         }
         self.rest(delivery, again);
+    }
+
+    /// Takes the first thing of a key, if it is the one that is wanted and is not in flight; then it is.
+    pub fn seize(&mut self, wanted: impl Fn(&Delivery) -> bool) -> Seized {
+        let is_first = |lane: &Lane| lane.queue.front().is_some_and(|first| !first.is_again && wanted(first));
+        let Some((key, lane)) = self.lanes.iter().find(|(_, lane)| is_first(lane)) else { return Seized::Nothing };
+        let Some(delivery) = lane.queue.front().cloned() else { return Seized::Nothing };
+        let rests = self.resting.iter().find(|(_, resting)| *resting == key).map(|(at, _)| *at);
+        let waits = self.ready.iter().position(|ready| ready == key);
+        let sending = Sending { delivery, failures: lane.failures };
+        match (rests, waits) {
+            (Some(at), _) => drop(self.resting.remove(&at)),
+            (None, Some(at)) => drop(self.ready.remove(at)),
+            (None, None) => return Seized::InFlight(sending.delivery),
+        }
+        self.in_flight += 1;
+        Seized::Taken(sending)
+    }
+
+    /// What was not taken at its last attempt, with how often it was tried and why it was not: in the order of the journal.
+    pub fn stuck(&self) -> Vec<(Arc<Delivery>, u32, Box<str>)> {
+        let failing = self.lanes.values().filter(|lane| lane.failures > 0);
+        let first = failing.filter_map(|lane| Some((lane.queue.front()?.clone(), lane.failures, lane.why.clone())));
+        let mut stuck: Vec<_> = first.collect();
+        stuck.sort_by_key(|(delivery, ..)| (delivery.lsn, delivery.place));
+        stuck
     }
 
     /// It was not taken, through no fault of its own; nothing at all is sent until `again`.

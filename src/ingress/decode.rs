@@ -16,9 +16,9 @@ use crate::rules::{BodyBindings, Expr, Fault, Roots, compile_text};
 pub const SOURCE_DEFAULT: &str = "default";
 
 /// Decodes a source's events.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
-    mapping: Option<Mapping>,
+    mapping: Option<Arc<Mapping>>,
     event_bytes_max: usize,
     depth_max: usize,
 }
@@ -79,7 +79,7 @@ impl Mapping {
 impl Decoder {
     /// A decoder under these limits.
     pub fn new(mapping: Option<Mapping>, event_bytes_max: usize, depth_max: usize) -> Self {
-        Decoder { mapping, event_bytes_max, depth_max }
+        Decoder { mapping: mapping.map(Arc::new), event_bytes_max, depth_max }
     }
 
     /// The most bytes an event may have.
@@ -94,7 +94,7 @@ impl Decoder {
 
     /// The columns that the source's mapping reads, if its events are rows.
     pub fn columns(&self) -> BTreeSet<String> {
-        self.mapping.as_ref().map(Mapping::columns).unwrap_or_default()
+        self.mapping.as_deref().map(Mapping::columns).unwrap_or_default()
     }
 
     /// Parses one JSON document under the limits.

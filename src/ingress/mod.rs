@@ -3,6 +3,7 @@
 //! Nothing in this folder changes an entity; what is admitted is handed over by a function that the node provides.
 
 mod admission;
+mod again;
 mod credits;
 mod decode;
 mod door;
@@ -17,6 +18,7 @@ mod tcp;
 mod window;
 
 pub use admission::{Admission, Admitted, Deliver, Delivery, Patience, SourceMetrics};
+pub use again::Again;
 pub use credits::{Credits, Need};
 pub use decode::{Decoder, Given, Mapping, SOURCE_DEFAULT};
 pub use door::{Crowded, Door, Entered, Place};

@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 use super::ids::{EntityKey, Version};
 use super::life::Past;
 use super::packed::Packed;
+use super::pause::Paused;
 use super::record::ReferenceSet;
 use super::time::Timestamp;
 use super::trace::TraceContext;
@@ -29,6 +30,8 @@ pub struct Dealings {
     pub stopped: Vec<Box<str>>,
     /// What is kept of earlier lives.
     pub past: Option<Box<Past>>,
+    /// While the entity is paused or holds events.
+    pub paused: Paused,
 }
 
 /// What a reference shows.
@@ -193,6 +196,7 @@ impl Dealings {
             && self.settling.is_empty()
             && self.stopped.is_empty()
             && self.past.is_none()
+            && self.paused.is_none()
     }
 
     pub fn view(&self, reference: &str) -> Option<&View> {
@@ -225,7 +229,7 @@ impl Dealings {
 
     /// Whether something was begun that goes on without any event: it is looked at when the process starts.
     pub fn is_under_way(&self) -> bool {
-        !self.settling.is_empty() || self.effects.iter().any(|effect| effect.stage.is_open())
+        !self.settling.is_empty() || self.paused.is_some() || self.effects.iter().any(|effect| effect.stage.is_open())
     }
 
     /// Points a reference at another entity, or at none.
@@ -335,6 +339,27 @@ impl Dealings {
         effect.stage = outcome.stage;
         effect.at = at;
         effect.outcome = Some(outcome.clone());
+        true
+    }
+
+    /// Notes what became of a request by what a person says. Returns whether that is news: one that succeeded did.
+    pub fn resolve(&mut self, name: &str, run: u32, outcome: &EffectOutcome, at: Timestamp) -> bool {
+        let doubtful =
+            |effect: &&mut Effect| *effect.name == *name && effect.run == run && effect.stage != EffectStage::Succeeded;
+        let Some(effect) = self.effects.iter_mut().find(doubtful) else { return false };
+        effect.stage = outcome.stage;
+        effect.at = at;
+        effect.outcome = Some(outcome.clone());
+        true
+    }
+
+    /// Notes that a request that failed, or of which nobody knows, is to be made again, with all its attempts. Returns
+    /// whether it was one.
+    pub fn ask_again(&mut self, name: &str, run: u32, at: Timestamp) -> bool {
+        let is_over = |stage| matches!(stage, EffectStage::Failed | EffectStage::Unknown);
+        let over = |effect: &&mut Effect| *effect.name == *name && effect.run == run && is_over(effect.stage);
+        let Some(effect) = self.effects.iter_mut().find(over) else { return false };
+        (effect.stage, effect.attempts, effect.at, effect.outcome) = (EffectStage::Requested, 0, at, None);
         true
     }
 }

@@ -106,6 +106,8 @@ impl State {
         dealings.deadlines.clear();
         dealings.settling.clear();
         dealings.stopped.clear();
+        // One that holds events only ends when it is forgotten, and they with it.
+        dealings.paused = None;
         for watched in &mut dealings.watched {
             (watched.content, watched.version) = (None, self.version);
         }

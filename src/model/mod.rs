@@ -15,6 +15,7 @@ pub mod number;
 pub mod outbox;
 pub mod outgoing;
 pub mod packed;
+pub mod pause;
 pub mod record;
 pub mod record_head;
 pub mod refusal;

@@ -53,7 +53,7 @@ pub fn source(server: &str, entity: &EntityKey) -> String {
 /// id, new rules. None where nothing but time did.
 pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
     match &record.input {
-        Input::Event(input) => Some(Cow::Borrowed(&input.event.id)),
+        Input::Event(input) | Input::Released(input) => Some(Cow::Borrowed(&input.event.id)),
         Input::Message(received) => Some(Cow::Borrowed(&received.cause)),
         Input::Due { name, .. } => {
             let mut id = String::new();
@@ -64,9 +64,10 @@ pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
             encode(&mut id, name);
             Some(Cow::Owned(id))
         }
-        Input::Started { effect, run, .. } | Input::Ended { effect, run, .. } => {
-            Some(Cow::Owned(effect_id(&record.entity, effect, *run)))
-        }
+        Input::Started { effect, run, .. }
+        | Input::Ended { effect, run, .. }
+        | Input::Resolved { effect, run, .. }
+        | Input::AskedAgain { effect, run, .. } => Some(Cow::Owned(effect_id(&record.entity, effect, *run))),
         Input::Rules { fingerprint } => {
             let mut id = String::from("rules:");
             fingerprint.iter().take(RULES_CAUSE_BYTES).for_each(|byte| {
@@ -74,13 +75,8 @@ pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
             });
             Some(Cow::Owned(id))
         }
-        Input::Quiet { .. }
-        | Input::Progress(_)
-        | Input::Window(_)
-        | Input::DeadLetter(_)
-        | Input::Cursor(_)
-        | Input::Forgotten(_)
-        | Input::Forget(_) => None,
+        // What the system keeps, and what is held, decides nothing.
+        _ => None,
     }
 }
 

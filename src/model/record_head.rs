@@ -54,6 +54,8 @@ mod tests {
             entity: None,
             id: "i".into(),
             body: Vec::new(),
+            form: crate::model::system::Form::Decision,
+            mandate: None,
         };
         for (input, expected) in [
             (Input::Message(Box::new(received)), true),

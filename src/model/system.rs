@@ -7,6 +7,7 @@ use super::ids::{EntityKey, Lsn, Version};
 use super::mandate::Mandate;
 use super::outgoing::encode;
 use super::packed::Packed;
+use super::pause::ByHand;
 use super::time::Timestamp;
 
 /// The entity type of sinks' progress.
@@ -17,6 +18,8 @@ pub const SOURCE_KIND: &str = "$source";
 pub const DEAD_LETTER_KIND: &str = "$dead_letter";
 /// The entity type of what is to be forgotten, or was.
 pub const FORGET_KIND: &str = "$forget";
+/// The entity type of pauses of whole entity types; the key is the type's name.
+pub const PAUSE_KIND: &str = "$pause";
 
 /// The entity type of what is known of the entity types themselves: by which rules they are.
 pub const RULES_KIND: &str = "$rules";
@@ -29,6 +32,9 @@ pub enum SystemState {
     DeadLetter(DeadLetter),
     Cursor(SourceCursor),
     Forget(Forget),
+    /// Whether an entity type is paused, and who said so.
+    TypePause(TypePause),
+    ClosedLetter(Box<Closed>),
     Rules(RulesInForce),
 }
 
@@ -36,6 +42,13 @@ pub enum SystemState {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct RulesInForce {
     pub fingerprint: [u8; 32],
+}
+
+/// What was last said of an entity type.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct TypePause {
+    pub is_paused: bool,
+    pub by_hand: ByHand,
 }
 
 /// The forgetting of an entity: asked for by somebody, carried on after every start until it is done.
@@ -140,6 +153,60 @@ pub struct DeadLetter {
     pub id: Box<str>,
     /// The bytes that were to be delivered.
     pub body: Vec<u8>,
+    /// What the bytes are.
+    pub form: Form,
+    /// Who last had something done to it by hand.
+    pub mandate: Option<Mandate>,
+}
+
+/// What the bytes of a dead letter are: what has to be known to try it again.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Form {
+    /// A decision as a CloudEvent in JSON.
+    Decision,
+    /// A row's columns as JSON, of which these, by their places, are times.
+    Row { times: Vec<u16> },
+    /// A message that was published under this subject: its headers, if it had some, then its payload.
+    Message { subject: Box<str> },
+    /// Not all of what came, so that it cannot be tried again.
+    Partial,
+}
+
+/// A dead letter that somebody has dealt with. Its bytes are in the journal only.
+#[derive(Clone, Debug, PartialEq, Encode, Decode)]
+pub struct Closed {
+    pub letter: DeadLetter,
+    pub how: Closing,
+    pub by_hand: ByHand,
+}
+
+/// How a dead letter was dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Closing {
+    /// It was tried again and went where it belongs.
+    Retried,
+    /// Nobody wants it any more.
+    Dropped,
+}
+
+impl Closing {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Closing::Retried => "retried",
+            Closing::Dropped => "dropped",
+        }
+    }
+}
+
+impl SystemState {
+    /// The dead letter, if it is an open one.
+    pub fn open_letter(&self) -> Option<&DeadLetter> {
+        match self {
+            SystemState::DeadLetter(letter) => Some(letter),
+            _ => None,
+        }
+    }
 }
 
 /// Where a dead letter lay when it was given up.

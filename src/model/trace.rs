@@ -73,7 +73,7 @@ impl TraceContext {
     /// Where what led to the record belongs.
     pub fn of_record(record: &Record) -> Option<Self> {
         match &record.input {
-            Input::Event(input) => TraceContext::of_packed(&input.event),
+            Input::Event(input) | Input::Released(input) => TraceContext::of_packed(&input.event),
             _ => None,
         }
     }

@@ -76,6 +76,7 @@ impl Starting<'_> {
                     metrics: shared.metrics.clone(),
                     types: shared.types.clone(),
                     ruleset: self.prepared.ruleset.clone(),
+                    pauses: shared.pauses.clone(),
                     tracer: shared.tracer.clone(),
                     entity_bytes_max: usize::try_from(self.config.tuning.limits.entity_bytes_max).unwrap_or(usize::MAX),
                     decide,

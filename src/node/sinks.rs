@@ -13,11 +13,12 @@ use tokio::sync::watch;
 use super::fatal::Fatal;
 use super::retention::Need;
 use crate::actors::Shards;
+use crate::admin;
 use crate::config::{self, Config, SinkKind};
 use crate::disk::{Disk, RealDisk};
 use crate::egress::{
-    Beyond, DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkPhase,
-    StdoutSink, Transport, Webhook, dispatch,
+    Beyond, DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkControl,
+    SinkPhase, StdoutSink, Transport, Webhook, dispatch,
 };
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
@@ -71,6 +72,7 @@ struct Running {
     noted: Arc<AtomicU64>,
     delivered: IntCounter,
     lag: IntGauge,
+    control: SinkControl,
 }
 
 /// Why a sink cannot start.
@@ -111,7 +113,7 @@ impl Sinks {
         let is_new = stored.is_none();
         let begin = Begin::new(declared, stored, setup.journal);
         let beyond = if is_of_now { Beyond::Cut } else { Beyond::Keep };
-        let (outlet, done) = outlet(declared, begin, beyond, setup).await?;
+        let (outlet, done, control) = outlet(declared, begin, beyond, setup).await?;
         if is_new || !is_of_now {
             // Durable before anything is delivered, or a crash would move the sink's beginning, or the end of its file.
             let _ = setup.shards.note(entity.clone(), outlet.progress()).await;
@@ -137,7 +139,7 @@ impl Sinks {
         };
         let delivered = setup.metrics.sink_deliveries.with_label_values(&[name.as_str(), "ok"]);
         let lag = setup.metrics.sink_lag.with_label_values(&[&name]);
-        self.running.push(Running { name, kind: kind_name(&declared.kind), noted, delivered, lag });
+        self.running.push(Running { name, kind: kind_name(&declared.kind), noted, delivered, lag, control });
         Ok(dispatcher)
     }
 
@@ -181,10 +183,17 @@ impl Sinks {
                     "lsn": sink.noted.load(Ordering::Relaxed),
                     "delivered": sink.delivered.get(),
                     "lag": sink.lag.get(),
+                    "trouble": sink.control.trouble(),
                 })
             });
             shown.collect()
         }
+    }
+
+    /// What may be asked of them over HTTP.
+    pub fn asked(&self) -> admin::Sinks {
+        let controls = self.running.iter().map(|sink| (sink.name.clone(), sink.control.clone())).collect();
+        admin::Sinks { listed: Arc::new(self.status()), controls }
     }
 
     /// Lets the sinks deliver what is committed, for so long at most; returns their threads, which end after that.
@@ -236,10 +245,7 @@ impl Begin {
             Some(SystemState::Progress(progress)) if is_in_order(&declared.kind) => return Begin::InOrder(progress),
             Some(SystemState::Progress(progress)) => SinkWindow::through(progress.delivered),
             Some(SystemState::Window(window)) => window,
-            None
-            | Some(
-                SystemState::DeadLetter(_) | SystemState::Cursor(_) | SystemState::Forget(_) | SystemState::Rules(_),
-            ) => SinkWindow::through(match declared.from {
+            _ => SinkWindow::through(match declared.from {
                 config::From::New => journal.last_lsn(),
                 config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),
             }),
@@ -274,7 +280,7 @@ async fn outlet(
     begin: Begin,
     beyond: Beyond,
     setup: &Setup<'_>,
-) -> Result<(Box<dyn Outlet>, SinkWindow), SinkError> {
+) -> Result<(Box<dyn Outlet>, SinkWindow, SinkControl), SinkError> {
     let name = &declared.name.value;
     let failed = |what: String| move |source| SinkError { name: name.clone(), what, source };
     let progress = match begin {
@@ -289,7 +295,9 @@ async fn outlet(
                 _ => Box::new(StdoutSink),
             };
             let done = SinkWindow::through(progress.delivered);
-            return Ok((Box::new(Lines::new(name, sink, progress, setup.tracer.clone(), setup.metrics)), done));
+            let lines = Lines::new(name, sink, progress, setup.tracer.clone(), setup.metrics);
+            let control = lines.control();
+            return Ok((Box::new(lines), done, control));
         }
         Begin::Window(window) => window,
     };
@@ -309,7 +317,9 @@ async fn outlet(
         }),
         runtime: setup.runtime.clone(),
     };
-    Ok((Box::new(Sends::new(sends, setup.metrics)), progress))
+    let sends = Sends::new(sends, setup.metrics);
+    let control = sends.control();
+    Ok((Box::new(sends), progress, control))
 }
 
 async fn transport(declared: &config::Sink, runtime: &Handle) -> std::io::Result<(Arc<dyn Transport>, usize, Retry)> {

@@ -150,5 +150,12 @@ pub(super) fn take_decoder(decoders: &mut HashMap<String, Decoder>, source: &str
     decoders.remove(source).ok_or_else(missing)
 }
 
+/// The decoders of sources whose refusals become dead letters, for trying those again.
+pub(super) fn with_letters(config: &Config, decoders: &HashMap<String, Decoder>) -> HashMap<String, Decoder> {
+    let has_letters = |kind: &SourceKind| matches!(kind, SourceKind::Sql(_) | SourceKind::Nats(_));
+    let names = config.sources.iter().filter(|source| has_letters(&source.kind)).map(|source| &source.name.value);
+    names.filter_map(|name| Some((name.clone(), decoders.get(name)?.clone()))).collect()
+}
+
 /// The name of the source that HTTP is.
 pub(super) const HTTP: &str = HTTP_SOURCE;

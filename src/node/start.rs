@@ -28,12 +28,12 @@ use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
 use super::traces::Traces;
-use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{Api, Forgetting, NodeState, RenderDecisions, Sources, Stop, Streams, StreamsSetup};
+use crate::actors::{Horizon, Pauses, Shards, Slice, Tag};
+use crate::admin::{self, Api, Forgetting, NodeState, RenderDecisions, Sources, Stop, Streams, StreamsSetup};
 use crate::backup::{Backups, Facts};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
-use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
+use crate::ingress::{Admission, Again, Credits, Gate, Phase, Receiving, SourceMetrics};
 use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
@@ -127,6 +127,7 @@ pub(super) struct Shared {
     /// All shards, once they have started.
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
+    pub(super) pauses: Arc<Pauses>,
     pub(super) tracer: Tracer,
 }
 
@@ -146,6 +147,7 @@ impl Starting<'_> {
         let effects = self.effects(&metrics, &traces.tracer, &shards)?;
         let shared = Shared {
             effects,
+            pauses: Arc::new(Pauses::new(&self.prepared.ruleset)),
             tracer: traces.tracer.clone(),
             shards,
             metrics,
@@ -168,7 +170,9 @@ impl Starting<'_> {
         let writing = self.writing(&shared, opened.journal, committed)?;
         let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
         let (shards, arbiters) = self.shards(&shared, &writing, &slice_sender, recovered.entities);
+        shared.pauses.load(&shards).await;
         let admission = self.admission(&shared, &shards);
+        let again = Again::new(admission.clone(), sources::with_letters(self.config, &self.prepared.decoders));
         let phase = watch::Sender::new(Phase::Running);
         let messages =
             NatsSources::connect(self.config, &mut self.prepared.decoders, &admission, &shards, &phase, self.runtime)
@@ -195,7 +199,8 @@ impl Starting<'_> {
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
-                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told, forgetting))?;
+                let asked = (listed, sinks.asked(), told, forgetting);
+                let api = self.api(&shared, &shards, &admission, state.subscribe(), asked, again)?;
                 http.serve(api, &mut out)?
             }
             None => Vec::new(),
@@ -203,14 +208,8 @@ impl Starting<'_> {
         let mut tasks = polled.tasks;
         for bound in bound {
             let _ = writeln!(out, "source {} listening on {}", *bound.source.name, bound.address);
-            tasks.push(sources::serve_tcp(
-                bound,
-                &mut self.prepared.decoders,
-                &admission,
-                &self.limits,
-                phase.subscribe(),
-                self.runtime,
-            )?);
+            let (decoders, phase) = (&mut self.prepared.decoders, phase.subscribe());
+            tasks.push(sources::serve_tcp(bound, decoders, &admission, &self.limits, phase, self.runtime)?);
         }
         tasks.extend(messages.start(&mut out, self.runtime));
         let _ = writeln!(out, "recovered {entities} entities, {} records replayed", recovered.records);
@@ -410,7 +409,8 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, told, forgetting): (Sources, Told, Forgetting),
+        (sources, sinks, told, forgetting): (Sources, admin::Sinks, Told, Forgetting),
+        again: Again,
     ) -> Result<Api, NodeError> {
         let render_decisions = render_decisions(&self.config.server.name);
         let streams = Streams::new(StreamsSetup {
@@ -430,6 +430,7 @@ impl Starting<'_> {
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
             source: SourceMetrics::new(&shared.metrics, sources::HTTP),
             shards: shards.clone(),
+            pauses: shared.pauses.clone(),
             store: shared.store.clone(),
             journal: shared.journal.clone(),
             ruleset: self.prepared.ruleset.clone(),
@@ -447,6 +448,8 @@ impl Starting<'_> {
             streams,
             status: told.status,
             not_connected: told.not_connected,
+            sinks,
+            again,
         })
     }
 }

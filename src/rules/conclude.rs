@@ -149,12 +149,12 @@ fn decide_all(
 /// What correlates what follows from an input: what its cause says, else the id of the entity's first event.
 fn correlation(state: &State, input: &Input) -> Box<str> {
     let given = match input {
-        Input::Event(input) => given_correlation(&input.event),
+        Input::Event(input) | Input::Released(input) => given_correlation(&input.event),
         Input::Message(received) => received.correlation.clone(),
         _ => None,
     };
     given.unwrap_or_else(|| match input {
-        Input::Event(input) if state.events == 0 => input.event.id.clone(),
+        Input::Event(input) | Input::Released(input) if state.events == 0 => input.event.id.clone(),
         _ => state.correlation.clone(),
     })
 }
@@ -353,7 +353,7 @@ fn request(rules: &EffectRules, bindings: &EntityBindings<'_>, dealings: &Dealin
 /// Whether an input breaks the quiet that decisions with `settle` wait for.
 pub(super) fn is_noise(input: &Input) -> bool {
     match input {
-        Input::Event(_) | Input::Due { .. } | Input::Ended { .. } => true,
+        Input::Event(_) | Input::Released(_) | Input::Due { .. } | Input::Ended { .. } | Input::Resolved { .. } => true,
         Input::Message(received) => matches!(received.content, Content::Notice { .. } | Content::Gone { .. }),
         _ => false,
     }

@@ -7,6 +7,7 @@ use super::entity_rules::{EntityRules, Unit};
 use super::evolve::{evolve, handle};
 use super::expiry;
 use super::merge;
+use super::pausing::{hold, is_news};
 use crate::config::Duplicates;
 use crate::model::dealings::{Dealings, Watch};
 use crate::model::identities::Seen;
@@ -42,58 +43,79 @@ pub enum Outcome {
     Merged,
     /// What is there already is newer, or the same.
     Stale,
+    /// It waits, since the entity or its type is paused.
+    Held,
 }
 
 /// Decides an event. `prior` is the payload under which its identity counted before, if it did.
 pub fn decide(state: &State, taken: Box<Taken>, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
-    let now = now.max(state.now);
-    let forget_before = lapsed(&taken.rules, state, now);
-    if let Some(known) = known(state, &taken, prior, forget_before) {
-        return known;
+    if state.pause().is_some() {
+        return hold(state, taken, prior, now);
     }
+    let now = now.max(state.now);
+    let forget_before = match unknown(&taken, state, prior, now) {
+        Ok(forget_before) => forget_before,
+        Err(known) => return known,
+    };
     let Taken { rules, entity, input, merges, .. } = *taken;
-    let (merges, fields) = effective(&rules, state, merges, &input);
+    let mut decided = apply(&rules, entity, state, (Input::Event, input, merges), now);
+    decided.record.forget_before = forget_before;
+    Verdict::Record(Box::new(decided))
+}
+
+/// Whether the event's identity is new to the entity; then, before when identities are forgotten with the record that counts
+/// it.
+///
+/// # Errors
+/// What comes of an event that counted before.
+pub(super) fn unknown(
+    taken: &Taken,
+    state: &State,
+    prior: Option<PayloadHash>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Verdict> {
+    let Taken { rules, identity, input, .. } = taken;
+    let forget_before = lapsed(rules, state, now);
+    // An identity whose window is over is forgotten with the record that counts it again.
+    let is_over = |seen: Seen| forget_before.is_some_and(|before| seen.at_ms < before.millis());
+    match prior.filter(|_| !state.identities.get(*identity).is_some_and(is_over)) {
+        Some(payload) if payload == input.payload => Err(Verdict::Duplicate),
+        Some(_) if rules.duplicates == Duplicates::Lenient => Err(Verdict::Duplicate),
+        Some(_) => Err(Verdict::Conflict),
+        None => Ok(forget_before),
+    }
+}
+
+/// Applies an event with the merges it asks for; `input` says as what.
+pub(super) fn apply(
+    rules: &EntityRules,
+    entity: EntityKey,
+    state: &State,
+    (as_input, input, merges): (fn(EventInput) -> Input, EventInput, Vec<Merge>),
+    now: Timestamp,
+) -> Decided {
+    let (merges, fields) = effective(rules, state, merges, &input);
     let outcome = if merges.is_empty() { Outcome::Stale } else { Outcome::Merged };
     let mut touched: Vec<Unit> = Vec::with_capacity(merges.len());
     touched.extend(merges.iter().map(|merge| merge.slot));
-    let mut record = Record::of_input(entity, state.version.next(), now, Input::Event(input));
+    let mut record = Record::of_input(entity, state.version.next(), now, as_input(input));
     record.merges = merges;
-    record.forget_before = forget_before;
     let moment = Moment {
-        rules: &rules,
+        rules,
         state,
         fields: &fields,
         // All of an entity's rules are looked at when it begins to exist.
         is_first: state.events == 0,
     };
     let errors = conclude(&moment, touched, None, &mut record);
-    Verdict::Record(Box::new(Decided { record, outcome, errors }))
-}
-
-/// What an event is whose identity counted before.
-fn known(
-    state: &State,
-    taken: &Taken,
-    prior: Option<PayloadHash>,
-    forget_before: Option<Timestamp>,
-) -> Option<Verdict> {
-    // An identity whose window is over is forgotten with the record that counts it again.
-    let is_over = |seen: Seen| forget_before.is_some_and(|before| seen.at_ms < before.millis());
-    match prior.filter(|_| !state.identities.get(taken.identity).is_some_and(is_over))? {
-        payload if payload == taken.input.payload => Some(Verdict::Duplicate),
-        _ if taken.rules.duplicates == Duplicates::Lenient => Some(Verdict::Duplicate),
-        _ => Some(Verdict::Conflict),
-    }
+    Decided { record, outcome, errors }
 }
 
 /// Counts an event of which nothing is concluded, in a state that has all its identities; returns whether it did.
 pub(super) fn count(state: &mut State, taken: Box<Taken>, now: Timestamp) -> bool {
     let now = now.max(state.now);
-    let forget_before = lapsed(&taken.rules, state, now);
     let prior = state.identities.get(taken.identity).map(|seen| seen.payload);
-    if known(state, &taken, prior, forget_before).is_some() {
-        return false;
-    }
+    let Ok(forget_before) = unknown(&taken, state, prior, now) else { return false };
     let Taken { entity, input, merges, .. } = *taken;
     let mut record = Record::of_input(entity, state.version.next(), now, Input::Event(input));
     record.merges = merges;
@@ -122,6 +144,10 @@ pub fn decide_inside(
     let now = now.max(state.now);
     let mut record = Record::of_input(entity, state.version.next(), now, input);
     record.missing = state.missing;
+    if matches!(record.input, Input::Paused(_) | Input::Resumed(_)) {
+        let Record { entity, input, .. } = record;
+        return is_news(state, &input).then(|| without_conclusions(entity, state, input, now));
+    }
     if record.input.ending().is_some() {
         return expiry::end(rules, state, record);
     }
@@ -206,7 +232,10 @@ fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
             let at = rules.deadlines.iter().position(|it| it.name == *name);
             at.map(|at| rules.deadline_unit(at))
         }
-        Input::Started { effect, .. } | Input::Ended { effect, .. } => {
+        Input::Started { effect, .. }
+        | Input::Ended { effect, .. }
+        | Input::Resolved { effect, .. }
+        | Input::AskedAgain { effect, .. } => {
             let at = rules.effects.iter().position(|it| it.name == *effect);
             at.map(|at| rules.effect_unit(at))
         }
@@ -215,11 +244,14 @@ fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
     unit.into_iter().collect()
 }
 
-/// Decides an input of the system's own entities. `None` for a dead letter or rules that are recorded already, and for what
-/// is to be forgotten and is not there.
+/// Decides an input of the system's own entities. `None` for one that says nothing new.
 pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Option<Record> {
     match (&input, state.system.as_deref()) {
-        (Input::DeadLetter(_), Some(SystemState::DeadLetter(_))) => return None,
+        (Input::DeadLetter(_), Some(SystemState::DeadLetter(_) | SystemState::ClosedLetter(_))) => return None,
+        (Input::Closed(..) | Input::Tried { .. }, system) if system.and_then(SystemState::open_letter).is_none() => {
+            return None;
+        }
+        (Input::Paused(_) | Input::Resumed(_), _) if !is_news(state, &input) => return None,
         (Input::Rules { fingerprint }, Some(SystemState::Rules(known))) if known.fingerprint == *fingerprint => {
             return None;
         }

@@ -7,6 +7,7 @@ use super::entity_rules::DecisionRules;
 use super::entity_rules::EntityRules;
 use super::expr::{Bindings, Expr, Fault, Part};
 use crate::model::json;
+use crate::model::pause::Pause;
 use crate::model::record::DecisionState;
 use crate::model::state::{LsnBook, State};
 use crate::model::value::{Map, Value};
@@ -38,13 +39,13 @@ impl Document {
         }
         let decisions = decisions(rules, &bindings, state, lsns, &mut errors);
         // One that others only wait for has no rules to follow yet.
-        if state.exists() {
+        if state.events > 0 {
             wrong(rules, &bindings, state).for_each(|(name, why)| errors.insert(name, Value::string(why)));
         }
         let missing: Vec<Value> = rules.missing_names(state.missing).map(Value::string).collect();
         let lsn = i64::try_from(lsns.last.0).unwrap_or(i64::MAX);
         let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
-        Document(vec![
+        let mut members = vec![
             ("type", Value::string(&*rules.name)),
             ("key", Value::string(key)),
             ("version", int(state.version.0)),
@@ -60,7 +61,9 @@ impl Document {
             ("deadlines", deadlines(rules, state)),
             ("effects", effects(rules, state)),
             ("errors", Value::Map(errors)),
-        ])
+        ];
+        members.extend(state.pause().map(|pause| ("paused", paused(pause))));
+        Document(members)
     }
 
     /// The document as JSON.
@@ -129,6 +132,18 @@ fn waiting_for(rules: &EntityRules, state: &State) -> Value {
         Value::Map(shown)
     });
     Value::List(shown.collect())
+}
+
+/// How many events are held, and who paused the entity, if it is paused itself and not only its type.
+fn paused(pause: &Pause) -> Value {
+    let mut shown = Map::default();
+    if let Some(by_hand) = &pause.by_hand {
+        shown.insert("since", Value::Timestamp(by_hand.since));
+        shown.insert("by", Value::string(by_hand.mandate.by.clone()));
+        shown.insert("why", Value::string(by_hand.mandate.why.clone()));
+    }
+    shown.insert("held", Value::Int(i64::try_from(pause.held.len()).unwrap_or(i64::MAX)));
+    Value::Map(shown)
 }
 
 fn deadlines(rules: &EntityRules, state: &State) -> Value {

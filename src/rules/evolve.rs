@@ -7,9 +7,11 @@ use crate::model::dealings::{Dealings, Watch};
 use crate::model::event::PackedEvent;
 use crate::model::identities::Seen;
 use crate::model::ids::IdentityHash;
+use crate::model::mandate::Mandate;
+use crate::model::pause::ByHand;
 use crate::model::record::{Content, DecisionRevision, EventInput, Input, Received, Record};
 use crate::model::state::{LedgerEntry, State};
-use crate::model::system::{RULES_KIND, RulesInForce, SystemState};
+use crate::model::system::{Closed, Closing, DeadLetter, PAUSE_KIND, RULES_KIND, RulesInForce, SystemState, TypePause};
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -19,7 +21,21 @@ pub fn evolve(state: &mut State, record: &Record) {
     state.missing = record.missing;
     match &record.input {
         input if input.ending().is_some() => end(state, input),
-        Input::Event(input) => count(state, record, input),
+        Input::Event(input) => {
+            recognize(state, record, input);
+            merge_event(state, record, input);
+        }
+        Input::Held(input) => {
+            recognize(state, record, input);
+            state.dealings.get_or_insert_default().hold(input.clone());
+        }
+        Input::Released(input) => {
+            state.dealings.get_or_insert_default().release();
+            merge_event(state, record, input);
+        }
+        Input::Paused(_) | Input::Resumed(_) if record.entity.kind() == PAUSE_KIND => note_type(state, record),
+        Input::Paused(mandate) => state.dealings.get_or_insert_default().pause(mandate.clone(), record.now),
+        Input::Resumed(_) => state.dealings.get_or_insert_default().resume(),
         Input::Forget(forget) => state.system = Some(Box::new(SystemState::Forget((**forget).clone()))),
         Input::Progress(progress) => state.system = Some(Box::new(SystemState::Progress(progress.clone()))),
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
@@ -29,12 +45,23 @@ pub fn evolve(state: &mut State, record: &Record) {
             state.system = Some(Box::new(SystemState::Rules(RulesInForce { fingerprint: *fingerprint })));
         }
         Input::Rules { .. } => {}
+        Input::Closed(mandate, how) => close(state, record, mandate, *how),
+        Input::Tried { mandate, reason, detail } => {
+            if let Some(SystemState::DeadLetter(letter)) = state.system.as_deref_mut() {
+                letter.attempts = letter.attempts.saturating_add(1);
+                letter.reason.clone_from(reason);
+                letter.detail.clone_from(detail);
+                letter.mandate = Some(mandate.clone());
+            }
+        }
         Input::Message(_)
         | Input::Due { .. }
         | Input::Started { .. }
         | Input::Ended { .. }
         | Input::Quiet { .. }
-        | Input::Forgotten(_) => {
+        | Input::Forgotten(_)
+        | Input::Resolved { .. }
+        | Input::AskedAgain { .. } => {
             handle(state.dealings.get_or_insert_default(), record);
         }
     }
@@ -58,17 +85,38 @@ fn end(state: &mut State, input: &Input) {
     }
 }
 
-fn count(state: &mut State, record: &Record, input: &EventInput) {
-    if state.events == 0 {
-        state.correlation = correlation(&input.event);
-        state.begin_life();
+/// Whether an entity type is paused.
+fn note_type(state: &mut State, record: &Record) {
+    let (Input::Paused(mandate) | Input::Resumed(mandate)) = &record.input else { return };
+    let by_hand = ByHand { mandate: mandate.clone(), since: record.now };
+    let is_paused = matches!(record.input, Input::Paused(_));
+    state.system = Some(Box::new(SystemState::TypePause(TypePause { is_paused, by_hand })));
+}
+
+/// A dead letter is dealt with; its bytes stay in the journal alone.
+fn close(state: &mut State, record: &Record, mandate: &Mandate, how: Closing) {
+    if let Some(SystemState::DeadLetter(letter)) = state.system.as_deref() {
+        let by_hand = ByHand { mandate: mandate.clone(), since: record.now };
+        let letter = DeadLetter { body: Vec::new(), ..letter.clone() };
+        state.system = Some(Box::new(SystemState::ClosedLetter(Box::new(Closed { letter, how, by_hand }))));
     }
-    state.events += 1;
+}
+
+/// The event's identity counts from now on.
+fn recognize(state: &mut State, record: &Record, input: &EventInput) {
     if let Some(before) = record.forget_before {
         state.identities.forget_before(before.millis());
     }
     let id = IdentityHash::of(&input.event.source, input.id());
     state.identities.push(Seen { id, payload: input.payload, at_ms: record.now.millis() });
+}
+
+fn merge_event(state: &mut State, record: &Record, input: &EventInput) {
+    if state.events == 0 {
+        state.correlation = correlation(&input.event);
+        state.begin_life();
+    }
+    state.events += 1;
     for merge in &record.merges {
         let slot = usize::from(merge.slot);
         if state.fields.len() <= slot {
@@ -88,15 +136,10 @@ pub(super) fn handle(dealings: &mut Dealings, record: &Record) -> bool {
         Input::Due { name, at } => dealings.pass(name, *at),
         Input::Started { effect, run, attempt } => dealings.start(effect, *run, *attempt),
         Input::Ended { effect, run, outcome } => dealings.end(effect, *run, outcome, record.now),
+        Input::Resolved { effect, run, outcome, .. } => dealings.resolve(effect, *run, outcome, record.now),
+        Input::AskedAgain { effect, run, .. } => dealings.ask_again(effect, *run, record.now),
         Input::Quiet { decision, since } => dealings.settling.contains(decision) && dealings.noise == *since,
-        Input::Event(_)
-        | Input::Progress(_)
-        | Input::Window(_)
-        | Input::DeadLetter(_)
-        | Input::Cursor(_)
-        | Input::Forgotten(_)
-        | Input::Forget(_)
-        | Input::Rules { .. } => false,
+        _ => false,
     }
 }
 

@@ -57,7 +57,8 @@ pub(super) fn end(rules: &EntityRules, state: &State, mut record: Record) -> Opt
     let dealings = state.dealings.as_deref();
     let ends = match &record.input {
         Input::Due { name, at } => {
-            let expire = dealings.and_then(|dealings| dealings.deadline(name));
+            let expire = dealings.and_then(|dealings| dealings.deadline(name)).filter(|_| state.pause().is_none());
+            // What is held is still to come, and one that is paused waits for somebody.
             expire.is_some_and(|expire| expire.times.at == *at)
         }
         _ => state.exists() || state.end().is_some_and(|end| end.how == Ending::Expired),

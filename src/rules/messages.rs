@@ -18,7 +18,7 @@ pub fn messages(server: &str, state: &State, record: &Record) -> Vec<Outgoing> {
     }
     let cause: Box<str> = cause_of(record).unwrap_or_default().into();
     let correlation = match &record.input {
-        Input::Event(input) => given_correlation(&input.event),
+        Input::Event(input) | Input::Released(input) => given_correlation(&input.event),
         Input::Message(received) => received.correlation.clone(),
         _ => None,
     };

@@ -10,7 +10,8 @@ use super::decision::{Numbering, withdrawn};
 use super::entity_rules::{EntityRules, FieldRules};
 use super::evolve::evolve;
 use crate::model::dealings::Dealings;
-use crate::model::ids::{EntityKey, Version};
+use crate::model::identities::Seen;
+use crate::model::ids::{EntityKey, IdentityHash, Version};
 use crate::model::life::EXPIRE;
 use crate::model::packed::Packed;
 use crate::model::record::{DeadlineSet, Input, Notice, Record, ReferenceSet, Take};
@@ -35,7 +36,12 @@ impl Rebuilt {
 
     /// The entity with these events, and everything else as it was.
     pub fn carrying(self, old: &State) -> State {
-        let State { now, events, correlation, fields, identities, .. } = self.0;
+        let State { now, events, correlation, fields, mut identities, .. } = self.0;
+        for held in old.pause().iter().flat_map(|pause| &pause.held) {
+            let id = IdentityHash::of(&held.event.source, held.id());
+            let at_ms = old.identities.get(id).map_or(old.now.millis(), |seen| seen.at_ms);
+            identities.push(Seen { id, payload: held.payload, at_ms });
+        }
         let mut state = State {
             version: old.version,
             now: old.now.max(now),

@@ -11,7 +11,8 @@ use super::error::StoreError;
 use super::file::{Beginning, Store, StoreOptions, update, write_new};
 use super::row;
 use super::tables::{
-    self, AGENDA, BEGINNING, ENTITIES, GAUGES, HIGHEST_LSN, HISTORY, IDENTITIES, META, TYPES, WATERMARK, parse_agenda_key,
+    self, AGENDA, BEGINNING, ENTITIES, GAUGES, HIGHEST_LSN, HISTORY, IDENTITIES, META, TYPES, WATERMARK,
+    parse_agenda_key,
 };
 use crate::disk::Place;
 use crate::model::ids::Lsn;

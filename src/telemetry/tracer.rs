@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::spans::{Deciding, Leg, Reception, Span};
 use crate::model::event::{Event, PackedEvent};
 use crate::model::ids::{EntityKey, Version};
-use crate::model::record::{Input, Record};
+use crate::model::record::Record;
 use crate::model::trace::TraceContext;
 
 /// Makes spans; off by default, and then costs a look at whether it is.
@@ -76,7 +76,7 @@ impl Tracer {
     /// its event said.
     pub fn released(&self, record: &Record) -> Option<TraceContext> {
         let Some(tracing) = &self.0 else { return TraceContext::of_record(record) };
-        let Input::Event(input) = &record.input else { return None };
+        let input = record.input.event()?;
         let carried = TraceContext::of_packed(&input.event);
         let traced = tracing.root(&input.event.source, &input.event.id, || carried.clone());
         let decided = |root: Root| root.context.at(decided_in(&root.context.trace, &record.entity, record.version));

@@ -111,9 +111,14 @@ impl<'a> Scan<'a> {
     fn belongs(&self, record: &Record) -> bool {
         let is_id = |text: Option<&str>| text == Some(self.id);
         let by_input = match &record.input {
-            Input::Event(input) => is_id(Some(&input.event.id)) || is_id(given_correlation(&input.event).as_deref()),
+            Input::Event(input) | Input::Held(input) | Input::Released(input) => {
+                is_id(Some(&input.event.id)) || is_id(given_correlation(&input.event).as_deref())
+            }
             Input::Message(received) => is_id(received.correlation.as_deref()) || is_id(Some(&received.cause)),
-            Input::Started { effect, run, .. } | Input::Ended { effect, run, .. } => {
+            Input::Started { effect, run, .. }
+            | Input::Ended { effect, run, .. }
+            | Input::Resolved { effect, run, .. }
+            | Input::AskedAgain { effect, run, .. } => {
                 self.calls.contains(&(record.entity.clone(), effect.clone(), *run))
             }
             _ => false,

@@ -12,15 +12,19 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, Forgetting, NodeState, RenderDecisions, Routes, Sources, Streams, StreamsSetup, configure};
-use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
+use super::super::{
+    Api, Forgetting, NodeState, RenderDecisions, Routes, Sinks, Sources, Streams, StreamsSetup, configure,
+};
+use crate::actors::{self, Horizon, Pauses, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::backup::{Backups, Facts};
 use crate::config::{self, Diagnostics};
-use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
+use crate::ingress::{Admission, Again, Credits, Decoder, Gate, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalReader, JournalWriter, spawn_writer};
-use crate::metrics::Metrics;
-use crate::model::ids::Lsn;
-use crate::rules::{self, Ruleset};
+use crate::metrics::{Metrics, TypeMetrics};
+use crate::model::ids::{Lsn, PayloadHash};
+use crate::model::state::State;
+use crate::model::time::Timestamp;
+use crate::rules::{self, Ruleset, Taken, Verdict};
 use crate::store::{CheckpointWriter, Store, StoreOptions};
 use crate::trust::{Scope, Tokens};
 
@@ -130,25 +134,22 @@ impl Node {
         let settle = Settle { shards: shards.clone(), committed: committed.clone() };
         let (writer, _) =
             spawn_writer(log, 64, move |committed| settle.commit(committed), |error| panic!("{error}")).unwrap();
-        let kinds: HashMap<_, _> = ruleset
-            .types()
-            .iter()
-            .map(|rules| (rules.name.clone(), metrics.entity_type(&rules.name, &["note", "paid"], &[], &[])))
-            .collect();
+        let kinds = kinds(&ruleset, &metrics);
+        let pauses = Arc::new(Pauses::new(&ruleset));
         let around = Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
             tracer: crate::telemetry::Tracer::default(),
             types: kinds,
             ruleset: ruleset.clone(),
+            pauses: pauses.clone(),
             entity_bytes_max: 1 << 20,
-            decide: |state, taken, prior, now| {
-                assert!(&*taken.input.event.id != "panic", "a rule went wrong");
-                rules::decide(state, taken, prior, now)
-            },
+            decide,
             fatal: Arc::new(|error| panic!("{error}")),
         };
         let journal = writer.clone();
+        let horizon = Horizon::default();
+        horizon.start();
         let setup = ShardSetup {
             index: 0,
             around,
@@ -161,7 +162,7 @@ impl Node {
             handed_bytes: Arc::new(AtomicU64::new(0)),
             peers: shards.clone(),
             calls: Arc::new(|_| {}),
-            horizon: Horizon::default(),
+            horizon,
         };
         let supervisor = Supervisor::start_on(&actix::Arbiter::current(), setup);
         let all = shards.get_or_init(|| Shards::new(vec![supervisor])).clone();
@@ -182,16 +183,19 @@ impl Node {
                 }));
             }),
         };
+        let admission = Arc::new(admission);
+        let again = again(&admission, &limits);
         let (state, state_told) = watch::channel(NodeState::Ready);
         let streams = streams(&reader, &state_told, &metrics, &limits);
         actix_rt::spawn(streams.clone().follow(committed_told.clone(), watch::channel(String::new()).1));
         let api = Api {
             backups: backups(&store, &reader, dir.path()),
             server_name: "test".into(),
-            admission: Arc::new(admission),
+            admission,
             decoder: Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize),
             source: SourceMetrics::new(&metrics, config::HTTP_SOURCE),
             shards: all,
+            pauses,
             store,
             journal: reader,
             ruleset,
@@ -204,10 +208,9 @@ impl Node {
             fatal: Arc::new(|error| panic!("{error}")),
             render_decisions: render_decisions(),
             streams,
-            sources: Sources {
-                listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
-                polled: HashMap::new(),
-            },
+            sources: sources(),
+            sinks: sinks(),
+            again,
             replay: no_replay(),
             forgetting: nothing_forgotten(),
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
@@ -330,6 +333,32 @@ impl Answer {
         assert!(document["title"].as_str().is_some_and(|title| !title.is_empty()));
         document["detail"].as_str().unwrap().to_owned()
     }
+}
+
+/// The metrics of each type.
+fn kinds(ruleset: &Ruleset, metrics: &Metrics) -> HashMap<Arc<str>, Arc<TypeMetrics>> {
+    let of = |name: &Arc<str>| (name.clone(), metrics.entity_type(name, &["note", "paid"], &[], &[]));
+    ruleset.types().iter().map(|rules| of(&rules.name)).collect()
+}
+
+/// Decides as the rules do, but for events called `panic`.
+fn decide(state: &State, taken: Box<Taken>, prior: Option<PayloadHash>, now: Timestamp) -> Verdict {
+    assert!(&*taken.input.event.id != "panic", "a rule went wrong");
+    rules::decide(state, taken, prior, now)
+}
+
+fn again(admission: &Arc<Admission>, limits: &config::Limits) -> Again {
+    let decoder = Decoder::new(None, limits.event_bytes_max as usize, limits.json_depth_max as usize);
+    Again::new(admission.clone(), HashMap::from([("bus".to_owned(), decoder)]))
+}
+
+fn sources() -> Sources {
+    Sources { listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])), polled: HashMap::new() }
+}
+
+fn sinks() -> Sinks {
+    let listed = Arc::new(|| serde_json::json!([{ "name": "hook", "kind": "webhook" }]));
+    Sinks { listed, controls: HashMap::new() }
 }
 
 /// An event of type `Noted`.

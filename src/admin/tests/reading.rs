@@ -73,7 +73,7 @@ async fn pages_hold_saved_and_unsaved_entities_in_order() {
     }
     let types = node.get("/v1/entities").await.expect(200);
     let order = types["types"].as_array().unwrap().iter().find(|entry| entry["type"] == "order").unwrap();
-    assert_eq!(order, &json!({ "type": "order", "entities": 9, "live": 9 }));
+    assert_eq!((&order["type"], &order["entities"], &order["live"]), (&json!("order"), &json!(9), &json!(9)));
 }
 
 /// If this failed, a filter would hide entities that pass it or show others.

@@ -139,7 +139,7 @@ async fn wrong_paths_and_methods_are_problems() {
     }
     for (method, uri, allow) in [
         (Method::GET, "/v1/events", "POST"),
-        (Method::DELETE, "/v1/entities/order/a", "GET, HEAD"),
+        (Method::PUT, "/v1/entities/order/a", "GET, HEAD, DELETE"),
         (Method::POST, "/healthz", "GET, HEAD"),
     ] {
         let answer = node.answer(TestRequest::default().method(method).uri(uri)).await;

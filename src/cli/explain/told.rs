@@ -61,6 +61,11 @@ fn came(input: &Map) -> String {
     let text = |name| text(input, name);
     match &*text("kind") {
         "event" => format!("{} {} from {}", text("type"), text("id"), text("source")),
+        "held" => format!("{} {} from {}: held, since it is paused", text("type"), text("id"), text("source")),
+        "released" => format!("{} {} from {}, which was held", text("type"), text("id"), text("source")),
+        "paused" => "paused, by hand".to_owned(),
+        "resumed" => "resumed, by hand".to_owned(),
+        "rules" => format!("new rules ({})", text("fingerprint")),
         "message" => {
             let says = match &*text("says") {
                 "watch" => "begins to watch",
@@ -74,6 +79,8 @@ fn came(input: &Map) -> String {
         "forgotten" => "forgotten, by hand".to_owned(),
         "quiet" => format!("quiet for long enough for {}", text("decision")),
         "effect_started" => format!("effect {}: attempt {} begins", text("effect"), text("attempt")),
+        "effect_asked_again" => format!("effect {}: asked for again, by hand", text("effect")),
+        "effect_resolved" => format!("effect {}: {}, by hand", text("effect"), text("state")),
         "effect_ended" => {
             let status = input.get("status").map(|status| format!(", HTTP {}", render::line(status)));
             format!("effect {}: {}{}", text("effect"), text("state"), status.unwrap_or_default())
@@ -103,7 +110,7 @@ impl Lines<'_> {
     }
 
     fn timing(&mut self, input: &Map) -> io::Result<()> {
-        if text(input, "kind") != "event" {
+        if !matches!(&*text(input, "kind"), "event" | "held") {
             return Ok(());
         }
         if text(input, "time_given") == "receipt" {

@@ -1,5 +1,6 @@
 //! The window and the outlet over it, driven with simulated deliveries and time.
 
+mod by_hand;
 mod sends;
 mod window;
 
@@ -34,6 +35,7 @@ fn delivery(lsn: u64, place: u32, key: &str) -> Delivery {
         entity,
         decision: "Made".into(),
         event: CloudEvent::of("turnstile", &record, &decision),
+        is_again: false,
         event_id: None,
         correlation: "c".into(),
         trace: None,

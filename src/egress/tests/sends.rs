@@ -32,18 +32,18 @@ impl Transport for Scripted {
     }
 }
 
-type Buried = Arc<Mutex<Vec<(DeadLetter, oneshot::Sender<Lsn>)>>>;
+pub(super) type Buried = Arc<Mutex<Vec<(DeadLetter, oneshot::Sender<Lsn>)>>>;
 
-struct Test {
-    sends: Sends,
+pub(super) struct Test {
+    pub sends: Sends,
     transport: Arc<Scripted>,
     metrics: Metrics,
-    buried: Buried,
-    now: Instant,
+    pub buried: Buried,
+    pub now: Instant,
 }
 
 impl Test {
-    fn new(outcomes: &[Outcome], deliveries: &[(u64, u32, &str)]) -> Self {
+    pub fn new(outcomes: &[Outcome], deliveries: &[(u64, u32, &str)]) -> Self {
         let transport = Arc::new(Scripted::default());
         transport.outcomes.lock().unwrap().extend(outcomes.iter().cloned());
         let (metrics, buried) = (Metrics::new(), Buried::default());
@@ -71,7 +71,7 @@ impl Test {
     }
 
     /// Works until nothing more happens at this time; returns when something will.
-    async fn settle(&mut self) -> Option<Instant> {
+    pub async fn settle(&mut self) -> Option<Instant> {
         loop {
             let due = self.sends.work(self.now);
             if tokio::time::timeout(Duration::from_millis(20), self.sends.changed()).await.is_err() {
@@ -80,7 +80,7 @@ impl Test {
         }
     }
 
-    fn sent(&self) -> Vec<(u64, u32)> {
+    pub fn sent(&self) -> Vec<(u64, u32)> {
         places(&*self.transport.sent.lock().unwrap())
     }
 
@@ -89,7 +89,7 @@ impl Test {
     }
 }
 
-fn failed(pause: Option<u64>) -> Outcome {
+pub(super) fn failed(pause: Option<u64>) -> Outcome {
     Outcome::Failed { why: "HTTP 500".to_owned(), pause: pause.map(Duration::from_secs) }
 }
 

@@ -59,7 +59,7 @@ fn a_key_that_failed_rests_and_the_others_go_on() {
     let at = |seconds| now + Duration::from_secs(seconds);
     let mut window = window(8, &[(1, 0, "a"), (2, 0, "b"), (3, 0, "a"), (4, 0, "b")]);
     let first = sent(&mut window, now);
-    window.failed(&first[0].delivery, at(5));
+    window.failed(&first[0].delivery, at(5), "HTTP 500");
     window.finished(&first[1].delivery);
     assert!(window.is_failing());
     let second = sent(&mut window, at(4));
@@ -166,7 +166,7 @@ proptest! {
                 let (at, fails) = choices.next().unwrap();
                 let sending = flying.swap_remove(at % flying.len());
                 if fails && sending.failures < 3 {
-                    window.failed(&sending.delivery, now);
+                    window.failed(&sending.delivery, now, "HTTP 500");
                 } else {
                     window.finished(&sending.delivery);
                     finished.push((sending.delivery.lsn.0, sending.delivery.place));

@@ -16,7 +16,7 @@ use crate::ingress::decode::Given;
 use crate::model::ids::Lsn;
 use crate::model::refusal::Refusal;
 use crate::model::settle::{Acknowledge, EventOutcome, Outcomes};
-use crate::model::system::{DeadLetter, Origin};
+use crate::model::system::{DeadLetter, Form, Origin};
 
 /// How long an acknowledgement may wait for its own. After that the message is let go: it comes again, as a duplicate.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(10);
@@ -194,9 +194,11 @@ impl Hand {
         let position = message.position();
         let mut body = message.raw();
         let bytes = body.len();
+        let mut form = Form::Message { subject: message.subject.as_str().into() };
         let mut detail = format!("{} (subject {})", refusal.message, message.subject);
         if bytes > LETTER_BYTES_MAX {
             body.truncate(LETTER_BYTES_MAX);
+            form = Form::Partial;
             let _ = write!(detail, "; only the first {LETTER_BYTES_MAX} of {bytes} bytes are kept");
         }
         DeadLetter {
@@ -207,6 +209,8 @@ impl Hand {
             entity: None,
             id: message.event_id.clone().or_else(|| message.id()).unwrap_or_else(|| position.into()),
             body,
+            form,
+            mandate: None,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A message as NATS delivers it, and the event in it.
 
-use async_nats::header::{HeaderMap, NATS_MESSAGE_ID};
+use std::str::FromStr;
+
+use async_nats::header::{HeaderMap, HeaderName, HeaderValue, NATS_MESSAGE_ID};
 use async_nats::{Message, Subject};
 use bytes::Bytes;
 
@@ -18,8 +20,11 @@ const STRUCTURED: &str = "application/cloudevents+json";
 /// Begins the headers of a message on the wire.
 const HEADERS_BEGIN: &str = "NATS/1.0\r\n";
 
+/// The position of messages that no stream numbers begins so.
+const CORE: &str = "core";
+
 /// A message that was received.
-pub(super) struct Received {
+pub struct Received {
     pub subject: Subject,
     headers: Option<HeaderMap>,
     payload: Bytes,
@@ -29,7 +34,7 @@ pub(super) struct Received {
 }
 
 /// Where it came from, and who hears what becomes of it.
-pub(super) enum Place {
+pub enum Place {
     /// A stream, which is told over `reply`.
     Stream { stream: Box<str>, sequence: u64, reply: Subject },
     /// Somebody who waits for an answer, for which the entities are kept that took it.
@@ -60,6 +65,18 @@ impl Received {
         let Message { subject, headers, payload, .. } = message;
         let headers = headers.filter(|headers| !headers.is_empty());
         Received { subject, headers, payload, place, event_id: None }
+    }
+
+    /// A message as a dead letter keeps it, at its position, of which nobody is told again.
+    pub fn again(position: &str, subject: &str, raw: &[u8]) -> Received {
+        let of_stream = position.rsplit_once(':').filter(|(stream, _)| *stream != CORE);
+        let place = match of_stream.and_then(|(stream, sequence)| Some((stream, sequence.parse().ok()?))) {
+            Some((stream, sequence)) => Place::Stream { stream: stream.into(), sequence, reply: Subject::from("") },
+            None => Place::Nobody,
+        };
+        let (headers, payload) = split(raw).map_or((None, raw), |(headers, payload)| (Some(headers), payload));
+        let payload = Bytes::copy_from_slice(payload);
+        Received { subject: Subject::from(subject), headers, payload, place, event_id: None }
     }
 
     /// What it takes in memory, about.
@@ -114,7 +131,7 @@ impl Received {
             Place::Request { .. } | Place::Nobody => {
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(self.subject.as_bytes()).update(b"\n").update(&self.raw());
-                format!("core:{:.32}", hasher.finalize().to_hex())
+                format!("{CORE}:{:.32}", hasher.finalize().to_hex())
             }
         }
     }
@@ -149,6 +166,18 @@ impl Given for Received {
             [("subject", text(&self.subject)), ("tokens", Value::List(tokens)), ("headers", Value::Map(headers))];
         Value::Map(members.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
+}
+
+/// Headers and payload of what [`Received::raw`] wrote; none if it had no headers.
+fn split(raw: &[u8]) -> Option<(HeaderMap, &[u8])> {
+    let rest = raw.strip_prefix(HEADERS_BEGIN.as_bytes())?;
+    let end = memchr::memmem::find(rest, b"\r\n\r\n")?;
+    let mut headers = HeaderMap::new();
+    for line in std::str::from_utf8(&rest[..end]).ok()?.split("\r\n") {
+        let (name, value) = line.split_once(": ")?;
+        headers.append(HeaderName::from_str(name).ok()?, HeaderValue::from_str(value).ok()?);
+    }
+    Some((headers, &rest[end + 4..]))
 }
 
 /// Stream, sequence, and how many messages are behind it, out of `$JS.ACK.…` in either of its forms.
@@ -238,6 +267,15 @@ mod tests {
         assert_eq!(live(&[], b"{}").raw(), b"{}");
         let with_headers = live(&[("B", "2"), ("A", "1")], b"{}");
         assert_eq!(with_headers.raw(), b"NATS/1.0\r\nA: 1\r\nB: 2\r\n\r\n{}");
+        for (headers, payload) in
+            [(&[][..], &b"{}"[..]), (&[("B", "2: 3"), ("a", "1"), ("a", "x")], b"\r\n\r\n"), (&[("E", "")], b"")]
+        {
+            let (first, _) = Received::of_stream(message(Some(ACK), headers, payload)).unwrap();
+            let again = Received::again(&first.position(), &first.subject, &first.raw());
+            assert_eq!((again.raw(), again.id(), again.position()), (first.raw(), first.id(), first.position()));
+            assert_eq!((again.meta(), &again.payload), (first.meta(), &first.payload));
+        }
+        assert_eq!(Received::again("core:abc", "s", b"{}").id(), None);
         let places = [with_headers.position(), live(&[], b"{}").position(), live(&[], b"{} ").position()];
         assert!(places[0] != places[1] && places[1] != places[2], "{places:?}");
         assert_eq!(places[1], live(&[], b"{}").position());

@@ -16,4 +16,5 @@ mod source;
 mod teller;
 
 pub use link::Link;
+pub(super) use message::Received;
 pub use source::{Answer, Bury, NatsSetup, NatsSource};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::position::Position;
@@ -19,8 +20,9 @@ use crate::model::packed::Packed;
 use crate::model::record::Input;
 use crate::model::refusal::Refusal;
 use crate::model::settle::EventOutcome;
-use crate::model::system::{DEAD_LETTER_KIND, DeadLetter, Origin, SOURCE_KIND, SourceCursor, SystemState};
+use crate::model::system::{DEAD_LETTER_KIND, DeadLetter, Form, Origin, SOURCE_KIND, SourceCursor, SystemState};
 use crate::model::time::Timestamp;
+use crate::model::value::Value;
 
 /// So many dead letters are recorded at a time.
 const BURIED_AT_ONCE: usize = 256;
@@ -96,6 +98,8 @@ impl Settling {
     }
 
     fn event(&self, row: Row, now: Timestamp) -> (Result<Event, Refusal>, Brought) {
+        let is_whole = row.unfit.is_none();
+        let times = times(&row.columns);
         let is_too_large = row.text.len() > self.decoder.event_bytes_max();
         let event = match row.unfit {
             Some(refusal) => Err(refusal),
@@ -103,7 +107,7 @@ impl Settling {
             None => self.decoder.event(row.columns, now),
         };
         let id = event.as_ref().map(|event| event.id.clone()).unwrap_or_default();
-        (event, Brought { position: row.position, hash: row.hash, id, text: row.text })
+        (event, Brought { position: row.position, hash: row.hash, id, text: row.text, is_whole, times })
     }
 
     fn letter(&self, row: &Brought, refusal: Refusal) -> DeadLetter {
@@ -121,6 +125,8 @@ impl Settling {
             entity: None,
             id: row.id.clone(),
             body: row.text.clone().into_bytes(),
+            form: if row.is_whole { Form::Row { times: row.times.to_vec() } } else { Form::Partial },
+            mandate: None,
         }
     }
 
@@ -154,10 +160,21 @@ impl Settling {
     }
 }
 
+/// The places of columns that are times.
+fn times(columns: &Value) -> SmallVec<[u16; 4]> {
+    let Value::Map(columns) = columns else { return SmallVec::new() };
+    let is_time = |value: &Value| matches!(value, Value::Timestamp(_));
+    (0..).zip(columns.iter()).filter(|(_, (_, value))| is_time(value)).map(|(at, _)| at).collect()
+}
+
 /// What is kept of a row while its event is under way.
 struct Brought {
     position: Position,
     hash: RowHash,
     id: Box<str>,
     text: String,
+    /// Nothing in the text stands for a value that could not be read.
+    is_whole: bool,
+    /// The columns that are times, which text does not tell from others.
+    times: SmallVec<[u16; 4]>,
 }

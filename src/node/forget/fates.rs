@@ -87,6 +87,8 @@ mod tests {
             entity: Some(EntityKey::new("t", key)),
             id: "i".into(),
             body: b"secret".to_vec(),
+            form: crate::model::system::Form::Decision,
+            mandate: None,
         }))
     }
 

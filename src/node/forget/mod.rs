@@ -161,7 +161,6 @@ impl Forgetter {
                 let input = Input::Forgotten(mandate);
                 let noted = self.shards.note(EntityKey::new(DEAD_LETTER_KIND, key), input).await;
                 noted.map_err(|_| ForgetError::Ending)?;
-                self.metrics.dead_letters.with_label_values(&[&*letter.reason]).dec();
             }
         }
         let through = *self.committed.borrow();
@@ -246,5 +245,10 @@ fn forgetting(system: SystemState) -> Option<Forget> {
 }
 
 fn dead_letter(system: SystemState) -> Option<DeadLetter> {
-    if let SystemState::DeadLetter(letter) = system { Some(letter) } else { None }
+    match system {
+        SystemState::DeadLetter(letter) => Some(letter),
+        // What was dealt with by hand still says what stood in the way.
+        SystemState::ClosedLetter(closed) => Some(closed.letter),
+        _ => None,
+    }
 }

@@ -8,7 +8,7 @@ use super::progress::Progress;
 use crate::journal::{Block, JournalReader};
 use crate::model::ids::{EntityKey, Lsn, PARTITIONS};
 use crate::model::packed::Packed;
-use crate::model::record::{Merge, MergeValue, Record, Take};
+use crate::model::record::{Input, Merge, MergeValue, Record, Take};
 use crate::model::time::Timestamp;
 use crate::node::recovery::RecoveryError;
 use crate::rules::{EntityRules, Rebuilt, Ruleset, Taken};
@@ -167,9 +167,17 @@ pub(super) fn offer(
     record: &Record,
     mut take: impl FnMut(Result<Box<Taken>, String>),
 ) {
-    let Some(counted) = record.input.event() else { return };
+    // What an entity holds is applied there when it is released; types that take it only now have it as it came.
+    let (counted, is_held) = match &record.input {
+        Input::Event(input) | Input::Released(input) => (input, false),
+        Input::Held(input) => (input, true),
+        _ => return,
+    };
+    let is_offered = |rules: &&Arc<EntityRules>| {
+        rules.takes(&counted.event.kind) && !(is_held && *rules.name == *record.entity.kind())
+    };
     let mut event = None;
-    for rules in kinds.iter().filter(|rules| rules.takes(&counted.event.kind)) {
+    for rules in kinds.iter().filter(is_offered) {
         let event = event.get_or_insert_with(|| counted.event.unpack());
         match ruleset.take_again(&rules.name, &record.entity, counted, event) {
             Ok(Some(taken)) => take(Ok(taken)),

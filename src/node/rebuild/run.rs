@@ -51,7 +51,17 @@ pub fn run(
     store_all(&opened.store, recovered, last)?;
     progress.begin(last.0);
     let _telling = Telling::start(progress);
-    let Opened { folder, store, journal, server, replayed_held_max, replaying_threads, rebuilt_bytes_max, beginning, .. } = opened;
+    let Opened {
+        folder,
+        store,
+        journal,
+        server,
+        replayed_held_max,
+        replaying_threads,
+        rebuilt_bytes_max,
+        beginning,
+        ..
+    } = opened;
     let threads = replaying_threads.max(1);
     let reader = journal.reader();
     let mut adopting = Adopting::new(store.clone(), journal, server.clone(), threads, progress.clone());

@@ -10,7 +10,9 @@ use actix::{Arbiter, SystemRunner};
 use tokio::sync::watch;
 
 use super::fixtures::{Folder, RULES, decide, order, ruleset, tuning};
-use crate::actors::{HandedOver, Horizon, ShardSetup, Shards, Slice, Snapshot, Supervisor, Surroundings, Tag, Work};
+use crate::actors::{
+    HandedOver, Horizon, Pauses, ShardSetup, Shards, Slice, Snapshot, Supervisor, Surroundings, Tag, Work,
+};
 use crate::journal::{Journal, JournalReader, JournalWriter, spawn_writer};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
@@ -95,6 +97,7 @@ pub(super) struct Harness {
     pub journal: JournalReader,
     pub ruleset: Arc<Ruleset>,
     pub types: HashMap<Arc<str>, Arc<TypeMetrics>>,
+    pub pauses: Arc<Pauses>,
     pub replayed: u64,
     pub replayed_bytes: u64,
     pub told: Arc<Told>,
@@ -136,11 +139,13 @@ impl Harness {
         let system = actix::System::new();
         let horizon = Horizon::default();
         let handed_bytes: Arc<AtomicU64> = Arc::default();
+        let pauses = Arc::new(Pauses::new(&ruleset));
         let around = || Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
             types: types.clone(),
             ruleset: ruleset.clone(),
+            pauses: pauses.clone(),
             tracer: crate::telemetry::Tracer::default(),
             entity_bytes_max: wiring.entity_bytes_max,
             decide,
@@ -166,6 +171,7 @@ impl Harness {
             (arbiters, shards)
         });
         let _ = found.set(shards.clone());
+        system.block_on(pauses.load(&shards));
         horizon.start();
         // As `Agenda` does, all at once.
         horizon.advance(Wake(i64::MAX));
@@ -199,6 +205,7 @@ impl Harness {
             journal,
             ruleset,
             types,
+            pauses,
             replayed: recovered.records,
             replayed_bytes: recovered.bytes,
             told: Arc::default(),

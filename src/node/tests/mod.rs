@@ -7,6 +7,7 @@ pub(super) mod fixtures;
 mod harness;
 mod logged;
 mod passivation;
+mod pauses;
 mod power;
 mod rebuilding;
 mod refusals;

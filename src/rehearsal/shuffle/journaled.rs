@@ -33,7 +33,7 @@ pub fn read_journal(data_dir: &Path, ruleset: &Arc<Ruleset>, recording: &mut Rec
     for block in reader.read_from(reader.first_lsn())? {
         for (lsn, bytes) in block?.records() {
             let record = Record::decode(bytes).map_err(|source| JournaledError::Record { lsn, source })?;
-            let Input::Event(input) = record.input else { continue };
+            let (Input::Event(input) | Input::Held(input)) = record.input else { continue };
             let identity = IdentityHash::of(&input.event.source, &input.event.id);
             if known.insert((identity, input.payload)) {
                 recording.add(ruleset, lsn.0, &input.event.unpack());

@@ -6,12 +6,15 @@ use crate::model::event::TimeGiven;
 use crate::model::mandate::Mandate;
 use crate::model::packed::Packed;
 use crate::model::record::{Content, EventInput, Input, Received, Record};
+use crate::model::time::Timestamp;
 use crate::model::value::Value;
 
 /// The input of a record; `kind` says which of its members to expect.
 pub(super) fn input(record: &Record) -> Value {
     match &record.input {
-        Input::Event(input) => event(record, input),
+        Input::Event(input) => event("event", input, Some(record.now)),
+        Input::Held(input) => event("held", input, Some(record.now)),
+        Input::Released(input) => event("released", input, None),
         Input::Message(received) => message(received),
         Input::Due { name, at } => {
             object([("kind", text("deadline")), ("deadline", text(name)), ("at", Some(Value::Timestamp(*at)))])
@@ -26,27 +29,47 @@ pub(super) fn input(record: &Record) -> Value {
             ("attempt", Some(number(u64::from(*attempt)))),
         ]),
         Input::Ended { effect, run, outcome } => ended(effect, *run, outcome),
-        Input::Forgotten(Mandate { by, why }) => {
-            object([("kind", text("forgotten")), ("by", text(by)), ("why", text(why))])
+        Input::Resolved { effect, run, outcome, mandate } => {
+            by_hand(ended(effect, *run, outcome), "effect_resolved", mandate)
         }
+        Input::AskedAgain { effect, run, mandate } => {
+            let asked = object([("effect", text(effect)), ("run", Some(number(u64::from(*run))))]);
+            by_hand(asked, "effect_asked_again", mandate)
+        }
+        Input::Paused(mandate) => by_hand(object([]), "paused", mandate),
+        Input::Resumed(mandate) => by_hand(object([]), "resumed", mandate),
+        Input::Forgotten(mandate) => by_hand(object([]), "forgotten", mandate),
         Input::Rules { fingerprint } => {
             let short = fingerprint.iter().take(6).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
             object([("kind", text("rules")), ("fingerprint", text(&short))])
         }
-        Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) | Input::Forget(_) => {
-            object([("kind", text("system"))])
-        }
+        Input::Progress(_)
+        | Input::Window(_)
+        | Input::DeadLetter(_)
+        | Input::Cursor(_)
+        | Input::Forget(_)
+        | Input::Closed(..)
+        | Input::Tried { .. } => object([("kind", text("system"))]),
     }
+}
+
+/// The same, by somebody's hand.
+fn by_hand(told: Value, kind: &str, Mandate { by, why }: &Mandate) -> Value {
+    let Value::Map(mut members) = told else { return told };
+    for (name, told) in [("kind", kind), ("by", by), ("why", why)] {
+        members.insert(name, Value::string(told));
+    }
+    Value::Map(members)
 }
 
 /// An event with what says how late it came: `late` is the time between the event's time and its arrival, below zero for
 /// one that came before its time.
-fn event(record: &Record, input: &EventInput) -> Value {
+fn event(kind: &str, input: &EventInput, arrived: Option<Timestamp>) -> Value {
     let event = &input.event;
     let is_given = input.time.is_some() || event.time_given == TimeGiven::BySender;
-    let late = is_given.then(|| Value::Duration(record.now.since(input.time())));
+    let late = arrived.filter(|_| is_given).map(|arrived| Value::Duration(arrived.since(input.time())));
     object([
-        ("kind", text("event")),
+        ("kind", text(kind)),
         ("source", text(&event.source)),
         ("id", text(input.id())),
         ("event_id", input.id.as_ref().map(|_| Value::string(event.id.clone()))),

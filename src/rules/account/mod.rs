@@ -15,7 +15,7 @@ use super::document::write_members;
 use super::entity_rules::EntityRules;
 use crate::model::ids::Lsn;
 use crate::model::outgoing::cause_of;
-use crate::model::record::Record;
+use crate::model::record::{Input, Record};
 use crate::model::value::{Map, Value};
 
 /// What is told of a record: members in the order they are written.
@@ -44,6 +44,9 @@ impl Account {
             members.push(("changes", Value::List(changes)));
             members.extend(some("unchanged", unchanged.iter().map(changes::Unchanged::value).collect()));
         } else {
+            if matches!(record.input, Input::Held(_)) {
+                members.push(("outcome", Value::string("held")));
+            }
             members.push(("changes", Value::List(changes)));
         }
         if let Before::States { before, after } = before {

@@ -2,8 +2,12 @@
 
 use super::{Machine, ruleset};
 use crate::model::dealings::{EffectOutcome, EffectStage};
+use crate::model::ids::EntityKey;
 use crate::model::json;
+use crate::model::mandate::Mandate;
 use crate::model::packed::Packed;
+use crate::model::record::Input;
+use crate::model::value::Value;
 
 /// A call for each application that is ready; `policy` comes after it.
 fn rules(policy: &str) -> String {
@@ -124,4 +128,38 @@ fn a_request_that_is_wrong_is_shown_and_not_made() {
     let errors = machine.shown("application", "k", "errors");
     assert_eq!(errors, r#"{"pull":"lists and maps cannot be put into text"}"#);
     assert_eq!(machine.errors, ["pull".into()] as [Box<str>; 1]);
+}
+
+/// If this failed, what a person says of an effect would not count, would count against an answer that came, or nobody would
+/// know who said it.
+#[test]
+fn a_person_says_what_became_of_it() {
+    let mut machine = Machine::new(ruleset(
+        "[entity.a]\nkey = \"event.subject\"\n[entity.a.fields]\nn = { on = \"A\", take = \"latest\" }\n\
+         [entity.a.effect.call]\n[entity.a.effect.call.request]\nurl = \"https://example.com/\"\n\
+         [entity.a.decision.Done]\nwhen = \"a.call.state == 'succeeded'\"\ndata = { r = \"a.call.response\" }\n",
+    ));
+    machine.go(&[(0, "A k 1")]);
+    let entity = EntityKey::new("a", "k");
+    let mandate = Mandate { by: "ann".into(), why: "they called".into() };
+    let outcome =
+        |stage| EffectOutcome { stage, status: None, response: Some(Packed::new(&Value::Int(5))), error: None };
+    let say = |machine: &mut Machine, run, stage| {
+        let (effect, outcome, mandate) = ("call".into(), Box::new(outcome(stage)), mandate.clone());
+        machine.memory.handle(&entity, Input::Resolved { effect, run, outcome, mandate })
+    };
+    let again = |machine: &mut Machine| {
+        let (effect, mandate) = ("call".into(), mandate.clone());
+        machine.memory.handle(&entity, Input::AskedAgain { effect, run: 1, mandate })
+    };
+    assert!(again(&mut machine).is_none(), "it is under way");
+    assert!(say(&mut machine, 2, EffectStage::Failed).is_none(), "there is no such request");
+    assert!(say(&mut machine, 1, EffectStage::Failed).is_some());
+    assert!(again(&mut machine).is_some());
+    assert!(machine.shown("a", "k", "effects").contains(r#""state":"requested""#));
+    let decided = say(&mut machine, 1, EffectStage::Succeeded).expect("it is open again");
+    assert!(matches!(&decided.record.input, Input::Resolved { mandate: said, .. } if *said == mandate));
+    assert_eq!(decided.record.decisions.len(), 1);
+    assert!(say(&mut machine, 1, EffectStage::Failed).is_none(), "it has succeeded");
+    assert!(again(&mut machine).is_none());
 }

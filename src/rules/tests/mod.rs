@@ -13,6 +13,7 @@ mod interleavings;
 mod missing;
 mod numbers;
 mod oracle;
+mod pausing;
 mod rebuilt;
 mod references;
 mod times;
