@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::model::record::DecisionState;
@@ -52,6 +52,7 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     pub store_bytes: IntGaugeVec,
     pub admission_open: Gauge,
+    pub verify: OfVerify,
 }
 
 /// What is counted of sources besides their events.
@@ -62,6 +63,8 @@ pub struct OfSources {
     pub caught_up: IntGaugeVec,
     pub lag: IntGaugeVec,
     pub dropped: IntCounterVec,
+    pub last_event: GaugeVec,
+    pub without_sequence: IntCounterVec,
 }
 
 impl OfSources {
@@ -87,6 +90,33 @@ impl OfSources {
                 "turnstile_source_dropped_total",
                 "Messages that came faster than they could be taken, and that nobody keeps.",
             ),
+            last_event: last_event(registry),
+            without_sequence: counters(
+                "turnstile_events_without_sequence_total",
+                "Events of a source that declares a sequence from which no number could be told.",
+            ),
+        }
+    }
+}
+
+/// What the last verification came to.
+pub struct OfVerify {
+    pub findings: IntGaugeVec,
+    pub last_success: Gauge,
+    pub duration: Gauge,
+}
+
+impl OfVerify {
+    fn new(registry: &Registry) -> Self {
+        let gauge = |name: &str, help: &str| register(registry, Gauge::new(name, help));
+        let findings = Opts::new("turnstile_verify_findings", "What the last verification found, by kind.");
+        OfVerify {
+            findings: register(registry, IntGaugeVec::new(findings, &["kind"])),
+            last_success: gauge(
+                "turnstile_verify_last_success_timestamp_seconds",
+                "When a verification last ran to its end, since 1970, whatever it found; 0 if never since the start.",
+            ),
+            duration: gauge("turnstile_verify_duration_seconds", "How long the last verification took."),
         }
     }
 }
@@ -267,6 +297,7 @@ impl Metrics {
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
             admission_open: admission_open(&registry),
+            verify: OfVerify::new(&registry),
             registry,
         }
     }
@@ -322,6 +353,12 @@ fn registry_of_process() -> Registry {
     // The registry is new and the process collector's names are its own.
     let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
     registry
+}
+
+fn last_event(registry: &Registry) -> GaugeVec {
+    let name = "turnstile_source_last_event_timestamp_seconds";
+    let help = "When a source last had an event that was accepted, since 1970; 0 if never since the start.";
+    register(registry, GaugeVec::new(Opts::new(name, help), &["source"]))
 }
 
 fn admission_open(registry: &Registry) -> Gauge {

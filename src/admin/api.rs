@@ -12,7 +12,8 @@ use super::guard::{EVENTS_ROUTE, guard};
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::sources::{self, Sources};
-use super::{dead_letters, decisions, entities, entity, events, status};
+use super::verify::Verify;
+use super::{dead_letters, decisions, entities, entity, events, status, verify};
 use crate::actors::Shards;
 use crate::config::Limits;
 use crate::ingress::{Admission, Decoder, SourceMetrics};
@@ -72,6 +73,7 @@ pub struct Api {
     pub sources: Sources,
     /// The sources that cannot receive at the moment.
     pub not_connected: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub verify: Verify,
     /// The node's own members of the status document: an object.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
@@ -119,6 +121,8 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                         .route(web::post().to(sources::rewind))
                         .default_service(web::to(|| method_not_allowed("POST"))),
                 )
+                .service(postable("/v1/verify", verify::verify))
+                .service(postable("/v1/verify/against", verify::against))
                 .service(readable("/v1/status", status::node))
                 .service(readable("/metrics", status::metrics));
         }
@@ -133,6 +137,16 @@ fn receiving(path: &Arc<Path>) -> Resource {
     web::resource(path.inbox.path.as_str())
         .route(web::post().to(post))
         .default_service(web::to(|| method_not_allowed("POST")))
+}
+
+/// A resource that is posted to and nothing else.
+fn postable<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path).route(web::post().to(handler)).default_service(web::to(|| method_not_allowed("POST")))
 }
 
 /// A resource that is read and nothing else.

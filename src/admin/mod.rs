@@ -28,6 +28,7 @@ mod sources;
 mod status;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
@@ -37,3 +38,4 @@ pub use path::entity_link;
 pub use recovering::configure_recovering;
 pub use server::{HttpServer, Stop, serve};
 pub use sources::Sources;
+pub use verify::{NotVerified, Verify};

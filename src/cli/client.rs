@@ -142,6 +142,45 @@ impl<'a> Client<'a> {
         self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
     }
 
+    /// Sends a JSON document, and hands on every line of the answer as it comes, however long that takes.
+    ///
+    /// # Errors
+    /// As those of [`Self::get`], and those of `take`.
+    pub fn post_for_lines(
+        &self,
+        path: &[&str],
+        document: &str,
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let url = address(&self.server.url, path, &[])?;
+        let request = self.http.post(url).header("content-type", "application/json").body(document.to_owned());
+        let request = self.authorized(request);
+        self.runtime.block_on(async {
+            let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+            let is_success = response.status().is_success();
+            let mut rest = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+                rest.extend_from_slice(&chunk);
+                while let Some(end) = memchr::memchr(b'\n', &rest).filter(|_| is_success) {
+                    take(&rest[..end])?;
+                    rest.drain(..=end);
+                }
+                if rest.len() > ANSWER_BYTES_MAX {
+                    return Err(Failure::message(Exit::Io, format!("a line is longer than {ANSWER_BYTES_MAX} bytes")));
+                }
+            }
+            if is_success { Ok(()) } else { Err(problem(response.status().as_u16(), &rest)) }
+        })
+    }
+
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let request = request.header("accept", "application/json");
+        match self.server.token() {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
     /// The server's metrics, in Prometheus' text format.
     ///
     /// # Errors
@@ -154,11 +193,7 @@ impl<'a> Client<'a> {
     }
 
     async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<Answer, Failure> {
-        let mut request = request.header("accept", "application/json");
-        if let Some(token) = self.server.token() {
-            request = request.bearer_auth(token);
-        }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut response = self.authorized(request).send().await.map_err(|error| self.unreachable(&error))?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {

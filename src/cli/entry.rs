@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, get, ls, run, send, shuffle, sources, status, test};
+use super::{bench, check, completions, dead_letters, get, ls, run, send, shuffle, sources, status, test, verify};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -47,6 +47,7 @@ enum Command {
     Sources(sources::SourcesArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
+    Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
     /// Print the completions for a shell
     Completions(completions::CompletionsArgs),
@@ -90,6 +91,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
+        Some(Command::Verify(args)) => verify::verify(args, &cli.config, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
     }
@@ -134,6 +136,10 @@ mod tests {
             ),
             ("turnstile bench --duplicates 0.2 --entity timesheet --to localhost:7400", false),
             ("turnstile completions bash", false),
+            ("turnstile verify --waiting-longer 2h --against list.csv --complete-list --entity order --json", false),
+            ("turnstile verify --data-dir data --examples 5", false),
+            ("turnstile verify --complete-list", true),
+            ("turnstile verify --waiting-longer 5", true),
             ("turnstile nonsense", true),
             ("turnstile shuffle --from-data data", false),
             ("turnstile shuffle", true),

@@ -26,5 +26,6 @@ mod table;
 mod test;
 #[cfg(test)]
 mod testing;
+mod verify;
 
 pub use entry::main;

@@ -61,7 +61,7 @@ impl EntityType {
         let deadlines = Deadline::read_all(section.section("deadline"), &mut namespace);
         let effects = Effect::read_all(section.section("effect"), &mut namespace);
         let decisions = Decision::read_all(section.section("decision"), sinks);
-        section.unsupported(&["expire", "sequence"]);
+        section.unsupported(&["expire"]);
         section.finish();
         let key = key?;
         check_key_covers(&key, &fields, &mut cx.out);

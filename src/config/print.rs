@@ -121,6 +121,7 @@ impl Printer {
             let parts = mapping.attributes().map(|(name, expr)| format!("{name} = {}", quote(expr)));
             self.value("event", &inline(parts));
         }
+        self.expr("sequence", source.sequence.as_ref());
     }
 
     fn sql(&mut self, sql: &SqlSource) {
@@ -289,6 +290,7 @@ impl Printer {
         self.size("http_body_bytes_max", limits.http_body_bytes_max);
         self.value("http_events_max", &limits.http_events_max.to_string());
         self.size("effect_response_bytes_max", limits.effect_response_bytes_max);
+        self.value("verify_records_per_second", &limits.verify_records_per_second.to_string());
         self.duration("drain", limits.drain);
         self.table("log");
         self.text("level", word(&LOG_LEVELS, &tuning.log.level));

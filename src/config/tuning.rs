@@ -66,6 +66,8 @@ pub const HTTP_BODY_BYTES_MAX_DEFAULT: u64 = 64 * MIB;
 pub const HTTP_EVENTS_MAX_DEFAULT: u64 = 100_000;
 /// Largest answer to an effect's call that is kept; of a larger one, only that it was.
 pub const EFFECT_RESPONSE_BYTES_MAX_DEFAULT: u64 = 64 * KIB;
+/// So many records a verification of a running server reads in a second.
+pub const VERIFY_RECORDS_PER_SECOND_DEFAULT: u64 = 50_000;
 /// Longest time an orderly stop may take; what is not done by then is left to recovery.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -154,6 +156,8 @@ pub struct Limits {
     pub http_events_max: u64,
     /// See [`EFFECT_RESPONSE_BYTES_MAX_DEFAULT`].
     pub effect_response_bytes_max: u64,
+    /// See [`VERIFY_RECORDS_PER_SECOND_DEFAULT`].
+    pub verify_records_per_second: u64,
     /// See [`DRAIN_DEFAULT`].
     pub drain: Duration,
 }
@@ -299,6 +303,9 @@ impl Limits {
             effect_response_bytes_max: section
                 .size("effect_response_bytes_max", KIB..=4 * MIB)
                 .unwrap_or(EFFECT_RESPONSE_BYTES_MAX_DEFAULT),
+            verify_records_per_second: section
+                .integer("verify_records_per_second", 1..=100_000_000)
+                .unwrap_or(VERIFY_RECORDS_PER_SECOND_DEFAULT),
             drain: section
                 .duration("drain", Duration::from_millis(100)..=Duration::from_hours(1))
                 .unwrap_or(DRAIN_DEFAULT),

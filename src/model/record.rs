@@ -4,7 +4,7 @@ use bincode::{Decode, Encode};
 
 use super::codec::{self, CodecError};
 use super::dealings::{DeadlineTimes, EffectOutcome, Watch};
-use super::event::PackedEvent;
+use super::event::{PackedEvent, Sequence};
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
 use super::packed::Packed;
 use super::system::{DeadLetter, SinkProgress, SinkWindow, SourceCursor};
@@ -12,7 +12,7 @@ use super::time::Timestamp;
 use super::value::Value;
 
 /// Format of encoded records.
-pub const RECORD_FORMAT: u8 = 2;
+pub const RECORD_FORMAT: u8 = 3;
 
 /// One input and all that the entity concluded from it.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -77,6 +77,11 @@ impl Record {
     /// Reads the stored form.
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(RECORD_FORMAT, bytes)
+    }
+
+    /// Which entity the record in stored form is of, and at which version; the rest of it is not looked at.
+    pub fn head_of(bytes: &[u8]) -> Result<(EntityKey, Version), CodecError> {
+        codec::decode_first(RECORD_FORMAT, bytes)
     }
 
     /// Which entity the record in stored form is of; the rest of it is not looked at.
@@ -176,6 +181,8 @@ pub struct EventInput {
     pub time: Option<Timestamp>,
     /// How many decisions led to it, each as an event to its own entity; 0 for what came from outside.
     pub hops: u8,
+    /// Its number, at the first of the entities that took it.
+    pub sequence: Option<Box<Sequence>>,
 }
 
 impl EventInput {
@@ -332,6 +339,7 @@ mod tests {
                 id: Some("i".into()),
                 time: Some(time),
                 hops: 1,
+                sequence: Some(Box::new(Sequence { source: "t".into(), number: -2 })),
             }),
             merges: vec![Merge {
                 slot: 2,
@@ -381,7 +389,7 @@ mod tests {
             bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|n| char::from_digit(n.into(), 16).unwrap()).collect();
         assert_eq!(
             hex,
-            "02056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d600010102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
+            "03056f72646572046f00c3a903fc403400d600000473686f700265310450616964fc403400d600000101730102020a0101000701016901fc403400d60001010174030102070103010162010202020201010109436f6e6669726d656401017802010100fc403400d600016301017202016b01016101016201016301700100010463616c6c01010001046c61746501fc403400d600fc403400d6000101017301000101780501fc403400d600"
         );
         assert_eq!(Record::decode(&bytes).unwrap(), full());
     }
@@ -412,7 +420,7 @@ mod tests {
             let record = Record::of_input(full().entity, Version(3), full().now, input);
             let bytes = record.encode();
             let hex = bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-            assert_eq!(hex, format!("02056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
+            assert_eq!(hex, format!("03056f72646572046f00c3a903fc403400d600{expected}0000000000000000000000"));
             assert_eq!(Record::decode(&bytes).unwrap(), record);
         }
     }
@@ -421,6 +429,6 @@ mod tests {
     fn another_format_is_refused() {
         let mut bytes = full().encode();
         bytes[0] = 9;
-        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 2 })));
+        assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 3 })));
     }
 }

@@ -163,7 +163,7 @@ impl Checkpointer {
 }
 
 /// Lowers the current thread's priority, where threads have one of their own.
-fn step_back() {
+pub(super) fn step_back() {
     // Being nicer is never refused; and if it were, checkpoints would work as well.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICENESS);

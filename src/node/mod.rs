@@ -23,6 +23,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod told;
+mod verify;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};

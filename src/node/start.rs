@@ -79,7 +79,7 @@ pub(super) struct Starting<'a> {
     /// As configured, and as the system allows.
     limits: Limits,
     pub(super) prepared: Prepared,
-    runtime: &'a Runtime,
+    pub(super) runtime: &'a Runtime,
 }
 
 /// What the parts of a node share.
@@ -259,7 +259,7 @@ impl Starting<'_> {
         effects.map(Arc::new).map_err(|source| NodeError::Start { what: "effects", source })
     }
 
-    fn admission(&self, shared: &Shared, shards: &Shards) -> Arc<Admission> {
+    fn admission(&mut self, shared: &Shared, shards: &Shards) -> Arc<Admission> {
         let limits = &self.config.tuning.limits;
         Arc::new(Admission {
             ruleset: self.prepared.ruleset.clone(),
@@ -268,6 +268,7 @@ impl Starting<'_> {
             gate: Gate::default(),
             metrics: shared.metrics.clone(),
             deliver: delivering(shards.clone()),
+            sequences: std::mem::take(&mut self.prepared.sequences),
         })
     }
 
@@ -355,7 +356,7 @@ impl Starting<'_> {
             paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
-            state,
+            state: state.clone(),
             fatal: shared.fatal.clone(),
             render_decisions: Arc::new(move |_, record| {
                 let render = |decision| {
@@ -366,6 +367,7 @@ impl Starting<'_> {
                 record.decisions.iter().map(render).collect()
             }),
             sources,
+            verify: self.verifying(shared, shards, state),
             status: told.status,
             not_connected: told.not_connected,
         })

@@ -3,6 +3,7 @@
 //! Nothing in this folder reads a clock, a random number, a socket or a file; nothing imports the journal or the store.
 
 mod admit;
+mod anew;
 mod bindings;
 mod compile;
 mod conclude;
@@ -26,6 +27,7 @@ mod tests;
 mod watches;
 
 pub use admit::{Ruleset, Taken, Takers};
+pub use anew::{Anew, Content, anew};
 pub use bindings::{BodyBindings, EventBindings};
 pub use compile::{compile, compile_condition, compile_text};
 pub use decide::{Decided, Outcome, Verdict, decide, decide_inside, decide_system, touched, without_conclusions};

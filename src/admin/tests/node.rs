@@ -152,6 +152,7 @@ impl Node {
             deliver: Arc::new(move |deliveries| {
                 to_shards.deliver(deliveries.into_iter().map(|d| Work::Event { taken: d.taken, ticket: d.ticket }));
             }),
+            sequences: HashMap::new(),
         };
         let (state, state_told) = watch::channel(NodeState::Ready);
         let api = Api {
@@ -177,6 +178,10 @@ impl Node {
             sources: Sources {
                 listed: Arc::new(|| serde_json::json!([{ "name": "http", "kind": "http" }])),
                 polled: HashMap::new(),
+            },
+            verify: crate::admin::Verify {
+                begin: Arc::new(|_| Err(crate::admin::NotVerified::Busy)),
+                against: Arc::new(|body| Ok(serde_json::json!({ "bytes": body.len() }))),
             },
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),

@@ -275,6 +275,7 @@ mod tests {
             gate: Gate::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(drop),
+            sequences: std::collections::HashMap::new(),
         };
         let buried = buried.clone();
         let bury: Bury = Arc::new(move |letter| {
