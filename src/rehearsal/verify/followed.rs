@@ -67,6 +67,11 @@ impl Followed {
         self.first > Version(1)
     }
 
+    /// Whether no event is about it, so that it is not there itself: others wait for it.
+    pub fn is_only_waited_for(&self) -> bool {
+        self.rules.is_some() && self.events == 0 && !self.is_cut()
+    }
+
     /// Follows the next record. Returns whether it counts an event that did not count before.
     pub fn follow(&mut self, ruleset: &Ruleset, lsn: Lsn, record: &Record, findings: &mut Findings) -> bool {
         let entity = &record.entity;

@@ -116,6 +116,10 @@ impl Run<'_> {
             self.counts.cut += 1;
         }
         let Some(state) = state else {
+            // Who is only waited for is shown to nobody.
+            if followed.is_only_waited_for() {
+                return;
+            }
             let version = followed.version.0;
             return self.findings.of(Kind::Behind, entity, format!("it is not known; {version} records are journaled"));
         };

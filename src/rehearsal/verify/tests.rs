@@ -116,7 +116,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         prop_oneof![Just("1"), Just("1.0"), Just("-2.50"), Just("7"), Just("12345678901234567890.5"), Just("null")],
         prop_oneof![Just("1"), Just("2"), Just("\"x\""), Just("null")],
     );
-    let one = (0_usize..30, prop_oneof![Just("/a"), Just("/b")], prop_oneof![Just("A"), Just("B")], 0_i64..5, data);
+    let one = (0_usize..900, prop_oneof![Just("/a"), Just("/b")], prop_oneof![Just("A"), Just("B")], 0_i64..5, data);
     let one = one.prop_map(|(id, source, kind, at, (v, n, o))| {
         event(id, source, kind, at, &format!(r#"{{"v":{v},"n":{n},"o":{o}}}"#))
     });
