@@ -5,11 +5,13 @@ mod common;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::orders::{RULES, created, event, feed, lines, paid, reserved, shipped};
-use common::{Http, Server, Setup, percent, wait_for};
+use common::{Http, Server, percent, wait_for};
 use serde_json::{Value, json};
 use turnstile::model::ids::EntityKey;
+use turnstile::rehearsal::verify::{HELD_MAX, Options, Setup, Stopped};
 use turnstile::store::{CheckpointWriter, EntityWrite, Store, StoreOptions};
 
 /// Runs `verify`; its exit code and its report.
@@ -52,7 +54,7 @@ fn order(name: &str) -> [Value; 5] {
 /// it runs.
 #[test]
 fn a_sound_server_is_clean_while_events_keep_coming_and_after_a_crash() {
-    let mut server = Setup::new(RULES).tables("[checkpoint]\njournal_bytes = \"64KiB\"").start();
+    let mut server = common::Setup::new(RULES).tables("[checkpoint]\njournal_bytes = \"64KiB\"").start();
     feed(&server, &(0..200).flat_map(|n| order(&n.to_string())).collect::<Vec<_>>());
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -122,7 +124,7 @@ fn tamper(data: &Path, entity: &EntityKey, from: &str, to: &str) {
 /// If this failed, a state that is not what its events make it would go unseen for ever.
 #[test]
 fn a_field_that_was_tampered_with_is_found() {
-    let mut server = Setup::new(RULES).start();
+    let mut server = common::Setup::new(RULES).start();
     feed(&server, &["a", "b", "c"].iter().flat_map(|name| order(name)).collect::<Vec<_>>());
     assert!(server.terminate().success());
     assert_eq!(verify_stopped(&server, &[]).0, Some(0));
@@ -151,7 +153,7 @@ fn a_field_that_was_tampered_with_is_found() {
 /// If this failed, verifying a stopped server would put its data at risk.
 #[test]
 fn a_stopped_folder_is_not_changed() {
-    let mut server = Setup::new(RULES).start();
+    let mut server = common::Setup::new(RULES).start();
     feed(&server, &order("a"));
     server.kill();
     let files =
@@ -162,7 +164,7 @@ fn a_stopped_folder_is_not_changed() {
     let nothing = server.path("nothing");
     let output = server.cli(&["verify", "--data-dir", nothing.to_str().expect("UTF-8")]);
     assert_eq!(output.status.code(), Some(3), "there is nothing to read");
-    server.rewrite(&Setup::new(&RULES.replace("take = \"min\"", "take = \"max\"")).text());
+    server.rewrite(&common::Setup::new(&RULES.replace("take = \"min\"", "take = \"max\"")).text());
     let output = server.cli(&["verify", "--data-dir", server.path("data").to_str().expect("UTF-8")]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "other rules: {said}");
@@ -190,7 +192,7 @@ fn step(number: Option<i64>, id: &str) -> String {
 /// If this failed, what never came would be missed only when somebody asks for it.
 #[test]
 fn holes_are_found() {
-    let mut server = Setup::new(&[RULES, REFERRING].concat()).tcp("sequence = \"event.data.seq\"").start();
+    let mut server = common::Setup::new(&[RULES, REFERRING].concat()).tcp("sequence = \"event.data.seq\"").start();
     let mut client = server.client();
     let numbers = [Some(1), Some(2), Some(4), Some(4), Some(7), None];
     for (n, number) in numbers.into_iter().enumerate() {
@@ -241,7 +243,7 @@ fn holes_are_found() {
 fn decisions_that_are_not_delivered_are_found() {
     // Nobody listens there.
     let hook = "[sink.hook]\nkind = \"webhook\"\nurl = \"http://127.0.0.1:1/\"\nsecret = \"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\"\nallow_private = true\ntypes = [\"Order*\"]";
-    let mut server = Setup::new(RULES).tables(hook).start();
+    let mut server = common::Setup::new(RULES).tables(hook).start();
     feed(&server, &["a", "b"].iter().flat_map(|name| order(name)).collect::<Vec<_>>());
     wait_for("the other sink has them", || (server.decisions_file().len() >= 2).then_some(()));
     assert_eq!(verify(&server, &[]).0, Some(0), "they are young");
@@ -260,7 +262,7 @@ fn decisions_that_are_not_delivered_are_found() {
 /// If this failed, a list of what should be here would pass for what is here.
 #[test]
 fn an_outside_list_is_compared() {
-    let mut server = Setup::new(RULES).start();
+    let mut server = common::Setup::new(RULES).start();
     feed(&server, &["a", "b", "c", "d/e"].iter().flat_map(|name| order(name)).collect::<Vec<_>>());
     std::fs::write(
         server.path("list.csv"),
@@ -312,6 +314,12 @@ fn an_outside_list_is_compared() {
     assert_eq!(server.metric("turnstile_verify_findings{kind=\"against_missing\"}"), Some(1.0));
     let output = server.cli(&["verify", "--against", "list.csv"]);
     assert_eq!(output.status.code(), Some(2), "rows without a type");
+    std::fs::write(server.path("ids.csv"), "source,id\n/test,a-paid\n/test,lost\n,a-paid\n").expect("a file");
+    let (code, report) = verify(&server, &["--against", "ids.csv"]);
+    let mut told = details(&report, "against_event");
+    told.sort();
+    let never = |id: &str, source: &str| format!("all entities: event {id:?} of {source:?} never came");
+    assert_eq!((code, told), (Some(1), vec![never("a-paid", "default"), never("lost", "/test")]));
     server.kill();
     check(&|arguments| verify_stopped(&server, arguments));
 }
@@ -320,7 +328,7 @@ fn an_outside_list_is_compared() {
 #[test]
 fn there_is_one_at_a_time_and_it_ends_when_nobody_waits() {
     let slow = "[limits]\nverify_records_per_second = 1";
-    let server = Setup::new(RULES).tables(slow).start();
+    let server = common::Setup::new(RULES).tables(slow).start();
     feed(&server, &(0..100).flat_map(|n| order(&n.to_string())).collect::<Vec<_>>());
     let first = std::net::TcpStream::connect(server.http()).expect("HTTP accepts the connection");
     std::io::Write::write_all(&mut &first, b"POST /v1/verify HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
@@ -342,4 +350,66 @@ fn there_is_one_at_a_time_and_it_ends_when_nobody_waits() {
     drop(first);
     wait_for("it has ended", || (!busy()).then_some(()));
     assert_eq!(server.get(&format!("/v1/entities/order/{}", percent("7"))).status, 200);
+}
+
+/// If this failed, a journal that is larger than what is held at a time would be verified in part, or otherwise.
+#[test]
+fn many_passes_find_what_one_finds() {
+    let mut server = common::Setup::new(&[RULES, REFERRING].concat()).tcp("sequence = \"event.data.seq\"").start();
+    feed(&server, &(0..40).flat_map(|n| order(&n.to_string())).collect::<Vec<_>>());
+    let mut client = server.client();
+    (1..30).for_each(|n| client.send(step(Some(n * n), &n.to_string())));
+    client.settle(29);
+    assert!(server.terminate().success());
+    tamper(&server.path("data"), &EntityKey::new("order", "7"), "west", "eest");
+    let loaded = turnstile::config::load(&server.path("config.toml"));
+    let config = loaded.config.expect("it is right");
+    let mut diagnostics = loaded.diagnostics;
+    let prepared = turnstile::node::prepare(&config, &loaded.files, &mut diagnostics).expect("it is right");
+    let world = Stopped::open(&server.path("data"), &prepared.ruleset).expect("it is stopped");
+    let run = |held_max| {
+        let options = Options { gap_older: Duration::ZERO, ..Options::default() };
+        let ruleset = &prepared.ruleset;
+        let setup = Setup { world: &world, ruleset, config: &config, options, records_per_second: None, held_max };
+        let report = turnstile::rehearsal::verify::verify(&setup, &mut |_| true).expect("it can be read").to_json();
+        let counted = ["records", "entities", "rows", "not_comparable"].map(|name| report[name].as_u64());
+        (counted, report["findings"].clone())
+    };
+    let (counted, findings) = run(HELD_MAX);
+    assert_eq!(kinds(&json!({ "findings": findings })), found(&[("field", 1), ("sequence_gap", 841 - 29)]));
+    assert_eq!((counted.clone(), findings.clone()), run(1), "a pass for each partition");
+    assert_eq!((counted, findings), run(1_000));
+}
+
+/// If this failed, whoever trims the journal would be told that all is damaged, or not be told of old holes.
+#[test]
+fn what_is_trimmed_away_is_not_missed() {
+    let trimming = "[journal]\nretention = \"0s\"\nsegment_bytes = \"1MiB\"\n[checkpoint]\njournal_bytes = \"1MiB\"";
+    let server = common::Setup::new(RULES).tables(trimming).start();
+    let large = json!({ "x": "x".repeat(8_000) });
+    let first_lsn = || server.get("/v1/status").expect(200).json()["journal"]["first_lsn"].as_u64().expect("an LSN");
+    feed(&server, &[reserved("z")]);
+    let mut n = 0;
+    wait_for("the journal is trimmed", || {
+        let keys = 0..10;
+        let events: Vec<Value> =
+            keys.map(|key| event(&format!("{n}"), "OrderCreated", &format!("o{}", key + n), &large)).collect();
+        // A sink that nothing goes to keeps the journal.
+        let status = if n % 2 == 0 { "successful" } else { "failed" };
+        let paid = event(&format!("p{n}"), "PaymentProcessed", "z", &json!({ "status": status }));
+        let events = [&events[..], &[paid]].concat();
+        // While the store has to catch up, nothing is admitted.
+        let answer = server.post("/v1/events", common::orders::NDJSON, lines(&events));
+        n += i32::from(answer.status == 202);
+        (first_lsn() > 1).then_some(())
+    });
+    let (code, report) = verify(&server, &[]);
+    assert_eq!((code, kinds(&report)), (Some(0), found(&[])), "{report}");
+    assert!(report["not_comparable"].as_u64() > Some(0) && report["first_lsn"].as_u64() > Some(1), "{report}");
+    let (_, report) = verify(&server, &["--incomplete-longer", "0s"]);
+    assert_eq!(
+        kinds(&report),
+        found(&[("incomplete", report["entities"].as_u64().expect("a count") - 1)]),
+        "all but the sink"
+    );
 }

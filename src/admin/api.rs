@@ -121,7 +121,9 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                         .route(web::post().to(sources::rewind))
                         .default_service(web::to(|| method_not_allowed("POST"))),
                 )
-                .service(postable("/v1/verify", verify::verify))
+                .service(
+                    postable("/v1/verify", verify::verify).app_data(web::PayloadConfig::new(verify::BODY_BYTES_MAX)),
+                )
                 .service(postable("/v1/verify/against", verify::against))
                 .service(readable("/v1/status", status::node))
                 .service(readable("/metrics", status::metrics));

@@ -15,6 +15,8 @@ use super::api::Api;
 use super::problem::Problem;
 use crate::model::refusal::Code;
 
+/// The longest request: it may name events that should have come.
+pub(super) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Lines of JSON.
 const NDJSON: &str = "application/x-ndjson";
 

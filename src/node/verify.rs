@@ -20,7 +20,8 @@ use crate::model::ids::{EntityKey, Lsn};
 use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::rehearsal::verify::{
-    AgainstError, Batch, Findings, Heard, Kind, Options, Progress, Report, Setup, VerifyError, World, against, verify,
+    AgainstError, Batch, Findings, HELD_MAX, Heard, Kind, Options, Progress, Report, Setup, VerifyError, World,
+    against, verify,
 };
 use crate::rules::Ruleset;
 use crate::store::Store;
@@ -107,6 +108,7 @@ impl Running {
             config: &self.config,
             options,
             records_per_second: Some(self.config.tuning.limits.verify_records_per_second),
+            held_max: HELD_MAX,
         };
         let mut tell = |Progress { done, total, entities }| {
             // There is always room for the last line.

@@ -45,7 +45,7 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_time)]
     gap_older: String,
     /// Compare with a list: CSV, or one JSON object a line, with `key`, perhaps `type`, `id` and `source`, and what fields
-    /// should hold by their paths (payment.status)
+    /// should hold by their paths (payment.status); or with `id` alone
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// What rows of the list are about that do not name a `type`
@@ -72,14 +72,16 @@ fn parse_time(text: &str) -> Result<String, String> {
 /// The configuration or the list is wrong (2); the server or the folder cannot be read (3).
 pub fn verify(args: &VerifyArgs, config: &Path, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
     // Before anything long is begun.
-    let list = args.against.as_deref().map(|file| List::open(file, args.entity.clone())).transpose()?;
+    let open = |file| List::open(file, args.entity.clone());
+    let ids = args.against.as_deref().map_or_else(|| Ok(Vec::new()), |file| open(file)?.ids())?;
+    let list = args.against.as_deref().map(open).transpose()?;
     let target = match &args.data_dir {
         Some(folder) => Target::stopped(folder, config)?,
         None => Target::running(server)?,
     };
     let asked = json!({
         "waiting_longer": args.waiting_longer, "incomplete_longer": args.incomplete_longer,
-        "silent_longer": args.silent_longer, "gap_older": args.gap_older, "examples": args.examples,
+        "silent_longer": args.silent_longer, "gap_older": args.gap_older, "examples": args.examples, "ids": ids,
     });
     let bar = bar();
     let told = target.verify(&asked, &mut |progress| {

@@ -1,5 +1,5 @@
 //! An outside list: CSV with a header, or one JSON object a line. Read bit by bit; of its keys only hashes are kept, and
-//! only if the list is complete.
+//! only if the list is complete. Rows without a key are about events alone, which are looked for wherever they went.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
@@ -12,7 +12,7 @@ use super::report::Report;
 use super::target::Target;
 use crate::cli::failure::{Exit, Failure};
 use crate::model::ids::IdentityHash;
-use crate::rehearsal::verify::{Kind, ROWS_MAX};
+use crate::rehearsal::verify::{IDS_MAX, Kind, ROWS_MAX};
 
 /// The most bytes of rows that are sent at once.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
@@ -48,12 +48,30 @@ impl List {
         let mut reader = csv::Reader::from_path(path).map_err(|error| Failure::new(Exit::Usage, error))?;
         let header = reader.headers().map_err(|error| Failure::new(Exit::Usage, error))?;
         let header: Vec<String> = header.iter().map(str::to_owned).collect();
-        if !header.iter().any(|name| name == "key") {
+        if !header.iter().any(|name| name == "key" || name == "id") {
             let known = header.join(", ");
-            let message = format!("{}: the header has no column `key`; it has: {known}", path.display());
+            let message = format!("{}: the header has no column `key` or `id`; it has: {known}", path.display());
             return Err(Failure::message(Exit::Usage, message));
         }
         Ok(List { rows: Rows::Csv { reader: Box::new(reader), header }, entity })
+    }
+
+    /// The events of rows without a key: their sources, if they are named, and ids.
+    ///
+    /// # Errors
+    /// A row is wrong, or there are more than can be looked for at a time (2).
+    pub fn ids(mut self) -> Result<Vec<Json>, Failure> {
+        let mut ids = Vec::new();
+        while let Some(row) = self.next()? {
+            if row["key"].is_null() {
+                ids.push(json!([row["source"], row["id"]]));
+            }
+            if ids.len() > IDS_MAX {
+                let message = format!("the list has more than {IDS_MAX} ids without a key; split it");
+                return Err(Failure::message(Exit::Usage, message));
+            }
+        }
+        Ok(ids)
     }
 
     /// Compares all of it with what is there, and adds what differs to the report.
@@ -65,6 +83,9 @@ impl List {
         let (mut types, mut known) = (BTreeSet::new(), HashSet::new());
         types.extend(self.entity.clone());
         while let Some(row) = self.next()? {
+            if row["key"].is_null() {
+                continue;
+            }
             if is_complete {
                 let (kind, key) = (row["type"].as_str().unwrap_or_default(), row["key"].as_str().unwrap_or_default());
                 types.insert(kind.to_owned());
@@ -136,16 +157,20 @@ fn next_line(reader: &mut BufReader<File>, number: &mut u64) -> Result<Option<Ma
 fn row(mut members: Map<String, Json>, entity: Option<&str>, is_text: bool, at: &str) -> Result<Json, Failure> {
     let [kind, key, id, source] = ABOUT.map(|name| members.remove(name).filter(|value| !value.is_null()));
     let wrong = |what: &str| Failure::message(Exit::Usage, format!("{at} of the list {what}"));
-    let key = key.ok_or_else(|| wrong("has no `key`"))?;
+    if key.is_none() && (id.is_none() || !members.is_empty()) {
+        return Err(wrong("has no `key`"));
+    }
     let kind = kind.or(entity.map(Json::from));
-    let kind = kind.ok_or_else(|| wrong("does not say its `type`; --entity says it for all"))?;
+    if kind.is_none() && key.is_some() {
+        return Err(wrong("does not say its `type`; --entity says it for all"));
+    }
     // Keys and ids are text here, however the list writes them.
     let text = |value: Json| match value {
         Json::String(text) => Json::String(text),
         other => Json::String(other.to_string()),
     };
     Ok(json!({
-        "type": text(kind), "key": text(key), "id": id.map(text), "source": source.map(text), "values": members,
+        "type": kind.map(text), "key": key.map(text), "id": id.map(text), "source": source.map(text), "values": members,
         "text": is_text,
     }))
 }
@@ -188,10 +213,12 @@ mod tests {
         let csv = "key,payment.status,id\n17,paid,e1\n\"a,b\",,\n";
         let expected = [r#""order"/"17" "e1" {"payment.status":"paid"}"#, r#""order"/"a,b" null {}"#];
         assert_eq!(rows(csv, Some("order")).unwrap(), expected);
+        assert_eq!(rows("id,source\ne,/s\n", None).unwrap(), [r#"null/null "e" {}"#]);
         let lines = "\n{\"key\":17,\"type\":\"day\",\"n\":5}\n\n{\"key\":\"b\",\"id\":3}\n";
         assert_eq!(rows(lines, Some("order")).unwrap(), [r#""day"/"17" null {"n":5}"#, r#""order"/"b" "3" {}"#]);
         for (text, expected) in [
-            ("id,type\n1,order\n", "the header has no column `key`; it has: id, type"),
+            ("a,type\n1,order\n", "the header has no column `key` or `id`; it has: a, type"),
+            ("id,n\ne,5\n", "line 2 of the list has no `key`"),
             ("key\n1\n", "does not say its `type`"),
             ("{\"type\":\"order\"}\n", "line 1 of the list has no `key`"),
             ("{\"key\":1}\n{\n", "does not say its `type`"),

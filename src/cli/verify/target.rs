@@ -10,7 +10,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::config::Config;
 use crate::node::Prepared;
 use crate::rehearsal::verify::{
-    AgainstError, Batch, Options, Progress, Setup, Stopped, VerifyError, against, keys, verify,
+    AgainstError, Batch, HELD_MAX, Options, Progress, Setup, Stopped, VerifyError, against, keys, verify,
 };
 
 /// So many keys are asked for at a time.
@@ -64,6 +64,7 @@ impl<'a> Target<'a> {
                     config: &folder.config,
                     options,
                     records_per_second: None,
+                    held_max: HELD_MAX,
                 };
                 let mut go_on = |progress| {
                     tell(progress);

@@ -103,7 +103,8 @@ impl Kind {
             Kind::StoredOtherwise => (
                 "stored_otherwise",
                 "entities that are stored otherwise than they are in memory, at the same version",
-                "do not restart the server: what is in memory is right. Back it up first, then restore from that",
+                "what is in memory counts, as long as it is there: any event of the entity stores it anew; then verify \
+                 again, and check the disk",
             ),
             Kind::Orphan => ("orphan", "stored entities of which the journal knows nothing", RESTORE),
             Kind::Chain => ("chain", "entities whose records do not follow each other", BUG),

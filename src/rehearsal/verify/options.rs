@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::ingress::SOURCE_DEFAULT;
 use crate::model::time::Span;
 
 /// From when on waiting, effects and deliveries are holes, unless the request says so.
@@ -16,6 +17,8 @@ const GAP_OLDER: Duration = Duration::from_secs(10);
 const EXAMPLES: usize = 10;
 /// Most examples of a kind.
 pub const EXAMPLES_MAX: usize = 1_000;
+/// Most events that are looked for by their ids alone.
+pub const IDS_MAX: usize = 200_000;
 
 /// From when on what is called a hole, and how much of it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Options {
     pub gap_older: Duration,
     /// Of each kind so many are shown.
     pub examples: usize,
+    /// Events that should have come, wherever they went: source and id.
+    pub ids: Vec<(String, String)>,
 }
 
 impl Default for Options {
@@ -38,6 +43,7 @@ impl Default for Options {
             silent_longer: SILENT_LONGER,
             gap_older: GAP_OLDER,
             examples: EXAMPLES,
+            ids: Vec::new(),
         }
     }
 }
@@ -51,6 +57,8 @@ struct Asked {
     silent_longer: Option<String>,
     gap_older: Option<String>,
     examples: Option<usize>,
+    #[serde(default)]
+    ids: Vec<(Option<String>, String)>,
 }
 
 impl Options {
@@ -78,6 +86,11 @@ impl Options {
                 .filter(|examples| *examples <= EXAMPLES_MAX)
                 .ok_or_else(|| format!("examples is {examples}; it may be up to {EXAMPLES_MAX}"))?;
         }
+        if asked.ids.len() > IDS_MAX {
+            return Err(format!("{} ids; at most {IDS_MAX} at a time", asked.ids.len()));
+        }
+        let source = |source: Option<String>| source.unwrap_or_else(|| SOURCE_DEFAULT.to_owned());
+        options.ids = asked.ids.into_iter().map(|(of, id)| (source(of), id)).collect();
         Ok(options)
     }
 }
@@ -95,7 +108,10 @@ mod tests {
     #[test]
     fn options_are_read_and_bounded() {
         assert_eq!(Options::parse(b" "), Ok(Options::default()));
-        let options = Options::parse(br#"{"waiting_longer":"90s","gap_older":"0s","examples":3}"#).unwrap();
+        let body = br#"{"waiting_longer":"90s","gap_older":"0s","examples":3,"ids":[[null,"a"],["/s","b"]]}"#;
+        let options = Options::parse(body).unwrap();
+        let ids = [("default", "a"), ("/s", "b")].map(|(source, id)| (source.to_owned(), id.to_owned()));
+        assert_eq!(options.ids, ids);
         assert_eq!((options.waiting_longer, options.gap_older), (Duration::from_secs(90), Duration::ZERO));
         assert_eq!((options.incomplete_longer, options.examples), (INCOMPLETE_LONGER, 3));
         for wrong in [r#"{"waiting_longer":"-1s"}"#, r#"{"waiting":"1s"}"#, r#"{"examples":1001}"#, "[]", "x"] {

@@ -68,6 +68,9 @@ impl Run<'_> {
         });
         let is_new = followed.follow(ruleset, lsn, &record, &mut self.findings);
         self.sinks.look(ruleset, lsn, &record);
+        if let Some(input) = record.input.event() {
+            self.meet(input);
+        }
         // What came after that is noted at the end, all of it.
         if let Some(input) = record.input.event().filter(|_| is_new && lsn <= self.noted) {
             self.sequences.note(input, record.now);

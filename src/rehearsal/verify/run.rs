@@ -1,5 +1,6 @@
 //! A verification from its beginning to its report.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -11,14 +12,14 @@ use super::sequence::Sequences;
 use super::sinks::Sinks;
 use super::world::{VerifyError, World};
 use crate::config::Config;
-use crate::model::ids::{Lsn, PARTITIONS};
-use crate::model::record::Record;
+use crate::model::ids::{IdentityHash, Lsn, PARTITIONS};
+use crate::model::record::{EventInput, Record};
 use crate::model::time::Timestamp;
 use crate::rules::Ruleset;
 
 /// What is held of the journal at a time, counted in records; more only if one partition has more. The journal is read as
 /// often as that takes.
-const HELD_MAX: u64 = 4_000_000;
+pub const HELD_MAX: u64 = 4_000_000;
 /// An entity is held like so many records.
 const ENTITY_WEIGHT: u64 = 32;
 /// How often is told how far it is.
@@ -41,6 +42,8 @@ pub struct Setup<'a> {
     pub options: Options,
     /// So many records are read in a second; none: as fast as it goes.
     pub records_per_second: Option<u64>,
+    /// See [`HELD_MAX`].
+    pub held_max: u64,
 }
 
 /// What came of it.
@@ -102,6 +105,8 @@ pub(super) struct Run<'a> {
     pub counts: Counts,
     pub sequences: Sequences,
     pub sinks: Sinks,
+    /// Events that should have come and were not met yet.
+    pub sought: HashMap<IdentityHash, (String, String)>,
     pace: Pace<'a>,
 }
 
@@ -123,6 +128,7 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
         counts: Counts::default(),
         sequences: Sequences::default(),
         sinks: Sinks::of(setup.world, &setup.config.sinks, before.unwrap_or_default())?,
+        sought: setup.options.ids.iter().map(|it| (IdentityHash::of(&it.0, &it.1), it.clone())).collect(),
         pace: Pace::new(setup.records_per_second, tell),
     };
     run.audit()?;
@@ -130,10 +136,15 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
         run.pass(&range)?;
     }
     run.follow_sequences()?;
-    let Run { mut findings, counts, sequences, sinks, .. } = run;
+    let Run { mut findings, counts, sequences, sinks, sought, .. } = run;
     sequences.tell(Timestamp::now(), setup.options.gap_older, &mut findings);
     sinks.tell(setup.world, &mut findings)?;
     silent(setup, now, &mut findings);
+    for (source, id) in sought.into_values() {
+        let before =
+            if first > Lsn::FIRST { format!(" since LSN {first}, where the journal begins") } else { String::new() };
+        findings.add(Kind::AgainstEvent, "all entities", format!("event {id:?} of {source:?} never came{before}"));
+    }
     Ok(Report { findings, first, through: cut, counts, took: started.elapsed() })
 }
 
@@ -169,7 +180,8 @@ impl Run<'_> {
     /// The partitions that can be held at a time.
     fn ranges(&mut self, first: Lsn) -> Result<Vec<Range<u16>>, VerifyError> {
         let records = (self.cut.0 + 1).saturating_sub(first.0);
-        if records * (1 + ENTITY_WEIGHT) <= HELD_MAX {
+        let held_max = self.setup.held_max;
+        if records * (1 + ENTITY_WEIGHT) <= held_max {
             self.pace.total = records;
             return Ok(vec![0..PARTITIONS]);
         }
@@ -181,7 +193,7 @@ impl Run<'_> {
             weights[usize::from(head.0.partition().0)] += weight;
             run.pace.step()
         })?;
-        let ranges = split(&weights);
+        let ranges = split(&weights, held_max);
         self.pace.total = records * (1 + ranges.len() as u64);
         Ok(ranges)
     }
@@ -204,6 +216,13 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// An event has come.
+    pub fn meet(&mut self, input: &EventInput) {
+        if !self.sought.is_empty() {
+            self.sought.remove(&IdentityHash::of(&input.event.source, &input.event.id));
+        }
+    }
+
     /// There is so much more to do.
     pub fn expect(&mut self, steps: u64) {
         self.pace.total += steps;
@@ -222,6 +241,7 @@ impl Run<'_> {
         self.each_record(from, |run, lsn, bytes| {
             let record = Record::decode(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             if let Some(input) = record.input.event() {
+                run.meet(input);
                 run.sequences.note(input, record.now);
             }
             Ok(())
@@ -230,10 +250,10 @@ impl Run<'_> {
 }
 
 /// Ranges of partitions of which each weighs no more than may be held, unless it is one partition.
-fn split(weights: &[u64]) -> Vec<Range<u16>> {
+fn split(weights: &[u64], held_max: u64) -> Vec<Range<u16>> {
     let (mut ranges, mut start, mut held) = (Vec::new(), 0, 0);
     for (partition, weight) in (0..).zip(weights) {
-        if held > 0 && held + weight > HELD_MAX {
+        if held > 0 && held + weight > held_max {
             ranges.push(start..partition);
             (start, held) = (partition, 0);
         }
@@ -294,9 +314,9 @@ mod tests {
     #[test]
     fn partitions_are_split_into_what_can_be_held() {
         let mut weights = vec![10; usize::from(PARTITIONS)];
-        assert_eq!(split(&weights), [0..PARTITIONS]);
+        assert_eq!(split(&weights, HELD_MAX), [0..PARTITIONS]);
         weights[5] = 3 * HELD_MAX;
         weights[9] = HELD_MAX - 30;
-        assert_eq!(split(&weights), [0..5, 5..6, 6..10, 10..PARTITIONS]);
+        assert_eq!(split(&weights, HELD_MAX), [0..5, 5..6, 6..10, 10..PARTITIONS]);
     }
 }

@@ -17,6 +17,7 @@ use crate::model::json;
 use crate::model::packed::Packed;
 use crate::model::record::{DecisionState, Record};
 use crate::model::state::{FieldState, State};
+use crate::model::system::{DeadLetter, Origin, SystemState};
 use crate::model::time::Timestamp;
 use crate::model::value::{Map, Value};
 use crate::rules::{Came, Machine, Ruleset, compile};
@@ -225,7 +226,17 @@ fn holes_are_told_once_they_are_old() {
     let view =
         View { reference: "r".into(), place: 0, to: "x".into(), since: second(0), version: Version(0), content: None };
     let with = |dealings| State { events: 1, now: second(0), dealings: Some(Box::new(dealings)), ..State::default() };
+    let letter = DeadLetter {
+        origin: Origin::Source { name: "bus".into(), position: "7".into() },
+        reason: "invalid_json".into(),
+        detail: "no".into(),
+        attempts: 1,
+        entity: None,
+        id: "e".into(),
+        body: Vec::new(),
+    };
     let cases = [
+        (Kind::DeadLetter, State { system: Some(Box::new(SystemState::DeadLetter(letter))), ..State::default() }, true),
         (Kind::Incomplete, State { events: 1, now: second(0), missing: 1, ..State::default() }, false),
         (Kind::Waiting, with(Dealings { views: vec![view], ..Dealings::default() }), false),
         (
