@@ -2,7 +2,7 @@
 //!
 //! What is asked for goes to standard output, everything else (errors, progress, notices) to standard error. Nothing in
 //! this folder opens the journal or the store: `run` starts a node, `check`, `test` and `shuffle` run rules by themselves,
-//! the other subcommands talk to a running node.
+//! `verify` has a stopped node's folder looked at, the other subcommands talk to a running node.
 
 pub mod bench;
 mod check;

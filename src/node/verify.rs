@@ -136,7 +136,7 @@ impl Running {
 
     fn count(&self, report: &Report) {
         let metrics = &self.metrics.verify;
-        self.set(&report.findings, |gauge, count| gauge.set(count));
+        self.set(&report.findings, prometheus::IntGauge::set);
         metrics.last_success.set(Timestamp::now().millis() as f64 / 1e3);
         metrics.duration.set(report.took().as_secs_f64());
     }
@@ -200,7 +200,7 @@ fn compare(running: &Running, body: &[u8]) -> Result<serde_json::Value, NotVerif
         AgainstError::Failed(error) => NotVerified::Failed(causes(&error)),
     })?;
     // A list comes in parts: they add up, until the next verification.
-    running.set(&found, |gauge, count| gauge.add(count));
+    running.set(&found, prometheus::IntGauge::add);
     Ok(json!({ "findings": found.to_json() }))
 }
 

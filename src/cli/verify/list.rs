@@ -98,11 +98,11 @@ impl List {
             bytes += row.to_string().len();
             batch.push(row);
             if batch.len() == ROWS_MAX || bytes >= BATCH_BYTES_MAX {
-                report.add(target.against(std::mem::take(&mut batch))?)?;
-                bytes = 0;
+                report.add(target.against(&batch)?)?;
+                (batch, bytes) = (Vec::new(), 0);
             }
         }
-        report.add(target.against(batch)?)?;
+        report.add(target.against(&batch)?)?;
         if is_complete {
             for kind in &types {
                 extra(target, kind, &known, report)?;

@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    fn report(findings: Json) -> Report {
+    fn report(findings: &Json) -> Report {
         let document = json!({
             "clean": false, "first_lsn": 1, "lsn": 5000, "records": 4000, "entities": 1000, "not_comparable": 2,
             "rows": 9, "seconds": 0.26, "findings": findings,
@@ -150,7 +150,7 @@ mod tests {
     /// If this failed, whoever is on call would not see what is wrong, or a terminal would obey what stands in data.
     #[test]
     fn a_report_tells_what_was_found_and_what_to_do() {
-        let mut found = report(json!([
+        let mut found = report(&json!([
             { "kind": "field", "title": "fields that are wrong", "count": 1, "advice": "mend it",
               "examples": [{ "subject": "order/\u{1b}", "detail": "a: is 1" }] },
         ]));
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_clean_report_is_one_line() {
-        let mut clean = report(json!([]));
+        let mut clean = report(&json!([]));
         clean.not_comparable = 0;
         assert!(clean.is_clean());
         assert_eq!(text(&clean), "clean: 1,000 entities, 4,000 records up to LSN 5,000, 0.3 s\n");

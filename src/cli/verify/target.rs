@@ -79,7 +79,7 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// The list is wrong (2), it cannot be compared (3).
-    pub fn against(&self, rows: Vec<Json>) -> Result<Json, Failure> {
+    pub fn against(&self, rows: &[Json]) -> Result<Json, Failure> {
         let batch = json!({ "rows": rows });
         match self {
             Target::Running(client) => {
@@ -116,7 +116,7 @@ impl<'a> Target<'a> {
             }
             Target::Stopped(folder) => {
                 let keys = keys(&folder.world, kind, after, KEYS_AT_ONCE).map_err(failure)?;
-                Ok(keys.iter().map(|key| key.to_string()).collect())
+                Ok(keys.iter().map(ToString::to_string).collect())
             }
         }
     }

@@ -183,7 +183,7 @@ impl Run<'_> {
         let held_max = self.setup.held_max;
         if records * (1 + ENTITY_WEIGHT) <= held_max {
             self.pace.total = records;
-            return Ok(vec![0..PARTITIONS]);
+            return Ok(split(&[], held_max));
         }
         self.pace.total = 2 * records;
         let mut weights = vec![0_u64; usize::from(PARTITIONS)];
@@ -314,7 +314,8 @@ mod tests {
     #[test]
     fn partitions_are_split_into_what_can_be_held() {
         let mut weights = vec![10; usize::from(PARTITIONS)];
-        assert_eq!(split(&weights, HELD_MAX), [0..PARTITIONS]);
+        assert_eq!(split(&weights, HELD_MAX), split(&[], HELD_MAX));
+        assert_eq!(split(&[], HELD_MAX).iter().map(Range::len).collect::<Vec<_>>(), [usize::from(PARTITIONS)]);
         weights[5] = 3 * HELD_MAX;
         weights[9] = HELD_MAX - 30;
         assert_eq!(split(&weights, HELD_MAX), [0..5, 5..6, 6..10, 10..PARTITIONS]);

@@ -59,13 +59,30 @@ fn a_store_is_looked_at_as_a_whole() {
         },
         [0, 1, 0],
     );
-    check(|transaction| Ok(drop(transaction.open_table(ENTITIES)?.remove(b"$sink\0file".as_slice())?)), [0, 1, 0]);
     check(
-        |transaction| Ok(drop(transaction.open_table(AGENDA)?.remove(agenda_key(Wake(5), key()).as_slice())?)),
+        |transaction| {
+            transaction.open_table(ENTITIES)?.remove(b"$sink\0file".as_slice()).map(drop).map_err(StoreError::from)
+        },
+        [0, 1, 0],
+    );
+    check(
+        |transaction| {
+            transaction
+                .open_table(AGENDA)?
+                .remove(agenda_key(Wake(5), key()).as_slice())
+                .map(drop)
+                .map_err(StoreError::from)
+        },
         [0, 0, 1],
     );
     check(
-        |transaction| Ok(drop(transaction.open_table(AGENDA)?.insert(agenda_key(Wake(6), key()).as_slice(), ())?)),
+        |transaction| {
+            transaction
+                .open_table(AGENDA)?
+                .insert(agenda_key(Wake(6), key()).as_slice(), ())
+                .map(drop)
+                .map_err(StoreError::from)
+        },
         [0, 0, 1],
     );
     check(
