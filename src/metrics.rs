@@ -52,7 +52,36 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     pub store_bytes: IntGaugeVec,
     pub admission_open: Gauge,
+<<<<<<< HEAD
     pub verify: OfVerify,
+=======
+    pub node: OfNode,
+}
+
+/// What is told of the node as a whole, and of the room it has left.
+pub struct OfNode {
+    pub ready: IntGauge,
+    pub connections_max: IntGauge,
+    pub disk_free_bytes: IntGauge,
+    pub disk_free_min_bytes: IntGauge,
+    pub spans_dropped: IntCounter,
+}
+
+impl OfNode {
+    fn new(registry: &Registry) -> Self {
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        OfNode {
+            ready: gauge("turnstile_ready", "1 while the node serves, 0 while it recovers or drains."),
+            connections_max: gauge("turnstile_connections_max", "Most connections that each listener takes."),
+            disk_free_bytes: gauge("turnstile_disk_free_bytes", "Free bytes on the disk of the data folder."),
+            disk_free_min_bytes: gauge("turnstile_disk_free_min_bytes", "With fewer free bytes nothing is admitted."),
+            spans_dropped: register(
+                registry,
+                IntCounter::new("turnstile_spans_dropped_total", "Spans of traces that could not be exported."),
+            ),
+        }
+    }
+>>>>>>> main
 }
 
 /// What is counted of sources besides their events.
@@ -297,7 +326,11 @@ impl Metrics {
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
             admission_open: admission_open(&registry),
+<<<<<<< HEAD
             verify: OfVerify::new(&registry),
+=======
+            node: OfNode::new(&registry),
+>>>>>>> main
             registry,
         }
     }

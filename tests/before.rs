@@ -9,15 +9,11 @@ use std::fmt::Write as _;
 use std::sync::{Barrier, Mutex};
 
 use common::hook::{Answer, Hook};
+use common::orders::{feed, happened};
 use common::{Setup, wait_for};
 use serde_json::{Value, json};
 
-const NDJSON: &str = "application/x-ndjson";
 const WRITERS: usize = 8;
-
-fn event(id: &str, kind: &str, data: &Value) -> String {
-    json!({"id": id, "type": kind, "time": "2026-11-20T10:00:00Z", "data": data}).to_string() + "\n"
-}
 
 /// Two services that report on one order load its aggregate, add what they know and store it: the later store wins whole.
 #[test]
@@ -50,7 +46,7 @@ fn concurrent_writers_of_one_aggregate() {
             scope.spawn(move || {
                 all_are_ready.wait();
                 let data = json!({"order": "o", "n": n});
-                server.post("/v1/events", NDJSON, event(&format!("e{n}"), &format!("Part{n}"), &data)).expect(202);
+                feed(server, &[happened(&format!("e{n}"), &format!("Part{n}"), &data)]);
             });
         }
     });
@@ -89,12 +85,12 @@ data = "{'segment': shipment.segment}"
     )
     .start();
     let shipment =
-        |n: usize| event(&format!("s{n}"), "SegmentRegistered", &json!({"id": n, "segment": format!("seg{n}")}));
-    let routing = |n: usize| event(&format!("r{n}"), "RoutingReceived", &json!({"id": n, "shipment": n}));
-    let early: String = (0..ROUTINGS).filter(|n| registered_at(*n) <= DELAY).map(shipment).collect();
-    let late: String = (0..ROUTINGS).filter(|n| registered_at(*n) > DELAY).map(shipment).collect();
-    for lines in [early, (0..ROUTINGS).map(routing).collect(), late] {
-        server.post("/v1/events", NDJSON, lines).expect(202);
+        |n: usize| happened(&format!("s{n}"), "SegmentRegistered", &json!({"id": n, "segment": format!("seg{n}")}));
+    let routing = |n: usize| happened(&format!("r{n}"), "RoutingReceived", &json!({"id": n, "shipment": n}));
+    let early: Vec<Value> = (0..ROUTINGS).filter(|n| registered_at(*n) <= DELAY).map(shipment).collect();
+    let late: Vec<Value> = (0..ROUTINGS).filter(|n| registered_at(*n) > DELAY).map(shipment).collect();
+    for events in [early, (0..ROUTINGS).map(routing).collect(), late] {
+        feed(&server, &events);
     }
     let dispatched = wait_for("all are dispatched", || {
         Some(server.decisions_file()).filter(|decisions| decisions.len() >= ROUTINGS)
@@ -144,7 +140,7 @@ request = {{ url = "{}", json = {{ id = "key" }} }}
         for _ in 0..WRITERS {
             scope.spawn(|| {
                 all_are_ready.wait();
-                server.post("/v1/events", NDJSON, event("c1", "CreditRequested", &json!({"id": "A-1"}))).expect(202);
+                feed(&server, &[happened("c1", "CreditRequested", &json!({"id": "A-1"}))]);
             });
         }
     });

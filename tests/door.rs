@@ -7,15 +7,10 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
+use common::orders::PAYMENTS;
 use common::tls::{Certificates, curl, named, python, shown};
 use common::{Http, PATIENCE, Server, Setup, wait_for};
 
-const RULES: &str = r#"
-[entity.order]
-key = "event.subject"
-[entity.order.fields]
-payments = { on = "Paid", take = "count" }
-"#;
 /// Sends its input to host:port over TLS and prints the answers until all so many lines are acknowledged.
 const PYTHON: &str = "
 import json, socket, ssl, sys
@@ -62,7 +57,7 @@ fn code(output: &Output) -> Option<i32> {
 #[test]
 fn http_is_secured_for_real_clients() {
     let Some(certificates) = Certificates::make() else { return };
-    let server = start_secured(Setup::new(RULES).server(&certificates.listener("token = \"t\"")));
+    let server = start_secured(Setup::new(PAYMENTS).server(&certificates.listener("token = \"t\"")));
     let ca = certificates.file("ca.pem").display().to_string();
     let other = certificates.file("other-ca.pem").display().to_string();
     for (arguments, path, status) in [
@@ -94,7 +89,7 @@ fn http_is_secured_for_real_clients() {
 #[test]
 fn tcp_is_secured_for_real_clients() {
     let Some(certificates) = Certificates::make() else { return };
-    let server = Setup::new(RULES).tcp(&certificates.listener("token = \"t\"")).start();
+    let server = Setup::new(PAYMENTS).tcp(&certificates.listener("token = \"t\"")).start();
     let ca = certificates.file("ca.pem").display().to_string();
     let port = server.tcp().port().to_string();
     let hello = "{\"token\":\"t\"}\n";
@@ -150,7 +145,7 @@ fn clients_show_certificates() {
         (&authority, [("client", true), ("", false), ("other", false), ("expired", false)]),
         (&optional, [("client", true), ("", true), ("other", false), ("expired", false)]),
     ] {
-        let setup = Setup::new(RULES).server(&certificates.listener(more)).tcp(&certificates.listener(more));
+        let setup = Setup::new(PAYMENTS).server(&certificates.listener(more)).tcp(&certificates.listener(more));
         let server = start_secured(setup);
         std::fs::write(server.path("events.ndjson"), paid(1) + "\n").expect("a file");
         for (name, allowed) in cases {
@@ -176,7 +171,7 @@ fn clients_show_certificates() {
 #[test]
 fn certificates_are_read_again_on_hangup() {
     let Some(certificates) = Certificates::make() else { return };
-    let server = start_secured(Setup::new(RULES).server(&certificates.listener("")).tcp(&certificates.listener("")));
+    let server = start_secured(Setup::new(PAYMENTS).server(&certificates.listener("")).tcp(&certificates.listener("")));
     let both = || [shown(server.http()), shown(server.tcp())];
     let file = || {
         let text = std::fs::read_to_string(certificates.file("server.pem")).expect("it is there");
@@ -202,7 +197,7 @@ fn certificates_are_read_again_on_hangup() {
 fn a_slow_beginning_is_cut() {
     let Some(certificates) = Certificates::make() else { return };
     let limits = "[limits]\nhandshake_timeout = \"300ms\"\nhello_timeout = \"300ms\"\nconnections_max = 4";
-    let setup = Setup::new(RULES).server(&certificates.listener("")).tcp(&certificates.listener("")).tables(limits);
+    let setup = Setup::new(PAYMENTS).server(&certificates.listener("")).tcp(&certificates.listener("")).tables(limits);
     let secured = start_secured(setup);
     for address in [secured.http(), secured.tcp()] {
         let mut silent: Vec<TcpStream> = (0..4).map(|_| connect(address)).collect();
@@ -222,7 +217,7 @@ fn a_slow_beginning_is_cut() {
         });
     }
 
-    let plain = Setup::new(RULES).tcp("token = \"t\"").tables(limits).start();
+    let plain = Setup::new(PAYMENTS).tcp("token = \"t\"").tables(limits).start();
     let mut slow = plain.client();
     slow.send_bytes(b"{\"token\":");
     assert_eq!(slow.reply().expect("an answer")["code"], "unauthorized");
@@ -245,7 +240,7 @@ fn connect(address: std::net::SocketAddr) -> TcpStream {
 /// If this failed, one address could take every place there is.
 #[test]
 fn an_address_has_so_many_connections() {
-    let server = Setup::new(RULES).tables("[limits]\nconnections_per_address_max = 2").start();
+    let server = Setup::new(PAYMENTS).tables("[limits]\nconnections_per_address_max = 2").start();
     let mut inside = [server.client(), server.client()];
     for client in &mut inside {
         client.send(paid(1));
@@ -272,7 +267,7 @@ fn an_address_has_so_many_connections() {
 /// If this failed, a sender's token would be good for nothing, or an operator's secret would have to be shared.
 #[test]
 fn tokens_open_what_they_are_for() {
-    let setup = Setup::new(RULES)
+    let setup = Setup::new(PAYMENTS)
         .server("tokens = { crm = { token = \"c\", scopes = [\"send\"] }, board = { token_file = \"board\", scopes = \"read\" } }")
         .tcp("token = \"all\"\ntokens = { crm = { token = \"c\", scopes = \"send\" } }");
     let mut server = setup.write();
@@ -306,7 +301,7 @@ fn tokens_open_what_they_are_for() {
 /// If this failed, whoever has no token could have the server read as much as they like.
 #[test]
 fn no_body_is_read_before_the_token() {
-    let server = Setup::new(RULES).http_token("t").start();
+    let server = Setup::new(PAYMENTS).http_token("t").start();
     let mut stream = connect(server.http());
     let head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 60000000\r\n\r\n";
     stream.write_all(head.as_bytes()).expect("it is connected");
@@ -314,7 +309,7 @@ fn no_body_is_read_before_the_token() {
     stream.read_exact(&mut answer).expect("an answer without a byte of the body");
     assert_eq!(&answer, b"HTTP/1.1 401");
     // A first line over TCP is bounded, too.
-    let server = Setup::new(RULES).tcp("token = \"t\"").start();
+    let server = Setup::new(PAYMENTS).tcp("token = \"t\"").start();
     let mut client = server.client();
     let _ = client.stuff(&vec![b' '; 1 << 20], PATIENCE);
     assert_eq!(client.reply().expect("an answer")["code"], "unauthorized");
@@ -323,7 +318,7 @@ fn no_body_is_read_before_the_token() {
 /// If this failed, metrics and status would be where everybody sends, although they were given a place of their own.
 #[test]
 fn operators_have_a_listener_of_their_own() {
-    let server = Setup::new(RULES).server("admin = \"127.0.0.1:0\"").start();
+    let server = Setup::new(PAYMENTS).server("admin = \"127.0.0.1:0\"").start();
     let lines = server.stdout();
     let admin = lines.iter().find_map(|line| line.strip_prefix("admin listening on http://")).expect("its address");
     let admin = admin.parse().expect("an address");
@@ -343,7 +338,7 @@ fn operators_have_a_listener_of_their_own() {
 #[test]
 fn an_open_door_is_not_started() {
     let open = "[source.open]\nkind = \"tcp\"\nlisten = \"0.0.0.0:0\"\n";
-    let ended = Setup::new(RULES).tables(open).write().run_to_end();
+    let ended = Setup::new(PAYMENTS).tables(open).write().run_to_end();
     assert_eq!(ended.status.code(), Some(2));
     assert!(text(&ended.stderr).contains("[source.open] listens on 0.0.0.0:0 without TLS and a token"));
     let Some(certificates) = Certificates::make() else { return };
@@ -355,7 +350,7 @@ fn an_open_door_is_not_started() {
         (format!("{authority}tls_client = \"optional\"\n"), Some("without a token")),
         (format!("{authority}tls_client = \"optional\"\ntoken = \"t\"\n"), None),
     ] {
-        let server = Setup::new(RULES).tables(&format!("{open}{}", certificates.listener(&more))).write();
+        let server = Setup::new(PAYMENTS).tables(&format!("{open}{}", certificates.listener(&more))).write();
         let checked = server.cli(&["check"]);
         let told = text(&checked.stderr);
         assert_eq!(code(&checked), Some(if lack.is_some() { 2 } else { 0 }), "{more}: {told}");

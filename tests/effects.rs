@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::hook::{Answer, Call, Gate, Hook};
+use common::orders::{feed, happened};
 use common::{Server, Setup, wait_for};
 use serde_json::{Value, json};
-
-const NDJSON: &str = "application/x-ndjson";
 
 fn rules(hook: &Hook, guarantee: &str) -> String {
     format!(
@@ -38,12 +37,7 @@ data = {{ state = "application.pull.state", status = "application.pull.status" }
 }
 
 fn requested(id: &str) -> Value {
-    json!({"id": id, "type": "Requested", "time": "2026-11-20T10:00:00Z", "data": {"id": id, "amount": 7}})
-}
-
-fn post(server: &Server, events: &[Value]) {
-    let lines: String = events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect();
-    server.post("/v1/events", NDJSON, lines).expect(202);
+    happened(id, "Requested", &json!({"id": id, "amount": 7}))
 }
 
 fn pull(server: &Server, id: &str) -> Value {
@@ -61,7 +55,7 @@ fn a_request_that_is_repeated_at_once_is_one_call() {
     let server = Setup::new(&rules(&hook, "at_most_once")).start();
     std::thread::scope(|scope| {
         for _ in 0..10 {
-            scope.spawn(|| post(&server, &[requested("a"), requested("b"), requested("a")]));
+            scope.spawn(|| feed(&server, &[requested("a"), requested("b"), requested("a")]));
         }
     });
     for id in ["a", "b"] {
@@ -98,7 +92,7 @@ fn answers_are_told_apart() {
         ("broken", "failed", json!(500)),
         ("reset", "unknown", Value::Null),
     ] {
-        post(&server, &[requested(id)]);
+        feed(&server, &[requested(id)]);
         let made = wait_for("the call is over", || {
             Some(server.entity("application", id)).filter(|it| it["decisions"]["Pulled"]["state"] == "made")
         });
@@ -124,7 +118,7 @@ fn a_process_that_is_killed_in_mid_call_keeps_its_guarantee() {
         let mut server = Setup::new(&rules(&hook, guarantee)).start();
         for n in 0..kills {
             let before = seen.load(Ordering::SeqCst);
-            post(&server, &[requested(&format!("k{n}"))]);
+            feed(&server, &[requested(&format!("k{n}"))]);
             wait_for("the call is under way", || (seen.load(Ordering::SeqCst) > before).then_some(()));
             server.kill();
             server.start();
@@ -160,7 +154,7 @@ fn calls_under_way_are_waited_for_at_the_end() {
         Answer::Behind(closed.clone())
     });
     let mut server = Setup::new(&rules(&hook, "at_most_once")).start();
-    post(&server, &[requested("a")]);
+    feed(&server, &[requested("a")]);
     wait_for("the call is under way", || (seen.load(Ordering::SeqCst) == 1).then_some(()));
     server.signal_term();
     std::thread::sleep(Duration::from_millis(200));

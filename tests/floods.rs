@@ -9,14 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::around;
+use common::orders::PAYMENTS;
 use common::{Client, PATIENCE, POLL, Server, Setup, deliver, from_env, wait_for};
 
-const RULES: &str = r#"
-[entity.order]
-key = "event.subject"
-[entity.order.fields]
-payments = { on = "Paid", take = "count" }
-"#;
 /// What a server may take in all, with the limits that these tests set: mostly the page caches of journal and store.
 const MEMORY_MAX: u64 = 220 << 20;
 const NDJSON: &str = "application/x-ndjson";
@@ -47,7 +42,7 @@ fn check_memory(server: &Server, how: &str) {
 /// A client that reads no answer would have the server keep its refusals for it, and a hundred of them all the memory.
 #[test]
 fn a_hundred_clients_that_read_no_refusals() {
-    let server = Setup::new(RULES).start();
+    let server = Setup::new(PAYMENTS).start();
     let wrong = "{}\n".repeat(2_000_000);
     let mut deaf: Vec<Client> = (0..100).map(|_| server.client()).collect();
     std::thread::scope(|scope| {
@@ -67,7 +62,7 @@ fn a_hundred_clients_that_read_no_refusals() {
 /// Acknowledgements must not be queued for one who does not read them.
 #[test]
 fn a_slow_reader_of_acks() {
-    let server = Setup::new(RULES).start();
+    let server = Setup::new(PAYMENTS).start();
     let (mut stream, replies) = server.client().split();
     let over = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
@@ -93,7 +88,7 @@ fn a_slow_reader_of_acks() {
 fn two_thousand_idle_connections() {
     let Some(()) = more_open_files(2_500) else { return };
     let server =
-        Setup::new(RULES).tables("[limits]\nconnections_max = 3000\nconnections_per_address_max = 3000").start();
+        Setup::new(PAYMENTS).tables("[limits]\nconnections_max = 3000\nconnections_per_address_max = 3000").start();
     let idle: Vec<Client> = (0..2_000).map(|_| server.client()).collect();
     check_connections(&server, 2_000);
     check_served(&server, "beside 2,000 idle connections");
@@ -104,7 +99,7 @@ fn two_thousand_idle_connections() {
 /// Over HTTP idle connections may take every place there is, but not for long.
 #[test]
 fn idle_http_connections_give_way() {
-    let server = Setup::new(RULES).tables("[limits]\nconnections_max = 50").start();
+    let server = Setup::new(PAYMENTS).tables("[limits]\nconnections_max = 50").start();
     let mut idle: Vec<TcpStream> =
         (0..60).map(|_| TcpStream::connect(server.http()).expect("the system accepts the connection")).collect();
     check_served(&server, "behind idle HTTP connections");
@@ -138,7 +133,7 @@ fn check_no_connections(server: &Server) {
 /// it is asked to: its timer for that must run on each connection. And what is begun and not ended gets no place for ever.
 #[test]
 fn half_open_connections() {
-    let server = Setup::new(RULES).tcp("token = \"s3cret\"").tables("[limits]\nkeepalive = \"5s\"").start();
+    let server = Setup::new(PAYMENTS).tcp("token = \"s3cret\"").tables("[limits]\nkeepalive = \"5s\"").start();
     let mut client = server.client();
     client.send(r#"{"token":"s3cret"}"#);
     client.send(paid("1", "a", ""));
@@ -176,7 +171,7 @@ const NARROW: &str = "[limits]\nevent_bytes_max = \"1MiB\"\nentity_bytes_max = \
 /// Lines that are begun and not ended fill no more than their room; they end after their time, and others get the room.
 #[test]
 fn lines_without_end() {
-    let server = Setup::new(RULES).tables(NARROW).start();
+    let server = Setup::new(PAYMENTS).tables(NARROW).start();
     // As large as a line may be, and unfinished; those that get no room wait without being read.
     let begun = "x".repeat(1_000_000);
     let mut endless: Vec<Client> = (0..400).map(|_| server.client()).collect();
@@ -207,7 +202,7 @@ fn lines_without_end() {
 /// The same for bodies: those that do not come, those with too many events, and those whose parts are tiny.
 #[test]
 fn bodies_without_end() {
-    let server = Setup::new(RULES).tables(NARROW).start();
+    let server = Setup::new(PAYMENTS).tables(NARROW).start();
     let connect = |_| {
         let mut stream = TcpStream::connect(server.http()).expect("HTTP accepts the connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -244,7 +239,7 @@ fn bodies_without_end() {
 #[test]
 fn json_of_a_hundred_thousand_levels() {
     const LEVELS: usize = 100_000;
-    let server = Setup::new(RULES).start();
+    let server = Setup::new(PAYMENTS).start();
     let nests = [
         "[".repeat(LEVELS) + &"]".repeat(LEVELS),
         "{\"a\":".repeat(LEVELS) + "1" + &"}".repeat(LEVELS),
@@ -275,7 +270,7 @@ fn senders_faster_than_the_disk() {
     let limits = "[limits]\nin_flight_bytes_max = \"8MiB\"\n[checkpoint]\njournal_bytes = \"16MiB\"\n\
                   dirty_bytes_max = \"16MiB\"\n[journal]\nretention = \"0s\"\nsegment_bytes = \"16MiB\"";
     let Some(slow) = around::slow_disk(DELAY) else { return };
-    let mut server = Setup::new(RULES).tables(limits).write();
+    let mut server = Setup::new(PAYMENTS).tables(limits).write();
     server.set_around(slow);
     server.start();
     let over = AtomicBool::new(false);
@@ -317,7 +312,7 @@ fn senders_faster_than_the_disk() {
 fn an_open_file_limit_of_256() {
     let tuning = "[journal]\nsegment_bytes = \"1MiB\"\nretention = \"0s\"\n[checkpoint]\njournal_bytes = \"64KiB\"";
     let Some(few) = around::open_files(256) else { return };
-    let mut server = Setup::new(RULES).tables(tuning).write();
+    let mut server = Setup::new(PAYMENTS).tables(tuning).write();
     server.set_around(few);
     server.start();
     let mut many: Vec<TcpStream> = Vec::new();

@@ -5,10 +5,9 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Server, Setup, percent, wait_for};
+use common::orders::{feed_patiently, happened};
+use common::{Setup, percent, wait_for};
 use serde_json::{Value, json};
-
-const NDJSON: &str = "application/x-ndjson";
 
 const RULES: &str = r#"
 [entity.shipment]
@@ -41,42 +40,6 @@ data = "{'segment': routing.segment}"
 /// Many actors fewer than there are entities, several shards, and checkpoints all the time.
 const BUSY: &str = "[actors]\nshards = 4\nmax_live = 20\nidle = \"1s\"\n[checkpoint]\njournal_bytes = \"64KiB\"\n";
 
-fn event(id: &str, kind: &str, data: &Value) -> Value {
-    json!({"id": id, "type": kind, "time": "2026-11-20T10:00:00Z", "data": data})
-}
-
-fn post(server: &Server, events: &[Value]) {
-    let lines: String = events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect();
-    // A small journal is full at times; whoever is told so sends again.
-    let answer = wait_for("the events are admitted", || {
-        Some(server.post("/v1/events", NDJSON, lines.as_str())).filter(|answer| answer.status != 429)
-    });
-    answer.expect(202);
-}
-
-fn entity(server: &Server, kind: &str, key: &str) -> Value {
-    server.get(&format!("/v1/entities/{kind}/{}", percent(key))).expect(200).json()
-}
-
-fn all(server: &Server, kind: &str, filter: &str) -> Vec<Value> {
-    let mut items = Vec::new();
-    let mut after = String::new();
-    loop {
-        let page = server.get(&format!("/v1/entities/{kind}?limit=500&after={after}&{filter}")).expect(200).json();
-        items.extend(page["items"].as_array().unwrap().iter().cloned());
-        match page["next"].as_str() {
-            Some(next) => after = percent(next),
-            None => return items,
-        }
-    }
-}
-
-fn gauge(server: &Server, name: &str) -> u64 {
-    let text = server.get("/metrics").expect(200).text();
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{text}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 /// If this failed, a child would be dispatched without what its parent knows, or wait for ever, depending on which came
 /// first; here both, over several shards, while actors come and go.
 #[test]
@@ -85,34 +48,39 @@ fn children_see_their_parents_whichever_comes_first() {
     let parents = |from: usize, to: usize| {
         (from..to).map(|n| {
             let data = json!({"id": format!("S{n}"), "segment": format!("seg{n}")});
-            event(&format!("s{n}"), "SegmentRegistered", &data)
+            happened(&format!("s{n}"), "SegmentRegistered", &data)
         })
     };
     let children = (0..300).flat_map(|n| {
         let routing = json!({"id": format!("R{n}"), "shipmentId": format!("S{n}")});
         let invoice = json!({"id": format!("I{n}"), "routingId": format!("R{n}")});
-        [event(&format!("i{n}"), "InvoiceReceived", &invoice), event(&format!("r{n}"), "RoutingReceived", &routing)]
+        [
+            happened(&format!("i{n}"), "InvoiceReceived", &invoice),
+            happened(&format!("r{n}"), "RoutingReceived", &routing),
+        ]
     });
-    post(&server, &parents(0, 100).collect::<Vec<_>>());
-    post(&server, &children.collect::<Vec<_>>());
+    feed_patiently(&server, &parents(0, 100).collect::<Vec<_>>());
+    feed_patiently(&server, &children.collect::<Vec<_>>());
     wait_for("what has a parent is booked", || {
-        (gauge(&server, "turnstile_entities_waiting{entity=\"routing\"") == 200).then_some(())
+        (server.metric("turnstile_entities_waiting{entity=\"routing\",reference=\"shipment\"}") == Some(200.0))
+            .then_some(())
     });
-    let waiting = all(&server, "routing", "waiting=shipment");
+    let waiting = server.entities_that("routing", 500, "waiting=shipment");
     assert_eq!(waiting.len(), 200, "those whose shipment is not there");
     let first = &waiting[0]["waiting_for"][0];
     assert_eq!((&first["reference"], &first["type"]), (&json!("shipment"), &json!("shipment")));
     assert!(first["since"].is_string(), "{first}");
     server.get("/v1/entities/shipment/S250").expect(404);
-    assert!(all(&server, "shipment", "").len() == 100, "what is only waited for is not there");
-    post(&server, &parents(100, 300).collect::<Vec<_>>());
-    let booked = || all(&server, "invoice", "").iter().filter(|it| it["decisions"]["Book"]["state"] == "made").count();
+    assert!(server.entities("shipment", 500).len() == 100, "what is only waited for is not there");
+    feed_patiently(&server, &parents(100, 300).collect::<Vec<_>>());
+    let booked =
+        || server.entities("invoice", 500).iter().filter(|it| it["decisions"]["Book"]["state"] == "made").count();
     wait_for("every invoice is booked", || (booked() == 300).then_some(()));
     for n in 0..300 {
-        let invoice = entity(&server, "invoice", &format!("I{n}"));
+        let invoice = server.entity("invoice", &format!("I{n}"));
         assert_eq!(invoice["decisions"]["Book"]["data"]["segment"], format!("seg{n}"), "{invoice}");
     }
-    assert!(all(&server, "routing", "waiting=true").is_empty());
+    assert!(server.entities_that("routing", 500, "waiting=true").is_empty());
 }
 
 /// If this failed, one parent of many could not tell all of them, or would keep them from being told of what is new.
@@ -121,19 +89,19 @@ fn one_parent_tells_ten_thousand_children() {
     let server = Setup::new(RULES).tables("[actors]\nshards = 2\nmax_live = 2000\n").start();
     let count = 10_000;
     let children: Vec<Value> = (0..count)
-        .map(|n| event(&format!("r{n}"), "RoutingReceived", &json!({"id": format!("R{n}"), "shipmentId": "S"})))
+        .map(|n| happened(&format!("r{n}"), "RoutingReceived", &json!({"id": format!("R{n}"), "shipmentId": "S"})))
         .collect();
     for children in children.chunks(5_000) {
-        post(&server, children);
+        feed_patiently(&server, children);
     }
     for (id, segment) in [("s1", "sea"), ("s2", "air")] {
         let time = if id == "s1" { "2026-11-20T10:00:00Z" } else { "2026-11-20T11:00:00Z" };
         let data = json!({"id": "S", "segment": segment});
-        post(&server, &[json!({"id": id, "type": "SegmentRegistered", "time": time, "data": data})]);
+        feed_patiently(&server, &[json!({"id": id, "type": "SegmentRegistered", "time": time, "data": data})]);
     }
     let seen = |text: &str| {
         let filter = format!("where={}", percent(&format!("routing.segment == '{text}'")));
-        all(&server, "routing", &filter).len()
+        server.entities_that("routing", 500, &filter).len()
     };
     wait_for("all children see the newest", || (seen("air") == count).then_some(()));
 }
@@ -156,18 +124,18 @@ fn no_news_is_lost_between_a_parents_commit_and_its_childs() {
             if round == 0 {
                 let routing = json!({"id": format!("R{n}"), "shipmentId": format!("S{n}")});
                 let invoice = json!({"id": format!("I{n}"), "routingId": format!("R{n}")});
-                events.push(event(&format!("r{n}"), "RoutingReceived", &routing));
-                events.push(event(&format!("i{n}"), "InvoiceReceived", &invoice));
+                events.push(happened(&format!("r{n}"), "RoutingReceived", &routing));
+                events.push(happened(&format!("i{n}"), "InvoiceReceived", &invoice));
             }
         }
-        post(&server, &events);
+        feed_patiently(&server, &events);
         // Acknowledged: the events are durable, what follows from them is still on its way.
         server.kill();
         server.start();
     }
     for (key, segment) in expected {
         wait_for(&format!("{key} sees {segment}"), || {
-            (entity(&server, "invoice", &key)["decisions"]["Book"]["data"]["segment"] == *segment).then_some(())
+            (server.entity("invoice", &key)["decisions"]["Book"]["data"]["segment"] == *segment).then_some(())
         });
     }
 }
@@ -202,26 +170,29 @@ fn deadlines_pass_whatever_was_stopped_meanwhile() {
     let mut server = Setup::new(TIMED).tables(BUSY).start();
     let due = in_seconds(2);
     let orders: Vec<Value> = (0..200).map(|n| ordered(&format!("o{n}"), &format!("O{n}"), &due)).collect();
-    post(&server, &orders);
+    feed_patiently(&server, &orders);
     let late = in_seconds(3600);
-    post(&server, &[ordered("later", "later", &late), ordered("moved", "moved", &late), ordered("over", "over", &due)]);
+    feed_patiently(
+        &server,
+        &[ordered("later", "later", &late), ordered("moved", "moved", &late), ordered("over", "over", &due)],
+    );
     let moved =
         json!({"id": "moved-2", "type": "Ordered", "time": in_seconds(7200), "data": {"id": "moved", "due": due}});
     let paid = json!({"id": "over-paid", "type": "Paid", "time": due, "data": {"id": "over"}});
-    post(&server, &[moved, paid]);
+    feed_patiently(&server, &[moved, paid]);
     // Some pass while nothing runs.
     server.kill();
     std::thread::sleep(std::time::Duration::from_millis(2500));
     server.start();
-    let overdue = || all(&server, "order", &format!("where={}", percent("has(order.unpaid)"))).len();
+    let overdue = || server.entities_that("order", 500, &format!("where={}", percent("has(order.unpaid)"))).len();
     wait_for("all that are due have passed", || (overdue() == 201).then_some(()));
-    assert_eq!(entity(&server, "order", "moved")["decisions"]["Overdue"]["data"]["since"], due);
-    assert_eq!(entity(&server, "order", "later")["deadlines"]["unpaid"]["state"], "pending");
-    assert_eq!(entity(&server, "order", "over")["deadlines"], json!({}), "paid in time");
-    assert_eq!(gauge(&server, "turnstile_deadlines_fired_total"), 201);
+    assert_eq!(server.entity("order", "moved")["decisions"]["Overdue"]["data"]["since"], due);
+    assert_eq!(server.entity("order", "later")["deadlines"]["unpaid"]["state"], "pending");
+    assert_eq!(server.entity("order", "over")["deadlines"], json!({}), "paid in time");
+    assert_eq!(server.metric("turnstile_deadlines_fired_total{deadline=\"unpaid\",entity=\"order\"}"), Some(201.0));
     // What is paid late is taken back.
-    post(&server, &[json!({"id": "p", "type": "Paid", "time": late, "data": {"id": "O7"}})]);
-    assert_eq!(entity(&server, "order", "O7")["decisions"]["Overdue"]["state"], "withdrawn");
+    feed_patiently(&server, &[json!({"id": "p", "type": "Paid", "time": late, "data": {"id": "O7"}})]);
+    assert_eq!(server.entity("order", "O7")["decisions"]["Overdue"]["state"], "withdrawn");
 }
 
 const RESTING: &str = r#"
@@ -241,16 +212,16 @@ to = ["decisions", "self"]
 #[test]
 fn a_rest_is_waited_for_and_survives_a_kill() {
     let mut server = Setup::new(RESTING).start();
-    let worked = |n: u64| event(&format!("w{n}"), "Worked", &json!({"id": "d", "hours": 1}));
+    let worked = |n: u64| happened(&format!("w{n}"), "Worked", &json!({"id": "d", "hours": 1}));
     for n in 0..10 {
-        post(&server, &[worked(n), worked(n)]);
+        feed_patiently(&server, &[worked(n), worked(n)]);
     }
-    let day = entity(&server, "day", "d");
+    let day = server.entity("day", "d");
     assert!(day["decisions"]["DayClosed"]["state"] == "pending" || day["events"] == 11, "{day}");
     server.kill();
     server.start();
     let day = wait_for("the day is closed and knows of it", || {
-        Some(entity(&server, "day", "d")).filter(|day| day["fields"]["closed"] == 1)
+        Some(server.entity("day", "d")).filter(|day| day["fields"]["closed"] == 1)
     });
     assert_eq!(day["decisions"]["DayClosed"]["data"]["hours"], 10, "{day}");
     assert_eq!(day["decisions"]["DayClosed"]["revision"], 1, "made once, after the rest");

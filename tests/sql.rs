@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::database::{Database, Kind, PASSWORD};
+use common::database::{Database, Kind, PASSWORD, Scenario};
 use common::{Server, Setup, from_env, wait_for};
 use serde_json::{Value, json};
 
@@ -76,7 +76,7 @@ fn in_log(server: &Server, what: &str) -> usize {
 }
 
 /// If this failed, a transaction that commits after one with a higher number would never be seen.
-fn rows_that_commit_late_are_found(database: &Database) {
+fn rows_that_commit_late_are_found(database: &mut Database) {
     make_table(database);
     let server = setup(database, "overlap = 10").start();
     insert(database, 3);
@@ -107,7 +107,7 @@ fn rows_that_commit_late_are_found(database: &Database) {
 }
 
 /// If this failed, a crash between a page's events and its cursor would lose rows, or count them twice.
-fn a_kill_amid_a_page_loses_and_doubles_nothing(database: &Database) {
+fn a_kill_amid_a_page_loses_and_doubles_nothing(database: &mut Database) {
     make_table(database);
     let count = from_env("SQL_ROWS", 4_000_usize);
     insert(database, count);
@@ -154,7 +154,7 @@ fn a_database_may_come_late_and_go_away(database: &mut Database) {
 }
 
 /// If this failed, a changed table would turn every row into a dead letter, or rows would be passed over.
-fn a_changed_schema_holds_the_source_up_until_it_is_mended(database: &Database) {
+fn a_changed_schema_holds_the_source_up_until_it_is_mended(database: &mut Database) {
     make_table(database);
     insert(database, 2);
     let server = setup(database, "").start();
@@ -176,7 +176,7 @@ fn a_changed_schema_holds_the_source_up_until_it_is_mended(database: &Database) 
 }
 
 /// If this failed, an operator could not have rows read again, or reading them again would count them twice.
-fn a_rewind_repeats_rows_and_changes_nothing(database: &Database) {
+fn a_rewind_repeats_rows_and_changes_nothing(database: &mut Database) {
     make_table(database);
     insert(database, 50);
     let mut server = setup(database, "limit = 20").start();
@@ -204,7 +204,7 @@ fn a_rewind_repeats_rows_and_changes_nothing(database: &Database) {
 }
 
 /// If this failed, a row that is refused would stop the source, be lost, or be recorded again at each poll.
-fn a_refused_row_becomes_one_dead_letter(database: &Database) {
+fn a_refused_row_becomes_one_dead_letter(database: &mut Database) {
     make_table(database);
     let nobody = "INSERT INTO bookings (account, amount) VALUES (NULL, 7)";
     database.run_sql(nobody);
@@ -243,7 +243,7 @@ fn a_refused_row_becomes_one_dead_letter(database: &Database) {
 }
 
 /// If this failed, passwords would end up where many can read them.
-fn the_password_is_shown_nowhere(database: &Database) {
+fn the_password_is_shown_nowhere(database: &mut Database) {
     make_table(database);
     let server = setup(database, "").start();
     wait_for("it is connected", || (source(&server)["up"] == true).then_some(()));
@@ -272,34 +272,14 @@ fn the_password_is_shown_nowhere(database: &Database) {
     }
 }
 
-fn run_all(kind: Kind) {
-    let Some(mut database) = Database::start(kind) else { return };
-    for (name, scenario) in [
-        ("late", rows_that_commit_late_are_found as fn(&Database)),
-        ("kill", a_kill_amid_a_page_loses_and_doubles_nothing),
-        ("schema", a_changed_schema_holds_the_source_up_until_it_is_mended),
-        ("rewind", a_rewind_repeats_rows_and_changes_nothing),
-        ("refused", a_refused_row_becomes_one_dead_letter),
-        ("secret", the_password_is_shown_nowhere),
-    ] {
-        println!("{kind:?}: {name}");
-        scenario(&database);
-    }
-    println!("{kind:?}: away");
-    a_database_may_come_late_and_go_away(&mut database);
-}
+const SCENARIOS: [Scenario; 7] = [
+    ("late", rows_that_commit_late_are_found),
+    ("kill", a_kill_amid_a_page_loses_and_doubles_nothing),
+    ("schema", a_changed_schema_holds_the_source_up_until_it_is_mended),
+    ("rewind", a_rewind_repeats_rows_and_changes_nothing),
+    ("refused", a_refused_row_becomes_one_dead_letter),
+    ("secret", the_password_is_shown_nowhere),
+    ("away", a_database_may_come_late_and_go_away),
+];
 
-#[test]
-fn sqlite() {
-    run_all(Kind::Sqlite);
-}
-
-#[test]
-fn postgres() {
-    run_all(Kind::Postgres);
-}
-
-#[test]
-fn mariadb() {
-    run_all(Kind::MariaDb);
-}
+with_each_database!(SCENARIOS);

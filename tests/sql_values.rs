@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::database::{Database, Kind};
+use common::database::{Database, Kind, Scenario};
 use common::{Server, Setup, wait_for};
 use serde_json::{Value, json};
 
@@ -66,7 +66,7 @@ fn types(kind: Kind) -> (&'static str, &'static str, Value) {
 }
 
 /// If this failed, amounts and times would come out other than they stand in the table.
-fn values_are_exact(database: &Database) {
+fn values_are_exact(database: &mut Database) {
     let (columns, rows, mut expected) = types(database.kind);
     if database.kind == Kind::Postgres {
         database.run_sql("CREATE TYPE mood AS ENUM ('glad', 'sad')");
@@ -120,7 +120,7 @@ fn values_are_exact(database: &Database) {
 }
 
 /// If this failed, rows of one instant, late ones, or those after a restart would be lost where the cursor is a time.
-fn times_are_cursors_too(database: &Database) {
+fn times_are_cursors_too(database: &mut Database) {
     let kind = match database.kind {
         Kind::Sqlite => "TEXT",
         Kind::Postgres => "TIMESTAMPTZ",
@@ -156,7 +156,7 @@ fn times_are_cursors_too(database: &Database) {
 }
 
 /// If this failed, a query that hangs would hold the source up for ever, without a word.
-fn a_query_that_hangs_is_given_up_and_told(database: &Database) {
+fn a_query_that_hangs_is_given_up_and_told(database: &mut Database) {
     let hang = match database.kind {
         // A long count: SQLite cannot sleep.
         Kind::Sqlite => "(WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c) = 0",
@@ -179,29 +179,7 @@ fn a_query_that_hangs_is_given_up_and_told(database: &Database) {
     assert!(server.terminate().success(), "it can be stopped meanwhile");
 }
 
-fn run_all(kind: Kind) {
-    let Some(database) = Database::start(kind) else { return };
-    for (name, scenario) in [
-        ("values", values_are_exact as fn(&Database)),
-        ("times", times_are_cursors_too),
-        ("hang", a_query_that_hangs_is_given_up_and_told),
-    ] {
-        println!("{kind:?}: {name}");
-        scenario(&database);
-    }
-}
+const SCENARIOS: [Scenario; 3] =
+    [("values", values_are_exact), ("times", times_are_cursors_too), ("hang", a_query_that_hangs_is_given_up_and_told)];
 
-#[test]
-fn sqlite() {
-    run_all(Kind::Sqlite);
-}
-
-#[test]
-fn postgres() {
-    run_all(Kind::Postgres);
-}
-
-#[test]
-fn mariadb() {
-    run_all(Kind::MariaDb);
-}
+with_each_database!(SCENARIOS);

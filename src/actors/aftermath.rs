@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::model::dealings::{Call, Dealings};
 use crate::model::ids::{EntityKey, Version};
+use crate::model::record::EffectRequest;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
+use crate::model::trace::TraceContext;
 use crate::rules::EntityRules;
 
 /// What is to be done after a commit.
@@ -34,11 +36,25 @@ impl Aftermath {
         let dealings = state.dealings.as_deref()?;
         let aftermath = Aftermath {
             due: dealings.next_due(),
-            calls: dealings.effects.iter().filter(|effect| effect.stage.is_open()).map(|it| it.call(key)).collect(),
+            calls: dealings
+                .effects
+                .iter()
+                .filter(|effect| effect.stage.is_open())
+                .map(|it| it.call(key, &state.correlation))
+                .collect(),
             rests: rests(dealings, rules),
         };
         let is_nothing = aftermath.due.is_none() && aftermath.calls.is_empty() && aftermath.rests.is_empty();
         (!is_nothing).then(|| Box::new(aftermath))
+    }
+}
+
+impl Aftermath {
+    /// The calls of these requests belong to a trace.
+    pub(super) fn belongs_to(&mut self, trace: Option<TraceContext>, requests: &[EffectRequest]) {
+        let Some(trace) = trace else { return };
+        let is_one = |call: &&mut Call| requests.iter().any(|it| it.name == call.effect && it.run == call.run);
+        self.calls.iter_mut().filter(is_one).for_each(|call| call.trace = Some(Box::new(trace.clone())));
     }
 }
 

@@ -19,6 +19,7 @@ use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::rules::{self, Decided, EntityRules, Outcome, Ruleset, Taken, Verdict};
 use crate::store::{Store, StoreError, StoredIdentity};
+use crate::telemetry::{About, Reception, Tracer, tell};
 use crate::vital;
 
 /// What an entity is given to handle.
@@ -26,6 +27,7 @@ pub enum Work {
     Event {
         taken: Box<Taken>,
         ticket: Ticket,
+        trace: Option<Arc<Reception>>,
     },
     /// For the system's own entities; `done` hears when it is durable.
     System {
@@ -68,6 +70,7 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     pub types: std::collections::HashMap<Arc<str>, Arc<TypeMetrics>>,
     pub ruleset: Arc<Ruleset>,
+    pub tracer: Tracer,
     pub entity_bytes_max: usize,
     /// [`rules::decide`]; a test's may panic.
     pub decide: fn(&State, Box<Taken>, Option<PayloadHash>, Timestamp) -> Verdict,
@@ -159,10 +162,11 @@ impl Entity {
         now: Timestamp,
     ) -> Handled {
         match (work, metrics) {
-            (Work::Event { taken, ticket }, Some(metrics)) => {
-                self.event(taken, Asker::Sender(ticket), around, metrics, now)
+            (Work::Event { taken, ticket, trace }, Some(metrics)) => {
+                let deciding = trace.and_then(|receiving| receiving.decide(&taken.entity));
+                self.event(taken, Asker::Sender(ticket), around, metrics, now).traced(deciding)
             }
-            (Work::Event { taken, ticket }, None) => {
+            (Work::Event { taken, ticket, .. }, None) => {
                 let why = format!("entity type `{}` has no rules", taken.entity.kind());
                 self.unrecorded(Pending::Refused(ticket, Box::new(Refusal::new(Code::Internal, why))))
             }
@@ -209,6 +213,7 @@ impl Entity {
         let rules = taken.rules.clone();
         // Told when something goes wrong, which the event itself is not there for any more.
         let (key, event_id) = (taken.entity.clone(), taken.input.event.id.clone());
+        let correlation = rules::given_correlation(&taken.input.event);
         match vital::guarded(|| (around.decide)(&self.state, taken, prior, now)) {
             Ok(Verdict::Record(decided)) => {
                 // Asked only here: what counted before is a duplicate, however large the entity has become since.
@@ -244,7 +249,9 @@ impl Entity {
             }
             Err(why) => {
                 metrics.failed.inc();
-                tracing::error!(r#type = %key.kind(), key = %key.key(), event_id = %event_id, "a rule panicked: {why}");
+                let first = if self.state.events == 0 { &event_id } else { &self.state.correlation };
+                let about = About { event_id: Some(&event_id), ..About::entity(&key) };
+                tell!(error, about.correlated(correlation.as_deref().unwrap_or(first)), "a rule panicked: {why}");
                 let refusal = Refusal::new(Code::Internal, format!("a rule of `{}` panicked: {why}", key.kind()));
                 self.unrecorded(asker.refused(refusal))
             }
@@ -262,20 +269,33 @@ impl Entity {
         metrics: &TypeMetrics,
     ) -> Handled {
         let record = &decided.record;
-        for rule in &decided.errors {
-            around.metrics.rule_errors.with_label_values(&[&*rules.name, rule]).inc();
-        }
         let before = self.state.gaps();
         let mut handled = self.evolve(record, bytes, pending);
         metrics.gaps_changed(before, self.state.gaps());
         self.count_decisions(record, rules, metrics);
+        self.tell_errors(decided, rules, around);
         if let Handled::Recorded { letters, aftermath, .. } = &mut handled
             && (self.state.dealings.is_some() || !record.feedback.is_empty())
         {
             *letters = rules::messages(around.ruleset.server(), &self.state, record);
             *aftermath = Aftermath::of(&record.entity, &self.state, rules);
+            if let Some(aftermath) = aftermath.as_mut().filter(|_| !record.effects.is_empty()) {
+                aftermath.belongs_to(around.tracer.released(record), &record.effects);
+            }
         }
         handled
+    }
+
+    /// Counts rules that went wrong; the first time, each is told.
+    fn tell_errors(&self, decided: &Decided, rules: &EntityRules, around: &Surroundings) {
+        for rule in &decided.errors {
+            let counter = around.metrics.rule_errors.with_label_values(&[&*rules.name, rule]);
+            if counter.get() == 0 {
+                let about = About::record(&decided.record).correlated(&self.state.correlation);
+                tell!(warn, about, %rule, "a rule cannot be computed; the entity's `errors` say why. Told once, then counted");
+            }
+            counter.inc();
+        }
     }
 
     /// Why the entity takes nothing more, if it has grown too large. Worked out only after it grew by a good part; identities

@@ -5,6 +5,7 @@ use super::kept::Kept;
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::state::Gaps;
 use crate::store::{EntityWrite, StoredRow, Wake};
+use crate::telemetry::{About, tell};
 
 /// What a handed-over entity takes beside its bytes: its key, its place in the map, the allocator's share.
 const HANDED_OVER_BYTES: u64 = 240;
@@ -62,7 +63,7 @@ impl HandedOver {
             Ok(kept) => kept,
             // It was encoded in this process: memory is damaged.
             Err(error) => {
-                tracing::error!(entity = %key, %error, "a state in memory cannot be read back; the process ends");
+                tell!(error, About::entity(key), %error, "a state in memory cannot be read back; the process ends");
                 std::process::abort();
             }
         }

@@ -11,6 +11,7 @@ use crate::model::outbox::{Letter, Outgoing};
 use crate::model::record::Input;
 use crate::model::time::Timestamp;
 use crate::rules::{self, EntityRules};
+use crate::telemetry::{About, tell};
 use crate::vital;
 
 impl Entity {
@@ -61,14 +62,16 @@ impl Entity {
     ) -> Handled {
         let Inside { around, metrics, now, .. } = place;
         match around.ruleset.take_back(key, &event.unpack(), hops) {
-            Ok(Some(taken)) => self.event(taken, Asker::Entity(pending), around, metrics, *now),
+            Ok(Some(taken)) => {
+                let deciding = around.tracer.decide_again(event, key);
+                self.event(taken, Asker::Entity(pending, event.id.clone()), around, metrics, *now).traced(deciding)
+            }
             Ok(None) => self.unrecorded(pending),
             Err(refusal) => {
                 around.metrics.rule_errors.with_label_values(&[key.kind(), &*event.kind]).inc();
-                tracing::warn!(
-                    r#type = %key.kind(), key = %key.key(), event_id = %event.id,
-                    "a decision does not fit its own rules as an event: {}", refusal.message
-                );
+                let about = About { event_id: Some(&event.id), ..About::entity(key) };
+                let about = about.correlated(&self.state().correlation);
+                tell!(warn, about, "a decision does not fit its own rules as an event: {}", refusal.message);
                 self.unrecorded(pending)
             }
         }
@@ -97,7 +100,7 @@ impl Entity {
             Ok(Some(decided)) => decided,
             Ok(None) => return self.unrecorded(pending.said_nothing()),
             Err(why) => {
-                tracing::error!(r#type = %key.kind(), key = %key.key(), "a rule panicked: {why}");
+                tell!(error, About::entity(&key).correlated(&self.state().correlation), "a rule panicked: {why}");
                 around.metrics.rule_errors.with_label_values(&[key.kind(), "panic"]).inc();
                 rules::without_conclusions(key.clone(), self.state(), given.clone(), *now)
             }
@@ -105,8 +108,9 @@ impl Entity {
         let mut bytes = decided.record.encode();
         let mut decided = decided;
         if bytes.len() > RECORD_BYTES_MAX {
-            tracing::error!(
-                r#type = %key.kind(), key = %key.key(),
+            tell!(
+                error,
+                About::record(&decided.record).correlated(&self.state().correlation),
                 "what follows from an input from inside takes {} bytes, at most {RECORD_BYTES_MAX} are possible; it is left out",
                 bytes.len()
             );

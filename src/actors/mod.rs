@@ -16,6 +16,7 @@ mod shards;
 mod slots;
 mod supervisor;
 mod telling;
+mod traced;
 mod wheel;
 
 pub use copying::{Copies, Slice};

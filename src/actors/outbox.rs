@@ -14,6 +14,7 @@ use crate::model::outbox::{Outgoing, Receipt};
 use crate::model::refusal::Refusal;
 use crate::model::settle::{Noted, Settled, TakerOutcome, Ticket};
 use crate::model::state::{LsnBook, State};
+use crate::telemetry::{About, Committing, tell};
 
 /// What came of a message to an entity actor.
 pub(super) enum Handled {
@@ -53,6 +54,8 @@ pub enum Pending {
         sender: EntityKey,
         receipt: Box<Receipt>,
     },
+    /// Something that is part of a trace.
+    Traced(Box<(Pending, Committing)>),
     /// Something is to be done.
     Act(Box<Aftermath>),
     Nothing,
@@ -61,30 +64,33 @@ pub enum Pending {
 /// Whoever waits for what becomes of an event.
 pub(super) enum Asker {
     Sender(Ticket),
-    /// The entity itself, whose decision it was.
-    Entity(Pending),
+    /// The entity itself, whose decision it was, and the decision's id.
+    Entity(Pending, Box<str>),
 }
 
 impl Asker {
     pub fn counted(self) -> Pending {
         match self {
             Asker::Sender(ticket) => Pending::Counted(ticket),
-            Asker::Entity(pending) => pending,
+            Asker::Entity(pending, _) => pending,
         }
     }
 
     pub fn duplicate(self) -> Pending {
         match self {
             Asker::Sender(ticket) => Pending::Duplicate(ticket),
-            Asker::Entity(pending) => pending,
+            Asker::Entity(pending, _) => pending,
         }
     }
 
     pub fn refused(self, refusal: Refusal) -> Pending {
         match self {
             Asker::Sender(ticket) => Pending::Refused(ticket, Box::new(refusal)),
-            Asker::Entity(pending) => {
-                tracing::warn!("a decision does not count as an event to its entity: {}", refusal.message);
+            Asker::Entity(pending, event_id) => {
+                if let Pending::Arrived { sender, .. } = &pending {
+                    let about = About { event_id: Some(&event_id), ..About::entity(sender) };
+                    tell!(warn, about, "a decision does not count as an event to its entity: {}", refusal.message);
+                }
                 pending
             }
         }
@@ -125,6 +131,12 @@ impl Pending {
             Pending::Step(done, noted) => drop(done.send(noted)),
             Pending::Arrived { sender, receipt } => released.work.push(Work::Receipt { sender, receipt }),
             Pending::Act(aftermath) => released.acts.push((slot, aftermath)),
+            Pending::Traced(traced) => {
+                let (pending, committing) = *traced;
+                // The book is as of this very record.
+                committing.committed(book.last);
+                pending.release(slot, book, released);
+            }
             Pending::Nothing => {}
             // Whoever asked may have gone; then nobody needs the answer.
             Pending::Noted(done) => drop(done.send(book.last)),

@@ -12,6 +12,7 @@ use super::reader::{Context, Section};
 use super::server::Server;
 use super::sinks::Sink;
 use super::sources::Source;
+use super::telemetry::Telemetry;
 use super::test_blocks::{TEST, Test};
 use super::tuning::{Tuning, TuningEntries};
 use super::{Config, Loaded};
@@ -207,6 +208,7 @@ fn assemble(cx: &mut Context, root: Table) -> Config {
         limits: top.entry("limits"),
         log: top.entry("log"),
     };
+    let telemetry = top.entry("telemetry");
     top.finish();
     let server = Server::read(cx, server);
     let sources = Source::read_all(cx, source, &server);
@@ -218,5 +220,6 @@ fn assemble(cx: &mut Context, root: Table) -> Config {
     let tests = Test::read_all(cx, test, known);
     Sink::check_types(cx, &sinks, &entities);
     let tuning = Tuning::read(cx, tuning);
-    Config { server, sources, sinks, entities, tests, tuning }
+    let telemetry = Telemetry::read(cx, telemetry);
+    Config { server, sources, sinks, entities, tests, tuning, telemetry }
 }

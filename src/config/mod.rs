@@ -36,6 +36,7 @@ mod source_nats;
 mod source_sql;
 mod sources;
 mod sql_query;
+mod telemetry;
 mod template;
 mod test_answers;
 mod test_blocks;
@@ -71,6 +72,7 @@ pub use source_nats::{NatsFrom, NatsSource};
 pub use source_sql::{Database, Growth, PAGE_ROWS_MAX, SqlSource};
 pub use sources::{EventMapping, HTTP_SOURCE, Source, SourceKind};
 pub use sql_query::{Place, SqlQuery};
+pub use telemetry::Telemetry;
 pub use test_answers::Answer;
 pub use test_blocks::{EventsOfTest, Step, Test};
 pub use test_expectations::{DecisionState, Expectation, ExpectedDecision};
@@ -86,6 +88,8 @@ pub struct Config {
     /// `[[test]]`: what `turnstile test` runs; a server has no use for them.
     pub tests: Vec<Test>,
     pub tuning: Tuning,
+    /// `[telemetry]`, if traces are wanted.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// What came of loading: the files, for showing problems; the problems; and the configuration, if none is an error. Else

@@ -20,6 +20,7 @@ use super::source_http::{FORMATS, Inbox};
 use super::source_nats::{NatsFrom, NatsSource};
 use super::source_sql::{Database, Growth, SqlSource};
 use super::sources::{Source, SourceKind};
+use super::telemetry::Telemetry;
 use super::tuning::{LOG_FORMATS, LOG_LEVELS, Tuning};
 use super::units::{format_duration, format_size};
 
@@ -41,6 +42,7 @@ pub fn print(config: &Config) -> String {
     config.sinks.iter().for_each(|sink| out.sink(sink));
     config.entities.iter().for_each(|entity| out.entity(entity));
     out.tuning(&config.tuning);
+    config.telemetry.iter().for_each(|telemetry| out.telemetry(telemetry));
     out.0
 }
 
@@ -295,6 +297,16 @@ impl Printer {
         self.table("log");
         self.text("level", word(&LOG_LEVELS, &tuning.log.level));
         self.text("format", word(&LOG_FORMATS, &tuning.log.format));
+    }
+}
+
+impl Printer {
+    fn telemetry(&mut self, telemetry: &Telemetry) {
+        self.table("telemetry");
+        self.text("otlp", &telemetry.otlp);
+        self.value("sample", &format!("{:?}", telemetry.sample));
+        self.paths("headers_file", telemetry.headers_file.as_deref());
+        self.paths("tls_ca", telemetry.tls_ca.as_deref());
     }
 }
 

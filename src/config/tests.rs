@@ -46,6 +46,10 @@ path = "out/decisions.ndjson"
 
 /// Every kind of setting, none of them at its default.
 const EVERYTHING: &str = r#"
+[telemetry]
+otlp = "https://otel:4318/"
+sample = 0.25
+tls_ca = "/etc/ca.pem"
 [server]
 name = "n-1"
 data_dir = "/var/lib/turnstile"
@@ -233,6 +237,8 @@ fn every_setting_arrives() {
     assert_eq!((tuning.actors.shards, tuning.actors.max_live), (3, 10));
     assert_eq!((tuning.limits.json_depth_max, tuning.limits.http_body_bytes_max), (5, 1025));
     assert_eq!((tuning.log.level, tuning.log.format), (LogLevel::Trace, LogFormat::Json));
+    let telemetry = config.telemetry.as_ref().expect("it is there");
+    assert_eq!((telemetry.otlp.as_str(), telemetry.sample), ("https://otel:4318/v1/traces", 0.25));
     assert_eq!(config.server.ignore, ["Noise*", "Ping"]);
     let shipment = &config.entities[0];
     let KeyRule::ByType(keys) = &shipment.key else { panic!("{:?}", shipment.key) };

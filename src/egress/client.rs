@@ -4,11 +4,12 @@
 use std::error::Error;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, redirect};
 use rustls::ClientConfig;
 
 use super::pauses::retry_after;
+use crate::model::trace::TraceContext;
 
 /// A client to be refined.
 pub(super) fn client(tls: ClientConfig) -> ClientBuilder {
@@ -23,6 +24,16 @@ pub(super) fn client(tls: ClientConfig) -> ClientBuilder {
 /// How long an answer asks to be left alone.
 pub(super) fn pause_of(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?))
+}
+
+/// Has a request say to which trace it belongs.
+pub(super) fn carry(trace: &TraceContext, headers: &mut HeaderMap) {
+    for (name, value) in trace.headers() {
+        // Contexts hold nothing that headers cannot.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 /// What went wrong at the bottom of it; the layers above only say that a request failed, and to which URL, which may hold

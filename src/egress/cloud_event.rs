@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::model::json;
 use crate::model::outgoing::{cause_of, decision_id, source};
 use crate::model::record::{DecisionRevision, DecisionState, Record};
+use crate::model::trace::TraceContext;
 
 /// The version of CloudEvents.
 const SPEC_VERSION: &str = "1.0";
@@ -52,6 +53,10 @@ impl CloudEvent {
             attributes.push(("causationid", Attribute::Text(cause.into_owned())));
         }
         attributes.push(("correlationid", text(&decision.correlation)));
+        // As it came: whoever follows a decision by its content finds the same trace whatever this node records of it.
+        let trace = TraceContext::of_record(record);
+        attributes
+            .extend(trace.iter().flat_map(TraceContext::headers).map(|(name, value)| (name, Attribute::Text(value))));
         CloudEvent { id: decision_id(&record.entity, decision), attributes, data }
     }
 

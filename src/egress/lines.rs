@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
 use crate::model::record::Input;
 use crate::model::system::SinkProgress;
+use crate::telemetry::{Leg, Tracer};
 
 /// So many bytes of decisions are delivered at once.
 const DELIVERY_BYTES_MAX: usize = 1024 * 1024;
@@ -37,16 +38,19 @@ pub struct Lines {
     passed: Lsn,
     gathered: Vec<u8>,
     count: u64,
+    /// The ways of what is gathered, where they belong to a trace.
+    legs: Vec<Leg>,
     finished: u64,
     /// The pause after the last failure, and when it is over.
     resting: Option<(Duration, Instant)>,
+    tracer: Tracer,
     ok: IntCounter,
     failed: IntCounter,
 }
 
 impl Lines {
     /// An outlet that goes on from `progress`.
-    pub fn new(name: &str, sink: Box<dyn LineSink>, progress: SinkProgress, metrics: &Metrics) -> Self {
+    pub fn new(name: &str, sink: Box<dyn LineSink>, progress: SinkProgress, tracer: Tracer, metrics: &Metrics) -> Self {
         let deliveries = |result: &str| metrics.sink_deliveries.with_label_values(&[name, result]);
         Lines {
             name: name.to_owned(),
@@ -55,6 +59,8 @@ impl Lines {
             progress,
             gathered: Vec::new(),
             count: 0,
+            legs: Vec::new(),
+            tracer,
             finished: 0,
             resting: None,
             ok: deliveries("ok"),
@@ -68,6 +74,7 @@ impl Lines {
                 if self.resting.take().is_some() {
                     tracing::info!(sink = %self.name, "decisions are delivered again");
                 }
+                self.legs.drain(..).for_each(Leg::arrived);
                 self.ok.inc_by(self.count);
                 self.progress.offset = offset;
                 self.finished += self.count;
@@ -94,6 +101,7 @@ impl Outlet for Lines {
     fn put(&mut self, delivery: Delivery) {
         delivery.event.write(&mut self.gathered);
         self.gathered.push(b'\n');
+        self.legs.extend(delivery.leg(&self.tracer, &self.name).filter(Leg::is_recorded));
         self.count += 1;
     }
 

@@ -17,6 +17,7 @@ use super::sends::{Outcome, Sent, Transport};
 use crate::config::{NatsDelivery, NatsSink, SubjectPart};
 use crate::connect::nats_options;
 use crate::model::outgoing::encode;
+use crate::model::trace::TraceContext;
 
 /// How long a message or its acknowledgement may be under way.
 const ACK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,14 +51,14 @@ impl Nats {
 }
 
 impl Transport for Nats {
-    fn send(&self, delivery: Arc<Delivery>) -> Sent {
+    fn send(&self, delivery: Arc<Delivery>, trace: Option<TraceContext>) -> Sent {
         let shared = self.0.clone();
-        Box::pin(async move { shared.send(&delivery).await })
+        Box::pin(async move { shared.send(&delivery, trace.as_ref()).await })
     }
 }
 
 impl Shared {
-    async fn send(&self, delivery: &Delivery) -> Outcome {
+    async fn send(&self, delivery: &Delivery, trace: Option<&TraceContext>) -> Outcome {
         // While there is no connection the client would keep every attempt and send them all later.
         if self.client.connection_state() != State::Connected {
             return failed(&"not connected");
@@ -67,7 +68,7 @@ impl Shared {
             let why = format!("its subject has {} bytes, at most {SUBJECT_BYTES_MAX} are possible", subject.len());
             return Outcome::Never { reason: "too_large", why };
         }
-        let headers = headers(delivery);
+        let headers = headers(delivery, trace);
         let payload = Bytes::copy_from_slice(delivery.event.data().unwrap_or_default());
         match &self.jetstream {
             Some(jetstream) => publish_acknowledged(jetstream, subject, headers, payload).await,
@@ -125,7 +126,7 @@ fn subject(template: &[SubjectPart], delivery: &Delivery) -> String {
 }
 
 /// CloudEvents attributes as headers, with those of NATS: the id under which JetStream drops repeats.
-fn headers(delivery: &Delivery) -> HeaderMap {
+fn headers(delivery: &Delivery, trace: Option<&TraceContext>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, delivery.id());
     for (name, value) in delivery.event.attributes() {
@@ -134,6 +135,9 @@ fn headers(delivery: &Delivery) -> HeaderMap {
         } else {
             headers.insert(format!("ce-{name}"), header_value(&value));
         }
+    }
+    for (name, value) in trace.into_iter().flat_map(TraceContext::headers) {
+        headers.insert(name, value);
     }
     headers
 }

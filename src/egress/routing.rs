@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use opentelemetry::KeyValue;
+
 use super::cloud_event::CloudEvent;
 use crate::config::glob_matches;
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::outgoing::decision_event;
 use crate::model::record::{DecisionRevision, Record};
+use crate::model::trace::TraceContext;
 use crate::rules::{EventBindings, Expr, Fault, Ruleset};
+use crate::telemetry::{About, Leg, Tracer, tell};
 
 /// A decision on its way to a sink.
 #[derive(Clone, Debug)]
@@ -22,6 +26,11 @@ pub struct Delivery {
     /// The decision's name.
     pub decision: Box<str>,
     pub event: CloudEvent,
+    /// The event that it came of, if one did, and what correlates it with others.
+    pub event_id: Option<Box<str>>,
+    pub correlation: Box<str>,
+    /// Where its record belongs.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Delivery {
@@ -30,9 +39,28 @@ impl Delivery {
         self.event.id()
     }
 
+    /// What lines about it say.
+    pub(super) fn about(&self) -> About<'_> {
+        let about = About { lsn: Some(self.lsn), event_id: self.event_id.as_deref(), ..About::entity(&self.entity) };
+        about.correlated(&self.correlation)
+    }
+
     /// About how many bytes it takes in memory.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.id().len() * 2 + self.event.data().map_or(0, <[u8]>::len)
+    }
+
+    /// What is told of its way to a sink, if it belongs to a trace.
+    pub(super) fn leg(&self, tracer: &Tracer, sink: &str) -> Option<Leg> {
+        let attributes = || {
+            vec![
+                KeyValue::new("turnstile.sink", sink.to_owned()),
+                KeyValue::new("turnstile.lsn", i64::try_from(self.lsn.0).unwrap_or(i64::MAX)),
+                KeyValue::new("cloudevents.event_id", self.id().to_owned()),
+                KeyValue::new("cloudevents.event_type", self.decision.to_string()),
+            ]
+        };
+        self.trace.as_ref().map(|trace| tracer.leg(trace, format!("deliver {sink}"), attributes()))
     }
 
     /// The event in structured mode.
@@ -53,6 +81,7 @@ pub struct Routing {
     pub types: Vec<String>,
     pub condition: Option<Expr>,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     /// That the condition failed is logged once.
     pub told: AtomicBool,
 }
@@ -60,26 +89,32 @@ pub struct Routing {
 impl Routing {
     /// The decisions of a record that go to the sink, but the first `finished`.
     pub fn deliveries(&self, lsn: Lsn, record: &Record, finished: u32) -> impl Iterator<Item = Delivery> {
+        let trace = self.tracer.released(record).map(Box::new);
         let decisions = record.decisions.iter().zip(0..).skip(finished as usize);
-        decisions.filter(|(decision, _)| self.takes(record, decision)).map(move |(decision, place)| Delivery {
-            lsn,
-            place,
-            entity: record.entity.clone(),
-            decision: decision.name.clone(),
-            event: CloudEvent::of(&self.server, record, decision),
+        decisions.filter(move |(decision, _)| self.takes(lsn, record, decision)).map(move |(decision, place)| {
+            Delivery {
+                lsn,
+                place,
+                entity: record.entity.clone(),
+                decision: decision.name.clone(),
+                event: CloudEvent::of(&self.server, record, decision),
+                event_id: record.input.event().map(|input| input.event.id.clone()),
+                correlation: decision.correlation.clone(),
+                trace: trace.clone(),
+            }
         })
     }
 
-    fn takes(&self, record: &Record, decision: &DecisionRevision) -> bool {
+    fn takes(&self, lsn: Lsn, record: &Record, decision: &DecisionRevision) -> bool {
         let rules = self.ruleset.get(record.entity.kind());
         rules.is_none_or(|rules| rules.goes_to(&decision.name, &self.sink))
             && (self.types.is_empty() || self.types.iter().any(|glob| glob_matches(glob, &decision.name)))
-            && self.condition.as_ref().is_none_or(|condition| self.passes(condition, record, decision))
+            && self.condition.as_ref().is_none_or(|condition| self.passes(condition, lsn, record, decision))
     }
 
     /// What is missing makes a condition not true. Where it cannot be computed the decision goes out: a receiver can tell
     /// one too many, but not one that never came.
-    fn passes(&self, condition: &Expr, record: &Record, decision: &DecisionRevision) -> bool {
+    fn passes(&self, condition: &Expr, lsn: Lsn, record: &Record, decision: &DecisionRevision) -> bool {
         let event = decision_event(&self.server, record, decision);
         match condition.test(&EventBindings { event: &event, time: None }) {
             Ok(passes) => passes,
@@ -88,7 +123,8 @@ impl Routing {
                 let rule = format!("sink.{}.if", self.sink);
                 self.metrics.rule_errors.with_label_values(&[record.entity.kind(), &rule]).inc();
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(sink = %self.sink, id = %event.id, "`if` cannot be computed, so such decisions are sent: {why}");
+                    let about = About { lsn: Some(lsn), ..About::record(record) }.correlated(&decision.correlation);
+                    tell!(warn, about, sink = %self.sink, id = %event.id, "`if` cannot be computed, so such decisions are sent: {why}");
                 }
                 true
             }

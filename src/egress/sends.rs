@@ -19,6 +19,8 @@ use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
 use crate::model::record::Input;
 use crate::model::system::{DeadLetter, Origin, SinkWindow};
+use crate::model::trace::TraceContext;
+use crate::telemetry::{Leg, Tracer, tell};
 
 /// The longest body that a dead letter keeps, in bytes; far above what any decision has.
 const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -47,12 +49,22 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    fn ends(&self, leg: Leg) {
+        match self {
+            Outcome::Delivered => leg.arrived(),
+            Outcome::Busy { .. } => leg.failed("busy"),
+            Outcome::Failed { why, .. } | Outcome::Never { why, .. } | Outcome::Closed { why } => leg.failed(why),
+        }
+    }
+}
+
 /// A send under way.
 pub type Sent = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
-/// Sends one delivery. It must come to an end by itself.
+/// Sends one delivery, and says to which trace it belongs. It must come to an end by itself.
 pub trait Transport: Send + Sync {
-    fn send(&self, delivery: Arc<Delivery>) -> Sent;
+    fn send(&self, delivery: Arc<Delivery>, trace: Option<TraceContext>) -> Sent;
 }
 
 /// How often and when it is tried again.
@@ -75,6 +87,7 @@ pub struct SendsSetup {
     pub in_flight_max: usize,
     pub retry: Retry,
     pub bury: Bury,
+    pub tracer: Tracer,
     pub runtime: Handle,
 }
 
@@ -137,11 +150,17 @@ impl Sends {
     }
 
     fn start(&self, sending: Sending) {
-        let sent = self.setup.transport.send(sending.delivery.clone());
+        let leg = sending.delivery.leg(&self.setup.tracer, &self.setup.name);
+        let carried = leg.as_ref().map(|leg| leg.carried().clone());
+        let sent = self.setup.transport.send(sending.delivery.clone(), carried);
         let report = self.report.clone();
         self.setup.runtime.spawn(async move {
             let panicked = |_| Outcome::Failed { why: "the sink panicked".to_owned(), pause: None };
             let outcome = AssertUnwindSafe(sent).catch_unwind().await.unwrap_or_else(panicked);
+            if let Some(mut leg) = leg {
+                leg.note("turnstile.attempt", i64::from(sending.failures) + 1);
+                outcome.ends(leg);
+            }
             report.tell(sending, Step::Sent(outcome));
         });
     }
@@ -179,7 +198,9 @@ impl Sends {
             Step::Sent(Outcome::Closed { why }) => {
                 self.counters.failed.inc();
                 if !self.window.is_closed() {
-                    tracing::error!(
+                    tell!(
+                        error,
+                        delivery.about(),
                         sink = %self.setup.name, id = %delivery.id(),
                         "{why}: the sink is disabled until the next start; its decisions stay in the journal, which is \
                          not trimmed meanwhile. Mend it or remove it from the configuration, then restart"
@@ -203,14 +224,14 @@ impl Sends {
     fn tell_failing(&mut self, delivery: &Delivery, why: &str) {
         if !self.told_failing {
             self.told_failing = true;
-            tracing::warn!(sink = %self.setup.name, id = %delivery.id(), "a decision could not be delivered and is tried again: {why}");
+            tell!(warn, delivery.about(), sink = %self.setup.name, id = %delivery.id(), "a decision could not be delivered and is tried again: {why}");
         }
     }
 
     /// Gives up on a delivery; its key goes on once the dead letter is durable.
     fn bury(&mut self, sending: Sending, reason: &'static str, why: String) {
         let delivery = &sending.delivery;
-        tracing::error!(sink = %self.setup.name, id = %delivery.id(), lsn = delivery.lsn.0, reason, "given up, now a dead letter: {why}");
+        tell!(error, delivery.about(), sink = %self.setup.name, id = %delivery.id(), reason, "given up, now a dead letter: {why}");
         self.counters.dead_letter.inc();
         let mut body = delivery.json();
         body.truncate(DEAD_LETTER_BYTES_MAX);

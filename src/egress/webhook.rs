@@ -4,14 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Response, StatusCode, Url};
 
 use super::addresses::{PublicOnly, is_public, not_public};
-use super::client::{client, pause_of, root_cause};
+use super::client::{carry, client, pause_of, root_cause};
 use super::routing::Delivery;
 use super::sends::{Outcome, Sent, Transport};
 use crate::config::WebhookSink;
+use crate::model::trace::TraceContext;
 use crate::trust::{Signer, Tls};
 
 /// The most of an answer that is read, so that the connection can be used again; what it says is not looked at.
@@ -57,14 +58,14 @@ impl Webhook {
 }
 
 impl Transport for Webhook {
-    fn send(&self, delivery: Arc<Delivery>) -> Sent {
+    fn send(&self, delivery: Arc<Delivery>, trace: Option<TraceContext>) -> Sent {
         let shared = self.0.clone();
-        Box::pin(async move { shared.send(&delivery).await })
+        Box::pin(async move { shared.send(&delivery, trace.as_ref()).await })
     }
 }
 
 impl Shared {
-    async fn send(&self, delivery: &Delivery) -> Outcome {
+    async fn send(&self, delivery: &Delivery, trace: Option<&TraceContext>) -> Outcome {
         if let Some(address) = self.forbidden {
             return Outcome::Failed { why: not_public(address), pause: None };
         }
@@ -74,9 +75,14 @@ impl Shared {
             return Outcome::Never { reason: "too_large", why };
         }
         let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut headers = HeaderMap::new();
+        if let Some(trace) = trace {
+            carry(trace, &mut headers);
+        }
         let request = self
             .client
             .post(self.url.clone())
+            .headers(headers)
             .header(CONTENT_TYPE, "application/cloudevents+json")
             .header("webhook-id", delivery.id())
             .header("webhook-timestamp", timestamp.to_string())

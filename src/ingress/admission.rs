@@ -1,6 +1,10 @@
 //! Admission: every source's events go through here, decoded, to the entities that take them. Bounds what is under way.
 
+<<<<<<< HEAD
 use std::collections::HashMap;
+=======
+use std::ops::Deref;
+>>>>>>> main
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +17,32 @@ use crate::model::ids::Lsn;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Acknowledge, EventOutcome, Ticket};
 use crate::model::time::Timestamp;
+<<<<<<< HEAD
 use crate::rules::{EventBindings, Expr, Ruleset, Taken, Takers};
+=======
+use crate::rules::{Ruleset, Taken, Takers};
+use crate::telemetry::{Reception, Tracer};
+>>>>>>> main
 
 /// An event on its way to one entity.
 pub struct Delivery {
     pub taken: Box<Taken>,
     pub ticket: Ticket,
+    pub trace: Option<Arc<Reception>>,
+}
+
+/// An event that may go to its takers.
+pub struct Admitted {
+    takers: Takers,
+    trace: Option<Arc<Reception>>,
+}
+
+impl Deref for Admitted {
+    type Target = [Box<Taken>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.takers
+    }
 }
 
 /// Brings deliveries to their entities' shards; never blocks.
@@ -40,6 +64,7 @@ pub struct Admission {
     pub receiving: Receiving,
     pub gate: Gate,
     pub metrics: Arc<Metrics>,
+    pub tracer: Tracer,
     pub deliver: Deliver,
     /// What numbers the events of a source, by its name, where it declares that.
     pub sequences: HashMap<String, Expr>,
@@ -81,27 +106,50 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal; then nobody takes it.
+<<<<<<< HEAD
     pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Takers, Refusal> {
         let mut takers = self.ruleset.admit(event)?;
+=======
+    pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Admitted, Refusal> {
+        let trace = self.tracer.receive(event, &source.name);
+        let takers = match self.ruleset.admit(event) {
+            Ok(takers) => takers,
+            Err(refusal) => {
+                if let Some(trace) = trace {
+                    trace.refused(refusal.code.as_str());
+                }
+                return Err(refusal);
+            }
+        };
+>>>>>>> main
         match event.time_given {
             TimeGiven::BySender => source.delay.observe(now.since(event.time).as_seconds().max(0.0)),
             TimeGiven::AtReceipt => source.without_time.inc(),
         }
+<<<<<<< HEAD
         source.last_event.set(now.millis() as f64 / 1e3);
         if let Some(sequence) = self.sequences.get(&source.name) {
             number(sequence, event, source, &mut takers);
         }
         Ok(takers)
+=======
+        Ok(Admitted { takers, trace: trace.map(Arc::new) })
+>>>>>>> main
     }
 
     /// Sends an event that `sender` knows as `line` on its way to its takers. One that nobody takes is settled at once.
-    pub fn send(&self, sender: &Arc<dyn Acknowledge>, line: u64, takers: Takers, out: &mut Vec<Delivery>) {
+    pub fn send(&self, sender: &Arc<dyn Acknowledge>, line: u64, admitted: Admitted, out: &mut Vec<Delivery>) {
+        let Admitted { takers, trace } = admitted;
         if takers.is_empty() {
             sender.settled(vec![(line, EventOutcome::Accepted(Lsn::ZERO))]);
             return;
         }
         let tickets = Ticket::issue(sender, line, takers.len());
-        out.extend(takers.into_iter().zip(tickets).map(|(taken, ticket)| Delivery { taken, ticket }));
+        out.extend(takers.into_iter().zip(tickets).map(|(taken, ticket)| Delivery {
+            taken,
+            ticket,
+            trace: trace.clone(),
+        }));
     }
 
     /// Delivers what [`Admission::send`] put together.

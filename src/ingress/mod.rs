@@ -16,7 +16,7 @@ mod sql;
 mod tcp;
 mod window;
 
-pub use admission::{Admission, Deliver, Delivery, Patience, SourceMetrics};
+pub use admission::{Admission, Admitted, Deliver, Delivery, Patience, SourceMetrics};
 pub use credits::{Credits, Need};
 pub use decode::{Decoder, Given, Mapping, SOURCE_DEFAULT};
 pub use door::{Crowded, Door, Entered, Place};

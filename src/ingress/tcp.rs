@@ -7,6 +7,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 
+use super::admission::Admitted;
 use super::credits::Need;
 use super::listener::{Phase, TcpSource};
 use super::receiving::{FREE_BYTES, Room};
@@ -14,7 +15,6 @@ use super::window::{Window, refusal_line};
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Acknowledge, EventOutcome, Outcomes};
 use crate::model::time::Timestamp;
-use crate::rules::Takers;
 
 /// So many bytes are read at once.
 pub(super) const READ_BYTES: usize = FREE_BYTES;
@@ -312,7 +312,7 @@ struct Batch<'c> {
     sender: Arc<dyn Acknowledge>,
     now: Timestamp,
     read_at: Instant,
-    lines: Vec<(Need, Result<Takers, Refusal>)>,
+    lines: Vec<(Need, Result<Admitted, Refusal>)>,
 }
 
 impl<'c> Batch<'c> {
@@ -342,9 +342,9 @@ impl<'c> Batch<'c> {
         self.add(0, Err(refusal)).await;
     }
 
-    async fn add(&mut self, bytes: usize, takers: Result<Takers, Refusal>) {
+    async fn add(&mut self, bytes: usize, takers: Result<Admitted, Refusal>) {
         let credits = &self.connection.source.admission.credits;
-        let records = takers.as_ref().map_or(0, Takers::len) as u64;
+        let records = takers.as_ref().map_or(0, |takers| takers.len()) as u64;
         let need = if records == 0 { Need::default() } else { credits.need(records, bytes as u64) };
         if !credits.try_take(need) {
             // What was admitted before must be on its way, or its credits would never come back.

@@ -7,6 +7,7 @@ use super::ids::{EntityKey, Version};
 use super::packed::Packed;
 use super::record::ReferenceSet;
 use super::time::Timestamp;
+use super::trace::TraceContext;
 
 /// All of it. The default is none.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
@@ -162,13 +163,18 @@ pub struct Call {
     pub request: Packed,
     /// Attempts that were begun before, in this process or an earlier one.
     pub attempts: u32,
+    /// What the entity's records are correlated by.
+    pub correlation: Box<str>,
+    /// Where the request belongs, as long as the process knows: it is in no state.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Effect {
     /// The call that its request asks for.
-    pub fn call(&self, entity: &EntityKey) -> Call {
+    pub fn call(&self, entity: &EntityKey, correlation: &str) -> Call {
         let (entity, effect, request) = (entity.clone(), self.name.clone(), self.request.clone());
-        Call { entity, effect, run: self.run, request, attempts: self.attempts }
+        let (run, attempts, correlation) = (self.run, self.attempts, correlation.into());
+        Call { entity, effect, run, request, attempts, correlation, trace: None }
     }
 }
 

@@ -20,5 +20,6 @@ pub mod sort_key;
 pub mod state;
 pub mod system;
 pub mod time;
+pub mod trace;
 pub mod value;
 pub mod xml;

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::event::{Event, TimeGiven};
 use super::ids::{EntityKey, Revision};
 use super::record::{DecisionRevision, DecisionState, Input, Record};
+use super::trace::TraceContext;
 use super::value::{Map, Value};
 
 /// A decision's id: `type/key/name[/element]/revision`, every part percent-encoded outside `[A-Za-z0-9_~-]`.
@@ -79,6 +80,9 @@ pub fn decision_event(server: &str, record: &Record, decision: &DecisionRevision
         extensions.insert("causationid", Value::string(&*cause));
     }
     extensions.insert("correlationid", Value::string(decision.correlation.clone()));
+    for (name, value) in TraceContext::of_record(record).iter().flat_map(TraceContext::headers) {
+        extensions.insert(name, Value::string(value));
+    }
     Event {
         source: source(server, &record.entity).into(),
         id: decision_id(&record.entity, decision).into(),

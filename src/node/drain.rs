@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::checkpointer::Request;
 use super::http;
 use super::sinks::Sinks;
+use super::traces::Traces;
 use crate::actors::{Horizon, Shards};
 use crate::admin::{HttpServer, NodeState, Stop};
 use crate::egress::Effects;
@@ -30,6 +31,7 @@ pub(super) struct Node {
     pub drain: Duration,
     pub horizon: Horizon,
     pub effects: Arc<Effects>,
+    pub traces: Traces,
     pub shards: Shards,
     pub arbiters: Vec<Arbiter>,
     pub admission: Arc<Admission>,
@@ -65,6 +67,7 @@ impl Node {
         });
         let share = limit.mul_f64(DRAIN_SHARE);
         self.state.send_replace(NodeState::Draining);
+        self.admission.metrics.node.ready.set(0);
         self.phase.send_replace(Phase::Draining);
         self.horizon.stop();
         let effects = self.effects;
@@ -84,6 +87,8 @@ impl Node {
         let sinks = self.sinks.finish(share);
         let finished = spawn_blocking(move || sinks.into_iter().for_each(|sink| drop(sink.join())));
         let _ = tokio::time::timeout(share, finished).await;
+        // Nothing makes spans any more; they leave while states are stored.
+        let exporting = tokio::spawn(self.traces.finish(share));
         let checkpointer = self.checkpointer;
         let _ = self.checkpoints.send(Request::Finish { deadline });
         let _ = spawn_blocking(move || checkpointer.join()).await;
@@ -94,6 +99,7 @@ impl Node {
         }
         let writer = self.writer;
         let _ = spawn_blocking(move || writer.join()).await;
+        let _ = exporting.await;
         tracing::info!("drained");
     }
 }

@@ -70,6 +70,8 @@ impl Guard {
         match rustix::fs::statvfs(&self.folder) {
             Ok(found) => {
                 let free = found.f_bavail.saturating_mul(found.f_frsize);
+                self.metrics.node.disk_free_bytes.set(i64::try_from(free).unwrap_or(i64::MAX));
+                self.metrics.node.disk_free_min_bytes.set(i64::try_from(least).unwrap_or(i64::MAX));
                 (free < least)
                     .then(|| format!("{free} bytes are free on the disk, less than limits.disk_free_min = {least}"))
             }

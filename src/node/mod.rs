@@ -23,7 +23,11 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod told;
+<<<<<<< HEAD
 mod verify;
+=======
+mod traces;
+>>>>>>> main
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};

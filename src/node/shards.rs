@@ -76,6 +76,7 @@ impl Starting<'_> {
                     metrics: shared.metrics.clone(),
                     types: shared.types.clone(),
                     ruleset: self.prepared.ruleset.clone(),
+                    tracer: shared.tracer.clone(),
                     entity_bytes_max: usize::try_from(self.config.tuning.limits.entity_bytes_max).unwrap_or(usize::MAX),
                     decide,
                     fatal: Arc::new(move |error| fatal(&error)),
@@ -121,7 +122,10 @@ fn making(effects: &Arc<Effects>) -> MakeCalls {
 /// Brings what was admitted to its entities.
 pub(super) fn delivering(shards: Shards) -> Deliver {
     Arc::new(move |deliveries| {
-        let work = |delivery: crate::ingress::Delivery| Work::Event { taken: delivery.taken, ticket: delivery.ticket };
+        let work = |delivery: crate::ingress::Delivery| {
+            let crate::ingress::Delivery { taken, ticket, trace } = delivery;
+            Work::Event { taken, ticket, trace }
+        };
         shards.deliver(deliveries.into_iter().map(work));
     })
 }

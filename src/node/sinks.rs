@@ -25,6 +25,7 @@ use crate::model::record::Input;
 use crate::model::system::{DEAD_LETTER_KIND, SINK_KIND, SinkProgress, SinkWindow, SystemState};
 use crate::rules::{Expr, Ruleset};
 use crate::store::Store;
+use crate::telemetry::Tracer;
 use crate::vital;
 
 /// Pauses after a message that NATS did not take.
@@ -46,6 +47,7 @@ pub struct Setup<'a> {
     pub journal: &'a JournalReader,
     pub ruleset: &'a Arc<Ruleset>,
     pub metrics: &'a Arc<Metrics>,
+    pub tracer: &'a Tracer,
     pub committed: &'a watch::Receiver<Lsn>,
     pub runtime: Handle,
     pub fatal: Fatal,
@@ -115,6 +117,7 @@ impl Sinks {
                 types: declared.types.iter().map(|glob| glob.value.clone()).collect(),
                 condition: setup.conditions.remove(&name),
                 metrics: setup.metrics.clone(),
+                tracer: setup.tracer.clone(),
                 told: AtomicBool::new(false),
             },
             outlet,
@@ -266,7 +269,7 @@ async fn outlet(
                 _ => Box::new(StdoutSink),
             };
             let done = SinkWindow::through(progress.delivered);
-            return Ok((Box::new(Lines::new(name, sink, progress, setup.metrics)), done));
+            return Ok((Box::new(Lines::new(name, sink, progress, setup.tracer.clone(), setup.metrics)), done));
         }
         Begin::Window(window) => window,
     };
@@ -279,6 +282,7 @@ async fn outlet(
         progress: progress.clone(),
         in_flight_max,
         retry,
+        tracer: setup.tracer.clone(),
         bury: Box::new(move |letter| {
             let entity = EntityKey::new(DEAD_LETTER_KIND, letter.origin.key());
             shards.note(entity, Input::DeadLetter(Box::new(letter)))

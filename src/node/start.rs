@@ -24,6 +24,7 @@ use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
+use super::traces::Traces;
 use crate::actors::{Horizon, Shards, Slice, Tag};
 use crate::admin::{Api, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
@@ -33,6 +34,7 @@ use crate::journal::{JournalReader, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
 use crate::store::Store;
+use crate::telemetry::Tracer;
 use crate::vital;
 
 /// Why a node cannot start.
@@ -98,6 +100,7 @@ pub(super) struct Shared {
     /// All shards, once they have started.
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
+    pub(super) tracer: Tracer,
 }
 
 impl Starting<'_> {
@@ -113,9 +116,11 @@ impl Starting<'_> {
         metrics.journal_lsn.set(gauge(opened.journal.last_lsn()));
         metrics.watermark_lsn.set(gauge(watermark));
         let shards: Arc<OnceLock<Shards>> = Arc::default();
-        let effects = self.effects(&metrics, &shards)?;
+        let traces = Traces::start(self.config, &metrics, self.runtime.handle())?;
+        let effects = self.effects(&metrics, &traces.tracer, &shards)?;
         let shared = Shared {
             effects,
+            tracer: traces.tracer.clone(),
             shards,
             metrics,
             types,
@@ -145,6 +150,7 @@ impl Starting<'_> {
         self.turn_wheels(&shared, &shards);
 
         let state = watch::Sender::new(NodeState::Ready);
+        shared.metrics.node.ready.set(1);
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
@@ -186,6 +192,7 @@ impl Starting<'_> {
             drain: self.config.tuning.limits.drain,
             horizon: shared.horizon,
             effects: shared.effects,
+            traces,
             shards,
             arbiters,
             admission,
@@ -242,7 +249,12 @@ impl Starting<'_> {
         Ok(recovered.map_err(failed)??)
     }
 
-    fn effects(&self, metrics: &Metrics, shards: &Arc<OnceLock<Shards>>) -> Result<Arc<Effects>, NodeError> {
+    fn effects(
+        &self,
+        metrics: &Metrics,
+        tracer: &Tracer,
+        shards: &Arc<OnceLock<Shards>>,
+    ) -> Result<Arc<Effects>, NodeError> {
         let shards = shards.clone();
         let note: NoteStep = Arc::new(move |entity, input| match shards.get() {
             Some(shards) => shards.step(entity, input),
@@ -253,6 +265,7 @@ impl Starting<'_> {
             ruleset: &self.prepared.ruleset,
             note,
             metrics,
+            tracer: tracer.clone(),
             limits: &self.limits,
             runtime: self.runtime.handle().clone(),
         });
@@ -267,6 +280,7 @@ impl Starting<'_> {
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
             metrics: shared.metrics.clone(),
+            tracer: shared.tracer.clone(),
             deliver: delivering(shards.clone()),
             sequences: std::mem::take(&mut self.prepared.sequences),
         })
@@ -281,6 +295,7 @@ impl Starting<'_> {
             journal: &shared.journal,
             ruleset: &self.prepared.ruleset,
             metrics: &shared.metrics,
+            tracer: &shared.tracer,
             committed: &shared.committed,
             runtime: self.runtime.handle().clone(),
             fatal: shared.fatal.clone(),
@@ -318,6 +333,8 @@ impl Starting<'_> {
     }
 
     fn guard(&self, shared: &Shared, admission: &Arc<Admission>) {
+        let connections_max = i64::try_from(self.limits.connections_max).unwrap_or(i64::MAX);
+        shared.metrics.node.connections_max.set(connections_max);
         let guard = Guard {
             folder: self.config.server.data_dir.clone(),
             tuning: self.config.tuning.clone(),

@@ -145,6 +145,6 @@ fn correlation(event: &PackedEvent) -> Box<str> {
 }
 
 /// The event's `correlationid`, if it has one.
-pub(super) fn given_correlation(event: &PackedEvent) -> Option<Box<str>> {
+pub fn given_correlation(event: &PackedEvent) -> Option<Box<str>> {
     event.extensions.as_ref()?.select(&["correlationid"])?.as_str().map(Box::from)
 }

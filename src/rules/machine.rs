@@ -142,7 +142,7 @@ impl Machine {
         let state = &self.states[entity];
         self.letters.extend(messages(self.ruleset.server(), state, record));
         let asked = record.effects.iter().filter_map(|asked| state.dealings.as_deref()?.effect(&asked.name));
-        self.calls.extend(asked.map(|effect| effect.call(entity)));
+        self.calls.extend(asked.map(|effect| effect.call(entity, &state.correlation)));
         if state.dealings.is_some() || self.alarms.contains_key(entity) {
             let alarm = self.alarms.entry(entity.clone()).or_insert(Alarm { wake: None, noise: self.now });
             if is_noise(&record.input) {

@@ -33,7 +33,7 @@ pub use compile::{compile, compile_condition, compile_text};
 pub use decide::{Decided, Outcome, Verdict, decide, decide_inside, decide_system, touched, without_conclusions};
 pub use document::{Document, Explained, completeness, explain, matches};
 pub use entity_rules::{EffectRules, EntityRules};
-pub use evolve::evolve;
+pub use evolve::{evolve, given_correlation};
 pub use expr::{Expr, Fault, Part, Roots};
 pub use fickle::Fickle;
 pub use machine::{Around, Came, Machine, Rest};

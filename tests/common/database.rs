@@ -21,6 +21,39 @@ pub enum Kind {
     MariaDb,
 }
 
+/// Something to be tried with a database.
+pub type Scenario = (&'static str, fn(&mut Database));
+
+/// Tries all of it with one database of this kind, if it is installed.
+pub fn run_all(kind: Kind, scenarios: &[Scenario]) {
+    let Some(mut database) = Database::start(kind) else { return };
+    for (name, scenario) in scenarios {
+        println!("{kind:?}: {name}");
+        scenario(&mut database);
+    }
+}
+
+/// A test for each kind of database.
+#[macro_export]
+macro_rules! with_each_database {
+    ($scenarios:expr) => {
+        #[test]
+        fn sqlite() {
+            common::database::run_all(common::database::Kind::Sqlite, &$scenarios);
+        }
+
+        #[test]
+        fn postgres() {
+            common::database::run_all(common::database::Kind::Postgres, &$scenarios);
+        }
+
+        #[test]
+        fn mariadb() {
+            common::database::run_all(common::database::Kind::MariaDb, &$scenarios);
+        }
+    };
+}
+
 /// A database; its data stays when it is stopped and started again.
 pub struct Database {
     pub kind: Kind,

@@ -4,6 +4,7 @@
 
 pub mod around;
 pub mod bus;
+pub mod collector;
 pub mod database;
 pub mod dataset;
 pub mod hook;

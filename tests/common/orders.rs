@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Server;
+use super::{Server, wait_for};
 
 /// An order as five services see it, and a note without rules worth the name.
 pub const RULES: &str = r#"
@@ -34,6 +34,14 @@ text = { on = "Noted", take = "latest" }
 by = { on = "Noted", take = "latest", value = "event.author" }
 "#;
 
+/// As little as counts something: for tests of what events come through.
+pub const PAYMENTS: &str = r#"
+[entity.order]
+key = "event.subject"
+[entity.order.fields]
+payments = { on = "Paid", take = "count" }
+"#;
+
 pub const STRUCTURED: &str = "application/cloudevents+json";
 pub const BATCH: &str = "application/cloudevents-batch+json";
 pub const NDJSON: &str = "application/x-ndjson";
@@ -42,6 +50,11 @@ pub fn event(id: &str, kind: &str, order: &str, data: &Value) -> Value {
     let mut data = data.clone();
     data["orderId"] = order.into();
     json!({"specversion": "1.0", "id": id, "source": "/test", "type": kind, "time": "2026-11-20T10:00:00Z", "data": data})
+}
+
+/// An event of whatever kind.
+pub fn happened(id: &str, kind: &str, data: &Value) -> Value {
+    json!({"id": id, "type": kind, "time": "2026-11-20T10:00:00Z", "data": data})
 }
 
 pub fn created(order: &str) -> Value {
@@ -68,4 +81,12 @@ pub fn lines(events: &[Value]) -> String {
 /// Posts NDJSON that must be taken whole.
 pub fn feed(server: &Server, events: &[Value]) -> Value {
     server.post("/v1/events", NDJSON, lines(events)).expect(202).json()
+}
+
+/// The same to a server that may have too much to do; whoever is told so sends again.
+pub fn feed_patiently(server: &Server, events: &[Value]) -> Value {
+    let answer = wait_for("the events are admitted", || {
+        Some(server.post("/v1/events", NDJSON, lines(events))).filter(|answer| answer.status != 429)
+    });
+    answer.expect(202).json()
 }

@@ -309,10 +309,15 @@ impl Server {
 
     /// All entities of a type, read page by page.
     pub fn entities(&self, kind: &str, page: usize) -> Vec<Value> {
+        self.entities_that(kind, page, "")
+    }
+
+    /// The same of those that a filter lets through, such as `waiting=true`.
+    pub fn entities_that(&self, kind: &str, page: usize, filter: &str) -> Vec<Value> {
         let mut all = Vec::new();
         let mut after = String::new();
         loop {
-            let answer = self.get(&format!("/v1/entities/{kind}?limit={page}{after}")).expect(200).json();
+            let answer = self.get(&format!("/v1/entities/{kind}?limit={page}{after}&{filter}")).expect(200).json();
             let items = answer["items"].as_array().expect("a page has items").clone();
             assert!(items.len() <= page, "a page of {page} has {} items", items.len());
             all.extend(items);

@@ -115,6 +115,7 @@ impl Node {
         let around = Surroundings {
             store: store.clone(),
             metrics: metrics.clone(),
+            tracer: crate::telemetry::Tracer::default(),
             types: kinds,
             ruleset: ruleset.clone(),
             entity_bytes_max: 1 << 20,
@@ -148,9 +149,14 @@ impl Node {
             credits: Credits::new(100_000, 1 << 30),
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
+            tracer: crate::telemetry::Tracer::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(move |deliveries| {
-                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event { taken: d.taken, ticket: d.ticket }));
+                to_shards.deliver(deliveries.into_iter().map(|d| Work::Event {
+                    taken: d.taken,
+                    ticket: d.ticket,
+                    trace: d.trace,
+                }));
             }),
             sequences: HashMap::new(),
         };

@@ -6,6 +6,7 @@ use super::response::Body;
 use crate::config::Guarantee;
 use crate::model::dealings::{EffectOutcome, EffectStage};
 use crate::model::packed::Packed;
+use crate::telemetry::Leg;
 
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,23 @@ pub(super) enum Answer {
     NotSent { why: String },
     /// Some of it may have arrived, and what came of that is not known.
     Lost { why: String },
+}
+
+impl Answer {
+    /// Ends the span of the call.
+    pub fn ends(&self, mut leg: Leg) {
+        match self {
+            Answer::NotSent { why } | Answer::Lost { why } => leg.failed(why),
+            Answer::Status { status, body, .. } => {
+                leg.note("http.response.status_code", i64::from(*status));
+                match body {
+                    Body::Broken { why } => leg.failed(why),
+                    _ if *status < 400 => leg.arrived(),
+                    _ => leg.failed("the answer says no"),
+                }
+            }
+        }
+    }
 }
 
 /// What it means.

@@ -75,7 +75,15 @@ mod tests {
 
     fn call(key: &str, run: u32) -> Call {
         let request = Packed::new(&Value::Null);
-        Call { entity: EntityKey::new("order", key), effect: "charge".into(), run, request, attempts: 0 }
+        Call {
+            entity: EntityKey::new("order", key),
+            effect: "charge".into(),
+            run,
+            request,
+            attempts: 0,
+            correlation: "c".into(),
+            trace: None,
+        }
     }
 
     fn taken(queue: &mut Queue, now: Instant) -> Vec<String> {

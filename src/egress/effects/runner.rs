@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use opentelemetry::KeyValue;
 use prometheus::{IntCounter, IntGauge};
+use reqwest::Request;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -21,6 +23,7 @@ use super::queue::Queue;
 use super::request::request;
 use super::response::BodyLimits;
 use crate::config::{Guarantee, Limits};
+use crate::egress::client::carry;
 use crate::egress::pauses::{PAUSE_MAX, backoff};
 use crate::metrics::Metrics;
 use crate::model::dealings::Call;
@@ -30,6 +33,7 @@ use crate::model::outgoing::effect_id;
 use crate::model::record::Input;
 use crate::model::settle::Noted;
 use crate::rules::{EffectRules, EntityRules, Ruleset};
+use crate::telemetry::{About, Leg, Tracer, tell};
 use crate::trust::Tls;
 
 /// What the runner needs.
@@ -37,6 +41,7 @@ pub struct EffectsSetup<'a> {
     pub ruleset: &'a Ruleset,
     pub note: NoteStep,
     pub metrics: &'a Metrics,
+    pub tracer: Tracer,
     pub limits: &'a Limits,
     pub runtime: Handle,
 }
@@ -97,7 +102,7 @@ impl Effects {
             let lane = self.lanes.get(call.entity.kind()).and_then(|effects| effects.get(&call.effect));
             let Some(lane) = lane else {
                 let id = effect_id(&call.entity, &call.effect, call.run);
-                tracing::warn!(%id, "an effect that the rules have no more is left as it is");
+                tell!(warn, about(&call), %id, "an effect that the rules have no more is left as it is");
                 continue;
             };
             lane.queue.lock().unwrap_or_else(PoisonError::into_inner).put(call);
@@ -129,6 +134,7 @@ struct Lane {
     /// `type.name`.
     label: String,
     metrics: LaneMetrics,
+    tracer: Tracer,
 }
 
 struct LaneMetrics {
@@ -137,6 +143,11 @@ struct LaneMetrics {
     failed: IntCounter,
     unknown: IntCounter,
     retried: IntCounter,
+}
+
+/// What lines about a call say.
+fn about(call: &Call) -> About<'_> {
+    About::entity(&call.entity).correlated(&call.correlation)
 }
 
 /// How far an attempt has brought a request.
@@ -178,7 +189,8 @@ impl Lane {
             retried: counter("retried"),
         };
         let (queue, changed) = (Mutex::default(), Notify::new());
-        Lane { rules: rules.clone(), at, calls, note: setup.note.clone(), queue, changed, label, metrics }
+        let (note, tracer) = (setup.note.clone(), setup.tracer.clone());
+        Lane { rules: rules.clone(), at, calls, note, queue, changed, label, metrics, tracer }
     }
 
     fn effect(&self) -> &EffectRules {
@@ -208,6 +220,19 @@ impl Lane {
         None
     }
 
+    /// What is told of the call, if it belongs to a trace; the request says so, too.
+    fn leg(&self, call: &Call, request: &mut Request) -> Option<Leg> {
+        let attributes = vec![
+            KeyValue::new("turnstile.effect", self.label.clone()),
+            KeyValue::new("turnstile.key", call.entity.key().to_owned()),
+            KeyValue::new("turnstile.attempt", i64::from(call.attempts)),
+            KeyValue::new("http.request.method", request.method().to_string()),
+        ];
+        let leg = self.tracer.leg(call.trace.as_deref()?, format!("call {}", self.label), attributes);
+        carry(leg.carried(), request.headers_mut());
+        Some(leg)
+    }
+
     /// One attempt, with its steps.
     async fn attempt(&self, mut call: Call) -> Came {
         let effect = self.effect();
@@ -226,10 +251,15 @@ impl Lane {
             return Came::Over(call.entity, call.run);
         }
         call.attempts = attempt;
+        let mut request = request;
+        let leg = self.leg(&call, &mut request);
         self.metrics.in_flight.inc();
         let answer = AssertUnwindSafe(self.calls.call(request)).catch_unwind().await;
         self.metrics.in_flight.dec();
         let answer = answer.unwrap_or_else(|_| Answer::Lost { why: "the call panicked".into() });
+        if let Some(leg) = leg {
+            answer.ends(leg);
+        }
         let Judged { outcome, again } = judge(answer, effect.guarantee);
         match again.filter(|_| attempt < effect.retry.attempts) {
             Some(pause) => self.put_off(call, pause, &outcome),
@@ -249,7 +279,7 @@ impl Lane {
 
     /// Notes what became of a request for good.
     async fn end(&self, call: Call, outcome: EffectOutcome) -> Came {
-        let Call { entity, effect, run, attempts, .. } = call;
+        let Call { entity, effect, run, attempts, .. } = call.clone();
         let ended = Input::Ended { effect: effect.clone(), run, outcome: Box::new(outcome.clone()) };
         // Without an answer the process is about to end; the next one finds the request as it is recorded.
         if matches!((self.note)(entity.clone(), ended).await, Ok(Noted::Recorded)) {
@@ -260,10 +290,10 @@ impl Lane {
             };
             counter.inc();
             if outcome.stage != EffectStage::Succeeded {
-                let (id, key) = (effect_id(&entity, &effect, run), entity.key());
+                let id = effect_id(&entity, &effect, run);
                 let (state, status) = (outcome.stage.as_str(), outcome.status);
                 let why = outcome.error.as_deref().unwrap_or("the answer says no");
-                tracing::warn!(effect = %self.label, key, %id, state, status, attempts, "an effect has not succeeded: {why}");
+                tell!(warn, about(&call), effect = %self.label, %id, state, status, attempts, "an effect has not succeeded: {why}");
             }
         }
         Came::Over(entity, run)
@@ -277,7 +307,7 @@ impl Lane {
             Came::Again(call, when, why) => {
                 if !std::mem::replace(told_failing, true) {
                     let id = effect_id(&call.entity, &call.effect, call.run);
-                    tracing::warn!(effect = %self.label, key = call.entity.key(), %id, "a call failed and is made again: {why}");
+                    tell!(warn, about(&call), effect = %self.label, %id, "a call failed and is made again: {why}");
                 }
                 queue.rest(call, when);
             }

@@ -34,6 +34,9 @@ fn delivery(lsn: u64, place: u32, key: &str) -> Delivery {
         entity,
         decision: "Made".into(),
         event: CloudEvent::of("turnstile", &record, &decision),
+        event_id: None,
+        correlation: "c".into(),
+        trace: None,
     }
 }
 

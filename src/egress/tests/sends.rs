@@ -14,6 +14,8 @@ use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
 use crate::model::record::Input;
 use crate::model::system::{DeadLetter, Origin, SinkWindow};
+use crate::model::trace::TraceContext;
+use crate::telemetry::Tracer;
 
 /// Answers by a script, and remembers what it was sent.
 #[derive(Default)]
@@ -23,7 +25,7 @@ struct Scripted {
 }
 
 impl Transport for Scripted {
-    fn send(&self, delivery: Arc<Delivery>) -> Sent {
+    fn send(&self, delivery: Arc<Delivery>, _: Option<TraceContext>) -> Sent {
         self.sent.lock().unwrap().push(delivery);
         let outcome = self.outcomes.lock().unwrap().pop_front().expect("the script goes on");
         Box::pin(async move { outcome })
@@ -57,6 +59,7 @@ impl Test {
                 graves.lock().unwrap().push((letter, done));
                 durable
             }),
+            tracer: Tracer::default(),
             runtime: tokio::runtime::Handle::current(),
         };
         let mut sends = Sends::new(setup, &metrics);

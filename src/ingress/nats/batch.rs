@@ -6,11 +6,11 @@ use std::time::Instant;
 use super::hand::Open;
 use super::message::{Place, Received};
 use super::source::NatsSource;
+use crate::ingress::admission::Admitted;
 use crate::ingress::credits::Need;
 use crate::model::refusal::Refusal;
 use crate::model::settle::{Acknowledge, EventOutcome};
 use crate::model::time::Timestamp;
-use crate::rules::Takers;
 
 /// So many messages are read before they are sent on their way.
 pub(super) const BATCH_MESSAGES_MAX: usize = 256;
@@ -21,7 +21,7 @@ pub(super) struct Batch<'s> {
     sender: Arc<dyn Acknowledge>,
     now: Timestamp,
     read_at: Instant,
-    messages: Vec<(Received, Need, Result<Takers, Refusal>)>,
+    messages: Vec<(Received, Need, Result<Admitted, Refusal>)>,
 }
 
 impl<'s> Batch<'s> {

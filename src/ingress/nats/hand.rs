@@ -274,6 +274,7 @@ mod tests {
             receiving: Receiving::new(1 << 20, Duration::ZERO),
             gate: Gate::default(),
             metrics: metrics.clone(),
+            tracer: crate::telemetry::Tracer::default(),
             deliver: Arc::new(drop),
             sequences: std::collections::HashMap::new(),
         };

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use futures_util::future::BoxFuture;
 use sqlx::mysql::types::MySqlTime;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlValueRef};
-use sqlx::{
-    AssertSqlSafe, Column, ConnectOptions, Connection as _, Decode, Executor, MySql, Row as _, Type, TypeInfo, ValueRef,
-};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlValueRef};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Decode, Executor, MySql, Type, TypeInfo, ValueRef};
 
 use super::database::{Connection, TIMEOUT_SPARE, within};
 use super::position::Position;
 use super::reading::Ask;
-use super::rows::{Page, Row, Shape, Unfit, bytes, decimal, float};
+use super::rows::{Page, Shape, Unfit, bytes, decimal, float};
 use super::trouble::Trouble;
 use crate::config::{Place, Secret, SqlSource};
 use crate::model::time::Timestamp;
@@ -60,16 +58,8 @@ impl Connection for MySqlSource {
         }
         let rows = query.fetch(&mut self.connection);
         let shape = &self.shape;
-        Box::pin(within(self.timeout, shape.page(rows, ask.limit, |row| read(row, shape))))
+        Box::pin(within(self.timeout, shape.page(rows, ask.limit, |row| shape.read::<MySql>(row, convert))))
     }
-}
-
-fn read(row: &MySqlRow, shape: &Shape) -> Result<Row, Trouble> {
-    let columns = row.columns().iter().map(|column| {
-        let value = row.try_get_raw(column.ordinal());
-        (column.name(), value.map_err(|error| Unfit::Value(error.to_string())).and_then(|value| convert(value, shape)))
-    });
-    shape.row(columns)
 }
 
 fn convert(value: MySqlValueRef<'_>, shape: &Shape) -> Result<Value, Unfit> {

@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use chrono::{NaiveDate, NaiveTime};
 use futures_util::future::BoxFuture;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgTypeKind, PgValueRef};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgTypeKind, PgValueRef};
 use sqlx::types::BigDecimal;
-use sqlx::{
-    AssertSqlSafe, Column, ConnectOptions, Connection as _, Decode, Executor, Postgres, Row as _, TypeInfo, ValueRef,
-};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, Decode, Executor, Postgres, TypeInfo, ValueRef};
 
 use super::database::{Connection, TIMEOUT_SPARE, within};
 use super::position::Position;
 use super::reading::Ask;
-use super::rows::{Page, Row, Shape, Unfit, bytes, decimal, float};
+use super::rows::{Page, Shape, Unfit, bytes, decimal, float};
 use super::trouble::Trouble;
 use crate::config::{Place, Secret, SqlSource};
 use crate::model::time::Timestamp;
@@ -59,16 +57,8 @@ impl Connection for PostgresSource {
         let query = query.bind(ask.limit.cast_signed());
         let rows = query.fetch(&mut self.connection);
         let shape = &self.shape;
-        Box::pin(within(self.timeout, shape.page(rows, ask.limit, |row| read(row, shape))))
+        Box::pin(within(self.timeout, shape.page(rows, ask.limit, |row| shape.read::<Postgres>(row, convert))))
     }
-}
-
-fn read(row: &PgRow, shape: &Shape) -> Result<Row, Trouble> {
-    let columns = row.columns().iter().map(|column| {
-        let value = row.try_get_raw(column.ordinal());
-        (column.name(), value.map_err(|error| Unfit::Value(error.to_string())).and_then(|value| convert(value, shape)))
-    });
-    shape.row(columns)
 }
 
 fn convert(value: PgValueRef<'_>, shape: &Shape) -> Result<Value, Unfit> {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{Stream, StreamExt};
+use sqlx::{Column, ColumnIndex, Database, Row as _};
 
 use super::position::Position;
 use super::reading::Answer;
@@ -61,6 +62,22 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// A row, with what `convert` makes of each of its values.
+    pub fn read<D: Database>(
+        &self,
+        row: &D::Row,
+        convert: impl for<'r> Fn(D::ValueRef<'r>, &Shape) -> Result<Value, Unfit>,
+    ) -> Result<Row, Trouble>
+    where
+        usize: ColumnIndex<D::Row>,
+    {
+        let columns = row.columns().iter().map(|column| {
+            let value = row.try_get_raw(column.ordinal()).map_err(|error| Unfit::Value(error.to_string()));
+            (column.name(), value.and_then(|value| convert(value, self)))
+        });
+        self.row(columns)
+    }
+
     /// A row with these columns.
     pub fn row<'c>(&self, columns: impl Iterator<Item = (&'c str, Result<Value, Unfit>)>) -> Result<Row, Trouble> {
         let mut map = Map::default();

@@ -126,7 +126,7 @@ impl Settling {
 
     async fn bury(&self, letters: Vec<DeadLetter>) -> Result<(), Ending> {
         let Some(first) = letters.first() else { return Ok(()) };
-        let (reason, detail) = (first.reason.clone(), first.detail.clone());
+        let (reason, detail, event_id) = (first.reason.clone(), first.detail.clone(), first.id.clone());
         let key = first.origin.key();
         let mut buried =
             stream::iter(letters.into_iter().map(|letter| self.bury_once(letter))).buffer_unordered(BURIED_AT_ONCE);
@@ -136,7 +136,7 @@ impl Settling {
         }
         if count > 0 {
             tracing::error!(
-                source = %self.name, dead_letter = %key, %reason,
+                source = %self.name, dead_letter = %key, %event_id, %reason,
                 "rows were refused and are dead letters now: {count}, the first of them because {detail}"
             );
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::logged::keep_lines;
 use super::{Folder, Harness, Wiring, added, order, wait_until};
 use crate::model::event::Event;
 use crate::model::ids::{EntityKey, Lsn};
@@ -66,6 +67,7 @@ fn a_read_waits_for_what_it_tells() {
 /// A rule that goes wrong must cost one event at one entity, never the actor or what it knows.
 #[test]
 fn a_panic_refuses_the_event_and_nothing_else() {
+    let logged = keep_lines();
     let (_folder, mut harness) = start();
     let events = [added("1", "a", 1), added("panic 2", "a", 2), added("3", "a", 3), added("panic 4", "b", 4)];
     let told = harness.settle(&events);
@@ -75,6 +77,9 @@ fn a_panic_refuses_the_event_and_nothing_else() {
     };
     assert_eq!(told.iter().map(code).collect::<Vec<_>>(), [None, Some(Code::Internal), None, Some(Code::Internal)]);
     assert_eq!(harness.types["order"].failed.get(), 2);
+    let line = logged("event_id", "panic 2");
+    let member = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    assert_eq!(["type", "key", "event_id", "correlationid"].map(member), ["order", "a", "panic 2", "1"]);
     assert_eq!(harness.read(&order("a")).unwrap().state.events, 2, "it goes on with what it knew");
     assert_eq!(harness.read(&EntityKey::new("tally", "a")).unwrap().state.events, 3, "other takers keep the event");
     assert!(harness.read(&order("b")).is_none(), "nothing is known of it");

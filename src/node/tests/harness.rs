@@ -141,6 +141,7 @@ impl Harness {
             metrics: metrics.clone(),
             types: types.clone(),
             ruleset: ruleset.clone(),
+            tracer: crate::telemetry::Tracer::default(),
             entity_bytes_max: wiring.entity_bytes_max,
             decide,
             fatal: Arc::new(|error| panic!("{error}")),
@@ -215,7 +216,11 @@ impl Harness {
             let takers = self.ruleset.admit(event).unwrap();
             assert!(!takers.is_empty());
             let tickets = Ticket::issue(&sender, self.lines, takers.len());
-            work.extend(takers.into_iter().zip(tickets).map(|(taken, ticket)| Work::Event { taken, ticket }));
+            work.extend(takers.into_iter().zip(tickets).map(|(taken, ticket)| Work::Event {
+                taken,
+                ticket,
+                trace: None,
+            }));
         }
         self.shards.deliver(work);
         first

@@ -5,6 +5,7 @@ mod answers;
 mod checkpoints;
 pub(super) mod fixtures;
 mod harness;
+mod logged;
 mod passivation;
 mod power;
 mod refusals;

@@ -1,11 +1,11 @@
 //! One entity's records, followed: whether each continues the one before, and what all of its events together come to.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::findings::{Findings, Kind, named};
 use super::oracle::Field;
-use crate::model::ids::{EntityKey, IdentityHash, Lsn, PayloadHash, Revision, Version};
+use crate::model::ids::{EntityKey, IdentityHash, Lsn, Revision, Version};
 use crate::model::json;
 use crate::model::record::{DecisionRevision, DecisionState, EventInput, Record};
 use crate::model::state::{FieldState, LedgerEntry, State};
@@ -27,7 +27,7 @@ pub(super) struct Followed {
     now: Timestamp,
     events: u64,
     fields: Vec<Field>,
-    identities: HashMap<IdentityHash, PayloadHash>,
+    identities: HashSet<IdentityHash>,
     revisions: Vec<Told>,
     /// Since when it lacks something it should have.
     pub incomplete_since: Option<Timestamp>,
@@ -56,7 +56,7 @@ impl Followed {
             now: Timestamp::default(),
             events: 0,
             fields,
-            identities: HashMap::new(),
+            identities: HashSet::new(),
             revisions: Vec::new(),
             incomplete_since: None,
         }
@@ -135,7 +135,7 @@ impl Followed {
     ) -> bool {
         self.events += 1;
         let identity = IdentityHash::of(&input.event.source, input.id());
-        let is_new = self.identities.insert(identity, input.payload).is_none();
+        let is_new = self.identities.insert(identity);
         if !is_new && rules.dedupe.is_none() {
             let (id, source) = (input.id(), &input.event.source);
             findings.of(Kind::CountedTwice, entity, format!("event {id:?} of {source:?} again at LSN {lsn}"));

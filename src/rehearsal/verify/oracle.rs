@@ -4,7 +4,6 @@
 //! Of what is gathered no more is kept than what a fold of it can still need.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use crate::model::ids::Lsn;
 use crate::model::number::Decimal;
@@ -13,14 +12,14 @@ use crate::model::record::{EventInput, Merge, MergeValue, Take};
 use crate::model::value::{Map, Value};
 
 /// So many values of a field are gathered before those are let go that cannot be seen any more.
-const GATHERED_MAX: usize = 256;
+const GATHERED_MAX: usize = 8;
 
 /// The values of one field.
 #[derive(Debug, Default)]
 pub(super) struct Field {
     take: Option<Take>,
-    /// By entry of `by`; the one without a name where there is none.
-    entries: BTreeMap<Option<Box<str>>, Gathered>,
+    /// By entry of `by`, sorted; the one without a name where there is none. A tree would make room for many at once.
+    entries: Vec<(Option<Box<str>>, Gathered)>,
 }
 
 /// The values of a field, or of one entry of it.
@@ -40,8 +39,7 @@ struct Item {
     id: Box<str>,
     /// When it came: only where an identity counted twice.
     lsn: Lsn,
-    value: Value,
-    packed: Packed,
+    value: Packed,
 }
 
 impl Field {
@@ -53,24 +51,38 @@ impl Field {
             MergeValue::Time => Value::Timestamp(input.time()),
             MergeValue::Inline(value) => value.unpack(),
         };
-        let gathered = self.entries.entry(merge.by.clone()).or_default();
+        let gathered = self.entry(merge.by.as_deref());
         match merge.take {
             Take::Count => gathered.count += 1,
             Take::Sum => gathered.add(&value),
             take => {
                 let order = merge.order.clone().unwrap_or(Value::Timestamp(input.time()));
                 let (source, id) = (Box::from(&*input.event.source), Box::from(input.id()));
-                let packed = Packed::new(&value);
-                gathered.items.push(Item { order, source, id, lsn, value, packed });
+                if gathered.items.is_empty() {
+                    gathered.items.reserve_exact(1);
+                }
+                gathered.items.push(Item { order, source, id, lsn, value: Packed::new(&value) });
                 gathered.tidy(take);
             }
         }
     }
 
+    fn entry(&mut self, name: Option<&str>) -> &mut Gathered {
+        let known = self.entries.binary_search_by(|(known, _)| known.as_deref().cmp(&name));
+        let at = known.unwrap_or_else(|at| {
+            if self.entries.is_empty() {
+                self.entries.reserve_exact(1);
+            }
+            self.entries.insert(at, (name.map(Box::from), Gathered::default()));
+            at
+        });
+        &mut self.entries[at].1
+    }
+
     /// What the field must hold; none where nothing was merged, or what was is taken away.
     pub fn value(&self) -> Option<Value> {
         let take = self.take?;
-        if let Some(only) = self.entries.get(&None) {
+        if let Some((None, only)) = self.entries.first() {
             return only.value(take);
         }
         let entries = self.entries.iter().filter_map(|(name, entry)| Some((name.clone()?, entry.value(take)?)));
@@ -109,7 +121,7 @@ impl Gathered {
             Take::Count => Value::Int(self.count),
             Take::Sum => Value::decimal(self.sum.clone()?),
             take => {
-                let mut values = needed(take, self.items.clone()).into_iter().map(|item| item.value);
+                let mut values = needed(take, self.items.clone()).into_iter().map(|item| item.value.unpack());
                 match take {
                     Take::Set | Take::List { .. } => Value::List(values.collect()),
                     _ => values.next()?,
@@ -129,8 +141,10 @@ fn needed(take: Take, mut items: Vec<Item>) -> Vec<Item> {
         }),
         // Of equal values the one with the smallest stored form counts.
         _ => {
-            items.sort_by(|a, b| compare(&a.value, &b.value).then_with(|| a.packed.cmp(&b.packed)));
-            items.dedup_by(|later, kept| compare(&later.value, &kept.value).is_eq());
+            let mut values: Vec<(Value, Item)> = items.into_iter().map(|item| (item.value.unpack(), item)).collect();
+            values.sort_by(|(a, one), (b, other)| compare(a, b).then_with(|| one.value.cmp(&other.value)));
+            values.dedup_by(|later, kept| compare(&later.0, &kept.0).is_eq());
+            items = values.into_iter().map(|(_, item)| item).collect();
         }
     }
     let last = items.len().saturating_sub(1);

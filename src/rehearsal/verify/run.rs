@@ -17,11 +17,12 @@ use crate::model::record::{EventInput, Record};
 use crate::model::time::Timestamp;
 use crate::rules::Ruleset;
 
-/// What is held of the journal at a time, counted in records; more only if one partition has more. The journal is read as
-/// often as that takes.
-pub const HELD_MAX: u64 = 4_000_000;
-/// An entity is held like so many records.
-const ENTITY_WEIGHT: u64 = 32;
+/// What is held of entities at a time, in bytes, about; more only if one partition has more. The journal is read as often as
+/// that takes.
+pub const HELD_MAX: u64 = 512 << 20;
+/// What is held of an entity, unless its state is large, and of each of its records: that it counted.
+const ENTITY_BYTES: u64 = 2_048;
+const RECORD_BYTES: u64 = 48;
 /// How often is told how far it is.
 const TOLD_EVERY: Duration = Duration::from_millis(500);
 
@@ -181,7 +182,7 @@ impl Run<'_> {
     fn ranges(&mut self, first: Lsn) -> Result<Vec<Range<u16>>, VerifyError> {
         let records = (self.cut.0 + 1).saturating_sub(first.0);
         let held_max = self.setup.held_max;
-        if records * (1 + ENTITY_WEIGHT) <= held_max {
+        if records * (RECORD_BYTES + ENTITY_BYTES) <= held_max {
             self.pace.total = records;
             return Ok(split(&[], held_max));
         }
@@ -189,7 +190,7 @@ impl Run<'_> {
         let mut weights = vec![0_u64; usize::from(PARTITIONS)];
         self.each_record(first, |run, lsn, bytes| {
             let head = Record::head_of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
-            let weight = 1 + if head.1.0 == 1 { ENTITY_WEIGHT } else { 0 };
+            let weight = RECORD_BYTES + if head.1.0 == 1 { ENTITY_BYTES } else { 0 };
             weights[usize::from(head.0.partition().0)] += weight;
             run.pace.step()
         })?;

@@ -31,6 +31,7 @@ fn start(effect: &str) -> (Effects, Arc<Entities>) {
         ruleset: &ruleset,
         note: entities.note_step(),
         metrics: &Metrics::new(),
+        tracer: crate::telemetry::Tracer::default(),
         limits: &limits,
         runtime: Handle::current(),
     };

@@ -49,6 +49,8 @@ fn call(key: &str, attempts: u32, url: &str) -> Call {
         run: 1,
         request: Packed::new(&json::parse(request.as_bytes(), 8).unwrap()),
         attempts,
+        correlation: "c".into(),
+        trace: None,
     }
 }
 

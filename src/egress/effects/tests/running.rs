@@ -91,6 +91,7 @@ impl Test {
             ruleset: &ruleset,
             note: entities.note_step(),
             metrics: &metrics,
+            tracer: crate::telemetry::Tracer::default(),
             limits: &limits,
             runtime: Handle::current(),
         };

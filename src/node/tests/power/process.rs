@@ -196,10 +196,11 @@ impl Process {
                 types: Vec::new(),
                 condition: None,
                 metrics: METRICS.clone(),
+                tracer: crate::telemetry::Tracer::default(),
                 told: AtomicBool::new(false),
             },
             done: SinkWindow::through(progress.delivered),
-            outlet: Box::new(Lines::new(SINK, Box::new(sink), progress, &METRICS)),
+            outlet: Box::new(Lines::new(SINK, Box::new(sink), progress, crate::telemetry::Tracer::default(), &METRICS)),
             journal: self.reader.clone(),
             note: Box::new(move |input| {
                 let (done, durable) = oneshot::channel();
