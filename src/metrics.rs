@@ -52,9 +52,7 @@ pub struct Metrics {
     pub http_requests: IntCounterVec,
     pub store_bytes: IntGaugeVec,
     pub admission_open: Gauge,
-<<<<<<< HEAD
     pub verify: OfVerify,
-=======
     pub node: OfNode,
 }
 
@@ -81,7 +79,6 @@ impl OfNode {
             ),
         }
     }
->>>>>>> main
 }
 
 /// What is counted of sources besides their events.
@@ -326,11 +323,8 @@ impl Metrics {
             http_requests: counters("turnstile_http_requests_total", "HTTP requests.", &["route", "code"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
             admission_open: admission_open(&registry),
-<<<<<<< HEAD
             verify: OfVerify::new(&registry),
-=======
             node: OfNode::new(&registry),
->>>>>>> main
             registry,
         }
     }

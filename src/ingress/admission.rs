@@ -1,10 +1,7 @@
 //! Admission: every source's events go through here, decoded, to the entities that take them. Bounds what is under way.
 
-<<<<<<< HEAD
 use std::collections::HashMap;
-=======
 use std::ops::Deref;
->>>>>>> main
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +14,8 @@ use crate::model::ids::Lsn;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Acknowledge, EventOutcome, Ticket};
 use crate::model::time::Timestamp;
-<<<<<<< HEAD
 use crate::rules::{EventBindings, Expr, Ruleset, Taken, Takers};
-=======
-use crate::rules::{Ruleset, Taken, Takers};
 use crate::telemetry::{Reception, Tracer};
->>>>>>> main
 
 /// An event on its way to one entity.
 pub struct Delivery {
@@ -106,13 +99,9 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal; then nobody takes it.
-<<<<<<< HEAD
-    pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Takers, Refusal> {
-        let mut takers = self.ruleset.admit(event)?;
-=======
     pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Admitted, Refusal> {
         let trace = self.tracer.receive(event, &source.name);
-        let takers = match self.ruleset.admit(event) {
+        let mut takers = match self.ruleset.admit(event) {
             Ok(takers) => takers,
             Err(refusal) => {
                 if let Some(trace) = trace {
@@ -121,20 +110,15 @@ impl Admission {
                 return Err(refusal);
             }
         };
->>>>>>> main
         match event.time_given {
             TimeGiven::BySender => source.delay.observe(now.since(event.time).as_seconds().max(0.0)),
             TimeGiven::AtReceipt => source.without_time.inc(),
         }
-<<<<<<< HEAD
         source.last_event.set(now.millis() as f64 / 1e3);
         if let Some(sequence) = self.sequences.get(&source.name) {
             number(sequence, event, source, &mut takers);
         }
-        Ok(takers)
-=======
         Ok(Admitted { takers, trace: trace.map(Arc::new) })
->>>>>>> main
     }
 
     /// Sends an event that `sender` knows as `line` on its way to its takers. One that nobody takes is settled at once.

@@ -23,11 +23,8 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod told;
-<<<<<<< HEAD
-mod verify;
-=======
 mod traces;
->>>>>>> main
+mod verify;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};
