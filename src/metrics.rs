@@ -1,5 +1,7 @@
 //! All metrics, described in one place. Base units; never a key as a label. Children that are hot are resolved once.
 
+mod of_verify;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,6 +10,8 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
+
+pub use of_verify::OfVerify;
 
 use crate::model::record::DecisionState;
 use crate::model::state::Gaps;
@@ -42,6 +46,7 @@ pub struct Metrics {
     incomplete: IntGaugeVec,
     waiting: IntGaugeVec,
     pub deadlines_fired: IntCounterVec,
+    pub retention: OfRetention,
     completeness: HistogramVec,
     pub dead_letters: IntGaugeVec,
     pub sink_lag: IntGaugeVec,
@@ -121,28 +126,6 @@ impl OfSources {
                 "turnstile_events_without_sequence_total",
                 "Events of a source that declares a sequence from which no number could be told.",
             ),
-        }
-    }
-}
-
-/// What the last verification came to.
-pub struct OfVerify {
-    pub findings: IntGaugeVec,
-    pub last_success: Gauge,
-    pub duration: Gauge,
-}
-
-impl OfVerify {
-    fn new(registry: &Registry) -> Self {
-        let gauge = |name: &str, help: &str| register(registry, Gauge::new(name, help));
-        let findings = Opts::new("turnstile_verify_findings", "What the last verification found, by kind.");
-        OfVerify {
-            findings: register(registry, IntGaugeVec::new(findings, &["kind"])),
-            last_success: gauge(
-                "turnstile_verify_last_success_timestamp_seconds",
-                "When a verification last ran to its end, since 1970, whatever it found; 0 if never since the start.",
-            ),
-            duration: gauge("turnstile_verify_duration_seconds", "How long the last verification took."),
         }
     }
 }
@@ -304,6 +287,7 @@ impl Metrics {
                 "Deadlines that passed.",
                 &["entity", "deadline"],
             ),
+            retention: OfRetention::new(&registry),
             completeness: histograms(
                 "turnstile_completeness_ratio",
                 "Completeness of entities when they decide.",

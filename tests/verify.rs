@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::orders::{RULES, created, event, feed, lines, paid, reserved, shipped};
 use common::{Http, Server, percent, wait_for};
 use serde_json::{Value, json};
-use turnstile::model::ids::EntityKey;
+use turnstile::model::ids::{EntityKey, Version};
 use turnstile::rehearsal::verify::{HELD_MAX, Options, Setup, Stopped};
 use turnstile::store::{CheckpointWriter, EntityWrite, Store, StoreOptions};
 
@@ -131,7 +131,7 @@ fn tamper(data: &Path, entity: &EntityKey, from: &str, to: &str) {
     // The first is the field's; the decision's follows.
     row.state[at[0]..at[0] + to.len()].copy_from_slice(to.as_bytes());
     let highest = store.highest_lsn().expect("a mark");
-    let write = EntityWrite { entity: entity.clone(), row, identities: Vec::new() };
+    let write = EntityWrite { entity: entity.clone(), row, identities: Vec::new(), ended: Version(0) };
     CheckpointWriter::new(store).write(vec![write], highest).expect("it is written");
 }
 

@@ -144,8 +144,8 @@ impl Entity {
         } else {
             kept::encode_state(&self.state.without_overflow())
         };
-        let (version, gaps) = (self.state.version, self.state.gaps());
-        Copied { version, gaps, wake: kept::wake(&self.state), state, identities }
+        let (version, ended, gaps) = (self.state.version, self.state.ended(), self.state.gaps());
+        Copied { version, ended, gaps, wake: kept::wake(&self.state), state, identities }
     }
 
     /// Drops identities that are rows of the store now.
@@ -338,6 +338,9 @@ impl Entity {
         }
         // A panic here ends the process, as everywhere on this thread: memory would no longer agree with the journal.
         rules::evolve(&mut self.state, record);
+        if record.input.ending().is_some() {
+            self.size = Size::default();
+        }
         Handled::Recorded {
             version: record.version,
             bytes,

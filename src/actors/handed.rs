@@ -15,6 +15,8 @@ pub struct HandedOver {
     pub version: Version,
     /// The version the store has.
     pub stored: Version,
+    /// As [`State::ended`](crate::model::state::State::ended).
+    ended: Version,
     /// It is on the list of changed entities.
     pub listed: bool,
     /// [`Kept::encode`], without the room that encoding left: there may be very many.
@@ -42,6 +44,7 @@ impl HandedOver {
         let state = kept.entity.state();
         HandedOver {
             version: state.version,
+            ended: state.ended(),
             stored,
             listed,
             bytes: kept.encode().into(),
@@ -73,9 +76,9 @@ impl HandedOver {
     pub fn write(&self, key: EntityKey) -> EntityWrite {
         match self.form {
             Form::Row => {
-                let HandedOver { version, lsn, gaps, wake, .. } = *self;
+                let HandedOver { version, ended, lsn, gaps, wake, .. } = *self;
                 let row = StoredRow { version, lsn, gaps, wake, state: self.bytes.to_vec() };
-                EntityWrite { entity: key, row, identities: Vec::new() }
+                EntityWrite { entity: key, row, ended, identities: Vec::new() }
             }
             Form::WithOverflow => self.kept(&key).write(key),
         }

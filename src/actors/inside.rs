@@ -7,6 +7,7 @@ use crate::journal::RECORD_BYTES_MAX;
 use crate::metrics::TypeMetrics;
 use crate::model::event::PackedEvent;
 use crate::model::ids::EntityKey;
+use crate::model::life::Ending;
 use crate::model::outbox::{Letter, Outgoing};
 use crate::model::record::Input;
 use crate::model::time::Timestamp;
@@ -38,8 +39,12 @@ impl Entity {
 
     fn letter(&mut self, letter: Outgoing, place: &Inside<'_>) -> Handled {
         let receipt = Box::new(letter.receipt());
-        let Outgoing { to, letter, .. } = letter;
+        let Outgoing { to, letter, version } = letter;
         match letter {
+            // A decision of a life that has ended since does not begin another one.
+            Letter::Event { .. } if version <= self.state().ended() => {
+                self.unrecorded(Pending::Arrived { sender: to, receipt })
+            }
             Letter::Message(received) => {
                 let sender = received.from.clone();
                 self.input(to, Input::Message(received), Pending::Arrived { sender, receipt }, place)
@@ -118,7 +123,9 @@ impl Entity {
             decided = rules::without_conclusions(key, self.state(), given, *now);
             bytes = decided.record.encode();
         }
-        if let Input::Due { name, .. } = &decided.record.input {
+        if decided.record.input.ending() == Some(Ending::Expired) {
+            around.metrics.retention.expired.with_label_values(&[&*rules.name]).inc();
+        } else if let Input::Due { name, .. } = &decided.record.input {
             around.metrics.deadlines_fired.with_label_values(&[&*rules.name, name]).inc();
         }
         self.take(&decided, bytes, pending, rules, around, metrics)

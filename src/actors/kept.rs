@@ -12,7 +12,7 @@ use crate::rules;
 use crate::store::{EntityWrite, Store, StoreError, StoredIdentity, StoredRow, Wake};
 
 /// Format of a kept entity: its state, then its book, then its outbox.
-pub const KEPT_FORMAT: u8 = 2;
+pub const KEPT_FORMAT: u8 = 3;
 
 /// An entity, its book and its outbox. The default is one nothing was heard of yet.
 #[derive(Default)]
@@ -98,6 +98,8 @@ pub struct Snapshot {
 /// A copy of an entity for the store. Its book is added once its last record is committed.
 pub struct Copied {
     pub version: Version,
+    /// As [`State::ended`].
+    pub ended: Version,
     pub gaps: Option<Gaps>,
     /// When it is to be looked at, the outbox left out.
     pub wake: Option<Wake>,
@@ -109,12 +111,12 @@ pub struct Copied {
 impl Copied {
     /// What the store is to write.
     pub(super) fn write(self, entity: EntityKey, book: &LsnBook, outbox: Option<&Outbox>) -> EntityWrite {
-        let Copied { version, gaps, wake, state, identities } = self;
+        let Copied { version, ended, gaps, wake, state, identities } = self;
         // What later records put into it is not in the copy.
         let is_empty = outbox.is_none_or(|outbox| outbox.is_empty_through(version));
         let wake = if is_empty { wake } else { Some(Wake::AT_START) };
         let row = StoredRow { version, lsn: book.last, gaps, wake, state: whole(state, book, outbox, version) };
-        EntityWrite { entity, row, identities }
+        EntityWrite { entity, row, ended, identities }
     }
 }
 

@@ -142,7 +142,7 @@ impl Pending {
             Pending::Noted(done) => drop(done.send(book.last)),
             Pending::Snapshot(reply, state) => {
                 // An entity all of whose inputs were refused has an actor, but nothing is known of it.
-                let known = state.exists();
+                let known = state.exists() || state.end().is_some();
                 drop(reply.send(known.then(|| Snapshot { state: *state, lsns: book.clone() })));
             }
         }

@@ -48,8 +48,13 @@ impl Shards {
         }
     }
 
-    /// The entity, as of its last committed record at least; `None` if nothing was heard of it.
+    /// The entity, as of its last committed record at least; `None` if nothing was heard of it, or its life has ended.
     pub async fn read(&self, entity: &EntityKey) -> Option<Snapshot> {
+        self.read_ended(entity).await.filter(|snapshot| snapshot.state.exists())
+    }
+
+    /// The same, also of one whose life has ended: then with what outlives it.
+    pub async fn read_ended(&self, entity: &EntityKey) -> Option<Snapshot> {
         let (reply, answer) = oneshot::channel();
         post(self.of(entity), ReadEntity { entity: entity.clone(), reply });
         answer.await.ok().flatten()
@@ -62,7 +67,7 @@ impl Shards {
         told
     }
 
-    /// Keys of a type that the store does not have yet: in order, after `after`, beginning with `prefix`.
+    /// Keys of a type that the store may not have as they are now: in order, after `after`, beginning with `prefix`.
     pub async fn unsaved(&self, kind: &Arc<str>, after: Option<&str>, prefix: &str, limit: usize) -> Vec<Arc<str>> {
         let mut keys = Vec::new();
         for supervisor in &*self.0 {

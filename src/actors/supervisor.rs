@@ -235,7 +235,7 @@ impl Supervisor {
         }
         // Without an actor nothing is under way; and reading starts none.
         if let Some((Kept { entity, book, .. }, _)) = self.load(key) {
-            let known = entity.state().exists();
+            let known = entity.state().exists() || entity.state().end().is_some();
             drop(reply.send(known.then(|| Snapshot { state: entity.state().clone(), lsns: book })));
         }
     }
@@ -347,7 +347,7 @@ impl Handler<Committed> for Supervisor {
     }
 }
 
-/// Asks for an entity; `None` is answered for one that nothing was heard of.
+/// Asks for an entity, also for one whose life has ended; `None` is answered for one that nothing was heard of.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct ReadEntity {
@@ -379,7 +379,7 @@ impl Handler<WatchEntity> for Supervisor {
     }
 }
 
-/// Asks for keys of a type that the store does not have yet, in order, after one, with a prefix.
+/// Asks for keys of a type that the store may not have as they are now, in order, after one, with a prefix.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct ListUnsaved {
@@ -394,16 +394,19 @@ impl Handler<ListUnsaved> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, message: ListUnsaved, _: &mut Self::Context) {
-        let is_wanted = |entity: &EntityKey, stored: Version, exists: bool| {
+        // One that others wait for, or whose life has ended, may be in the store and come to be there only now.
+        let is_wanted = |entity: &EntityKey, stored: Version, latest: Version, exists: bool| {
             exists
-                && stored == Version(0)
+                && stored < latest
                 && *entity.kind() == *message.kind
                 && entity.key().starts_with(&message.prefix)
                 && message.after.as_deref().is_none_or(|after| entity.key() > after)
         };
-        let live = self.slots.iter().map(|slot| (&slot.key, slot.stored, slot.exists));
-        let handed = self.handed.iter().map(|(key, handed)| (key, handed.stored, handed.gaps.is_some()));
-        let wanted = live.chain(handed).filter(|(key, stored, exists)| is_wanted(key, *stored, *exists));
+        let live = self.slots.iter().map(|slot| (&slot.key, slot.stored, slot.latest, slot.exists));
+        let handed =
+            self.handed.iter().map(|(key, handed)| (key, handed.stored, handed.version, handed.gaps.is_some()));
+        let wanted =
+            live.chain(handed).filter(|(key, stored, latest, exists)| is_wanted(key, *stored, *latest, *exists));
         let mut keys: Vec<Arc<str>> = wanted.map(|(key, ..)| key.key().into()).collect();
         keys.sort_unstable();
         keys.truncate(message.limit);

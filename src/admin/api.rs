@@ -8,6 +8,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{FromRequest, Resource, Responder, web};
 use tokio::sync::watch;
 
+use super::forget::{self, Forgetting};
 use super::guard::{EVENTS_ROUTE, guard};
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
@@ -71,6 +72,7 @@ pub struct Api {
     /// Ends the process, when journal or store cannot be read.
     pub fatal: Fatal,
     pub sources: Sources,
+    pub forgetting: Forgetting,
     /// The sources that cannot receive at the moment.
     pub not_connected: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     pub verify: Verify,
@@ -104,7 +106,7 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 )
                 .service(readable("/v1/entities", entities::types))
                 .service(readable("/v1/entities/{type}", entities::page))
-                .service(readable("/v1/entities/{type}/{key}", entity::show))
+                .service(one_entity(routes))
                 .service(readable("/v1/entities/{type}/{key}/events/{id}", entity::event_status))
                 .service(readable("/v1/decisions", decisions::since));
             for path in &api.paths {
@@ -113,6 +115,7 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
         }
         if routes != Routes::Public {
             scope = scope
+                .service(readable("/v1/forgotten", forget::page))
                 .service(readable("/v1/dead-letters", dead_letters::page))
                 .service(readable("/v1/dead-letters/{id}", dead_letters::show))
                 .service(readable("/v1/sources", sources::list))
@@ -128,8 +131,28 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                 .service(readable("/v1/status", status::node))
                 .service(readable("/metrics", status::metrics));
         }
+        if routes == Routes::Admin {
+            scope = scope.service(one_entity(routes));
+        }
         config.app_data(api).service(scope.default_service(web::to(not_found)));
     }
+}
+
+/// An entity: read by those who may ask, deleted by those who may change the node.
+fn one_entity(routes: Routes) -> Resource {
+    let mut entity = web::resource("/v1/entities/{type}/{key}");
+    if routes != Routes::Admin {
+        entity = entity.route(web::get().to(entity::show)).route(web::head().to(entity::show));
+    }
+    if routes != Routes::Public {
+        entity = entity.route(web::delete().to(forget::forget));
+    }
+    let known = match routes {
+        Routes::All => "GET, HEAD, DELETE",
+        Routes::Public => "GET, HEAD",
+        Routes::Admin => "DELETE",
+    };
+    entity.default_service(web::to(move || method_not_allowed(known)))
 }
 
 /// The resource of a source.

@@ -15,6 +15,7 @@ use super::waiting::{Wait, deadline, wait_committed, wait_for};
 use crate::actors::Snapshot;
 use crate::ingress::SOURCE_DEFAULT;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn};
+use crate::model::life::End;
 use crate::rules::{Document, EntityRules};
 
 #[derive(Deserialize)]
@@ -36,7 +37,7 @@ pub(super) async fn show(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     if let Some(wait) = &wait {
         wait_for(&api, std::slice::from_ref(&entity), wait, deadline).await;
     }
-    let snapshot = api.shards.read(&entity).await.ok_or_else(|| unknown(&entity))?;
+    let snapshot = there(&api, &entity).await?;
     let is_met = wait.is_none_or(|wait| wait.is_met(&snapshot));
     let status = if is_met { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(HttpResponse::build(status).content_type("application/json").body(document(&rules, &entity, &snapshot)))
@@ -53,7 +54,7 @@ pub(super) async fn event_status(api: web::Data<Api>, request: HttpRequest) -> R
     let id = part(&request, 5)?;
     let source = query::<EventQuery>(&request)?.source.unwrap_or_else(|| SOURCE_DEFAULT.to_owned());
     let identity = IdentityHash::of(&source, &id);
-    let state = api.shards.read(&entity).await.ok_or_else(|| unknown(&entity))?.state;
+    let state = there(&api, &entity).await?.state;
     let counted = if state.identities.get(identity).is_some() {
         true
     } else if state.identities.has_spilled() {
@@ -73,7 +74,7 @@ pub(super) async fn event_status(api: web::Data<Api>, request: HttpRequest) -> R
 }
 
 /// The entity that the path names.
-fn asked_for(api: &Api, request: &HttpRequest) -> Result<(Arc<EntityRules>, EntityKey), Problem> {
+pub(super) fn asked_for(api: &Api, request: &HttpRequest) -> Result<(Arc<EntityRules>, EntityKey), Problem> {
     let rules = entity_type(api, request)?;
     let key = part(request, 3)?;
     let entity = EntityKey::new(rules.name.clone(), key);
@@ -89,7 +90,23 @@ pub(super) fn entity_type(api: &Api, request: &HttpRequest) -> Result<Arc<Entity
     })
 }
 
-fn unknown(entity: &EntityKey) -> Problem {
+/// The entity, which must be there.
+async fn there(api: &Api, entity: &EntityKey) -> Result<Snapshot, Problem> {
+    let snapshot = api.shards.read_ended(entity).await.ok_or_else(|| unknown(entity))?;
+    match snapshot.state.end() {
+        Some(end) => Err(gone(entity, end)),
+        None => Ok(snapshot),
+    }
+}
+
+/// For one whose life has ended.
+pub(super) fn gone(entity: &EntityKey, End { at, how }: End) -> Problem {
+    let what =
+        format!("{} {:.200?} was {} at {at}; its next event begins it anew", entity.kind(), entity.key(), how.as_str());
+    Problem::new(StatusCode::GONE, how.as_str(), what).with(json!({ "at": at.to_string() }))
+}
+
+pub(super) fn unknown(entity: &EntityKey) -> Problem {
     Problem::not_found(format!("nothing was heard of {} {:.200?}", entity.kind(), entity.key()))
 }
 

@@ -15,9 +15,9 @@ mod decisions;
 mod entities;
 mod entity;
 mod events;
+mod forget;
 mod guard;
 mod inboxes;
-#[expect(dead_code)]
 mod mandate;
 mod path;
 mod problem;
@@ -33,6 +33,7 @@ mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
 pub use events::answer;
+pub use forget::Forgetting;
 pub use inboxes::Path;
 pub use path::entity_link;
 pub use recovering::configure_recovering;

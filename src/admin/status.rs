@@ -31,7 +31,12 @@ pub(super) fn node(api: web::Data<Api>) -> Ready<HttpResponse> {
         "types": type_counts(&api),
     });
     if let (Value::Object(document), Value::Object(own)) = (&mut document, (api.status)()) {
-        document.extend(own);
+        for (name, value) in own {
+            match (document.get_mut(&name), value) {
+                (Some(Value::Object(known)), Value::Object(more)) => known.extend(more),
+                (_, value) => drop(document.insert(name, value)),
+            }
+        }
     }
     ready(HttpResponse::Ok().json(document))
 }

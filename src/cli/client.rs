@@ -181,6 +181,16 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// Has `/v1/` + `path` deleted, given as its plain segments; the document says by whom and why.
+    ///
+    /// # Errors
+    /// As those of [`Self::get`].
+    pub fn delete(&self, path: &[&str], document: &str) -> Result<Answer, Failure> {
+        let url = address(&self.server.url, path, &[])?;
+        let request = self.http.delete(url).header("content-type", "application/json").body(document.to_owned());
+        self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
+    }
+
     /// The server's metrics, in Prometheus' text format.
     ///
     /// # Errors

@@ -8,7 +8,9 @@ use clap::{Parser, Subcommand};
 use super::client::{GLOBAL, ServerArgs};
 use super::failure::{Exit, Failure};
 use super::screen::Screen;
-use super::{bench, check, completions, dead_letters, get, ls, run, send, shuffle, sources, status, test, verify};
+use super::{
+    bench, check, completions, dead_letters, forget, get, ls, run, send, shuffle, sources, status, test, verify,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
                           cannot be reached, a file cannot be read).";
@@ -45,6 +47,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersArgs),
     /// List the sources, or set one back
     Sources(sources::SourcesArgs),
+    Forget(forget::ForgetArgs),
     /// Show the state of the server
     Status(status::StatusArgs),
     Verify(verify::VerifyArgs),
@@ -90,6 +93,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Ls(args)) => ls::ls(args, &cli.server, screen),
         Some(Command::DeadLetters(args)) => dead_letters::dead_letters(args, &cli.server, screen),
         Some(Command::Sources(args)) => sources::sources(args, &cli.server, screen),
+        Some(Command::Forget(args)) => forget::forget(args, &cli.server, screen),
         Some(Command::Status(args)) => status::status(args, &cli.server, screen),
         Some(Command::Verify(args)) => verify::verify(args, &cli.config, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
@@ -128,6 +132,10 @@ mod tests {
             ("turnstile sources ls --json", false),
             ("turnstile sources rewind clock --to -5", false),
             ("turnstile sources rewind clock", true),
+            ("turnstile forget", false),
+            ("turnstile forget order 1 --yes --by ann --why asked", false),
+            ("turnstile forget order", true),
+            ("turnstile forget --yes", true),
             ("turnstile status --url http://localhost:1/base/", false),
             ("turnstile --token t status", false),
             (

@@ -41,6 +41,8 @@ pub struct EntityType {
     pub condition: Option<Expr>,
     /// How long identities are remembered; none: as long as the entity.
     pub dedupe: Option<Duration>,
+    /// When it is given up; none: never.
+    pub expire: Option<Expire>,
     pub duplicates: Duplicates,
     /// Refuses events to which the sender gave no time.
     pub require_time: bool,
@@ -52,6 +54,14 @@ pub struct EntityType {
     pub deadlines: Vec<Deadline>,
     pub effects: Vec<Effect>,
     pub decisions: Vec<Decision>,
+}
+
+/// When an entity is given up.
+#[derive(Clone, Debug)]
+pub struct Expire {
+    pub after: Duration,
+    /// After this decision, while it stands; none: after the last event.
+    pub decision: Option<Located<String>>,
 }
 
 /// Which entity an event is about.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::diagnostics::{Diagnostics, Expr, Located, Location};
 use super::document::{Entry, Node, Value};
 use super::entities::{
-    COMPLETE_FIELDS_MAX, DUPLICATES, Deadline, Decision, Duplicates, Effect, EntityType, Field, KeyRule, Reference,
+    COMPLETE_FIELDS_MAX, DUPLICATES, Deadline, Decision, Duplicates, Effect, EntityType, Expire, Field, KeyRule,
+    Reference,
 };
 use super::fingerprint::by_specificity;
 use super::names::{NameOf, Namespace, check_glob, check_name, glob_matches, suggest};
@@ -47,6 +48,7 @@ impl EntityType {
         let time = section.expr("time");
         let condition = section.expr("if");
         let dedupe = section.duration("dedupe", DEDUPE_MIN..=DURATION_MAX);
+        let expire = Expire::read(&mut section);
         let duplicates = section.choice("duplicates", &DUPLICATES).map_or(Duplicates::Strict, |choice| choice.value);
         let require_time = section.boolean("require_time", false);
         section.require("fields", "without fields it takes no events: add [entity.NAME.fields]");
@@ -61,8 +63,10 @@ impl EntityType {
         let deadlines = Deadline::read_all(section.section("deadline"), &mut namespace);
         let effects = Effect::read_all(section.section("effect"), &mut namespace);
         let decisions = Decision::read_all(section.section("decision"), sinks);
-        section.unsupported(&["expire"]);
         section.finish();
+        if let Some(expire) = &expire {
+            expire.check(&decisions, &mut cx.out);
+        }
         let key = key?;
         check_key_covers(&key, &fields, &mut cx.out);
         Some(EntityType {
@@ -72,6 +76,7 @@ impl EntityType {
             time,
             condition,
             dedupe,
+            expire,
             duplicates,
             require_time,
             fields,

@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use super::diagnostics::{Expr, Located};
 use super::entities::{
-    DUPLICATES, Data, Deadline, Decision, Effect, EntityType, Feedback, Field, GUARANTEES, Json, KeyRule, POLICIES,
-    Reference, Request, word,
+    DUPLICATES, Data, Deadline, Decision, Effect, EntityType, Expire, Feedback, Field, GUARANTEES, Json, KeyRule,
+    POLICIES, Reference, Request, word,
 };
 
 /// Changes when this text would come out differently for the same declaration.
@@ -24,6 +24,10 @@ impl EntityType {
             lines.extend(expr.as_ref().map(|expr| format!("{name} {:?}", expr.value)));
         }
         lines.extend(self.dedupe.map(|window| format!("dedupe {}ms", window.as_millis())));
+        if let Some(Expire { after, decision }) = &self.expire {
+            let decision = decision.as_ref().map_or(String::new(), |name| format!(" {}", name.value));
+            lines.push(format!("expire {}ms{decision}", after.as_millis()));
+        }
         lines.push(format!("duplicates {}", word(&DUPLICATES, &self.duplicates)));
         lines.push(format!("require_time {}", self.require_time));
         lines.extend(self.fields.iter().map(field));

@@ -13,6 +13,7 @@ mod door;
 mod effect_reader;
 mod entities;
 mod entity_reader;
+mod expire_reader;
 mod field_reader;
 mod fingerprint;
 mod interpolate;
@@ -53,8 +54,8 @@ pub use address::Address;
 pub use diagnostics::{Diagnostic, Diagnostics, Expr, FileId, Files, Located, Location, Severity};
 pub use door::{Door, Token};
 pub use entities::{
-    COMPLETE_FIELDS_MAX, Data, Deadline, Decision, Duplicates, Effect, EntityType, Feedback, Field, Guarantee, Json,
-    KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy, Reference, Request, Retry, Take, Template, TemplatePart,
+    COMPLETE_FIELDS_MAX, Data, Deadline, Decision, Duplicates, Effect, EntityType, Expire, Feedback, Field, Guarantee,
+    Json, KEEP_MAX, KeyRule, ORDER_BY_DEFAULT, Policy, Reference, Request, Retry, Take, Template, TemplatePart,
     VALUE_DEFAULT, WHEN_DEFAULT,
 };
 pub use interpolate::Env;

@@ -262,6 +262,9 @@ impl Printer {
     fn tuning(&mut self, tuning: &Tuning) {
         self.table("journal");
         self.duration("retention", tuning.journal.retention);
+        if let Some(bytes) = tuning.journal.retention_bytes {
+            self.size("retention_bytes", bytes);
+        }
         self.size("segment_bytes", tuning.journal.segment_bytes);
         self.size("commit_bytes_max", tuning.journal.commit_bytes_max);
         self.table("actors");

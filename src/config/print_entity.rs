@@ -3,11 +3,12 @@
 use super::decision_reader::SELF;
 use super::diagnostics::{Expr, Located};
 use super::entities::{
-    DUPLICATES, Data, Deadline, Decision, Effect, EntityType, Feedback, Field, GUARANTEES, Guarantee, Json, KeyRule,
-    POLICIES, Reference, Request, Template, word,
+    DUPLICATES, Data, Deadline, Decision, Effect, EntityType, Expire, Feedback, Field, GUARANTEES, Guarantee, Json,
+    KeyRule, POLICIES, Reference, Request, Template, word,
 };
 use super::print::{Printer, inline, list, quote, quote_plain};
 use super::retry::format_retry;
+use super::units::format_duration;
 
 /// Headers that hold no secret; of others, a text that is always the same may be a password or token.
 const OPEN_HEADERS: [&str; 3] = ["accept", "content-type", "user-agent"];
@@ -25,6 +26,11 @@ impl Printer {
         self.expr("if", entity.condition.as_ref());
         if let Some(window) = entity.dedupe {
             self.duration("dedupe", window);
+        }
+        if let Some(Expire { after, decision }) = &entity.expire {
+            let after = quote(&format_duration(*after));
+            let decision = decision.as_ref().map(|name| format!("decision = {}", quote(name)));
+            self.value("expire", &decision.map_or(after.clone(), |it| inline([format!("after = {after}"), it])));
         }
         self.text("duplicates", word(&DUPLICATES, &entity.duplicates));
         self.value("require_time", &entity.require_time.to_string());

@@ -76,6 +76,7 @@ id = "event.data.id"
 time = "event.data.time"
 if = "event.data.live"
 dedupe = "1h30m"
+expire = { after = "30d", decision = "Dispatch" }
 duplicates = "lenient"
 require_time = true
 [entity.shipment.fields]
@@ -92,6 +93,7 @@ to = ["b", "a"]
 [entity.shipment.decision.Plain]
 [journal]
 retention = "0s"
+retention_bytes = "3GiB"
 segment_bytes = "64MiB"
 commit_bytes_max = "2MiB"
 [actors]
@@ -232,7 +234,7 @@ fn print_shows_defaults_and_hides_secrets() {
 fn every_setting_arrives() {
     let config = load_ok(EVERYTHING);
     let tuning = &config.tuning;
-    assert_eq!(tuning.journal.retention, Duration::ZERO);
+    assert_eq!((tuning.journal.retention, tuning.journal.retention_bytes), (Duration::ZERO, Some(3 << 30)));
     assert_eq!((tuning.journal.segment_bytes, tuning.journal.commit_bytes_max), (64 << 20, 2 << 20));
     assert_eq!((tuning.actors.shards, tuning.actors.max_live), (3, 10));
     assert_eq!((tuning.limits.json_depth_max, tuning.limits.http_body_bytes_max), (5, 1025));
@@ -272,6 +274,7 @@ fn the_fingerprint_follows_the_meaning() {
         ("\"stock\", ", ""),
         ("'Payment failed'", "'payment failed'"),
         ("[entity.order.fields]", "dedupe = \"5m\"\n[entity.order.fields]"),
+        ("[entity.order.fields]", "expire = \"5m\"\n[entity.order.fields]"),
     ];
     for (from, to) in edits {
         assert_ne!(of(&ORDERS.replace(from, to)), of(ORDERS), "{from} -> {to}");

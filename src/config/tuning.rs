@@ -89,6 +89,8 @@ pub struct Tuning {
 pub struct Journal {
     /// See [`RETENTION_DEFAULT`]. Zero: segments go as soon as they may.
     pub retention: Duration,
+    /// What the journal takes at most of what nobody needs any more; none: only the retention bounds it.
+    pub retention_bytes: Option<u64>,
     /// See [`SEGMENT_BYTES_DEFAULT`].
     pub segment_bytes: u64,
     /// See [`COMMIT_BYTES_MAX_DEFAULT`]. One record may be larger; it is then committed alone.
@@ -228,6 +230,7 @@ impl Journal {
         let at = section.peek("commit_bytes_max").unwrap_or(section.at);
         let journal = Journal {
             retention: section.duration("retention", Duration::ZERO..=DURATION_MAX).unwrap_or(RETENTION_DEFAULT),
+            retention_bytes: section.size("retention_bytes", MIB..=1024 * TIB),
             segment_bytes: section.size("segment_bytes", MIB..=TIB).unwrap_or(SEGMENT_BYTES_DEFAULT),
             commit_bytes_max: section.size("commit_bytes_max", 64 * KIB..=32 * MIB).unwrap_or(COMMIT_BYTES_MAX_DEFAULT),
         };

@@ -9,7 +9,10 @@
 //!
 //! Numbers are little-endian, CRCs are CRC-32C. The header CRC covers the payload's, so the chain of header CRCs commits
 //! to every byte, and a reader that only needs headers still notices damage in them.
+//!
+//! A record without bytes is none: it was made blank, in a block of the form in `blank`, and is passed over.
 
+use super::blank;
 use crate::model::codec::ENCODED_BYTES_MAX;
 use crate::model::ids::Lsn;
 
@@ -20,9 +23,9 @@ pub const RECORD_BYTES_MAX: usize = ENCODED_BYTES_MAX;
 pub(super) const HEADER_BYTES: usize = 28;
 const FORMAT: u8 = 2;
 const FLAG_DECISIONS: u8 = 1;
-const LENGTH_BYTES: usize = 4;
+pub(super) const LENGTH_BYTES: usize = 4;
 /// In a record's length: it holds a decision. Lengths are far below.
-const HAS_DECISION: u32 = 1 << 31;
+pub(super) const HAS_DECISION: u32 = 1 << 31;
 
 /// The bytes a record of `len` bytes takes in a block.
 pub(super) fn record_bytes(len: usize) -> usize {
@@ -57,11 +60,22 @@ pub(super) struct BlockHeader {
     pub payload_crc: u32,
     /// This header's CRC, which the next block's `chain` repeats.
     pub crc: u32,
+    /// Where the records begin.
+    pub payload_at: usize,
 }
 
 impl BlockHeader {
     /// Reads and checks the header in front of `bytes`; the payload is not looked at.
     pub fn decode(bytes: &[u8]) -> Result<Self, BlockError> {
+        if bytes.first() == Some(&blank::FORMAT) {
+            let (header, payload_crc) = blank::header(bytes)?;
+            return Ok(BlockHeader { payload_crc, payload_at: blank::PAYLOAD_AT, ..Self::decode_written(header)? });
+        }
+        Self::decode_written(bytes)
+    }
+
+    /// Reads the header as it was written with the block.
+    fn decode_written(bytes: &[u8]) -> Result<Self, BlockError> {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(BlockError::Short(bytes.len()));
         };
@@ -86,6 +100,7 @@ impl BlockHeader {
             chain: u32_at(header, 16),
             payload_crc: u32_at(header, 20),
             crc,
+            payload_at: HEADER_BYTES,
         })
     }
 
@@ -160,6 +175,8 @@ impl BlockBuilder {
 pub struct Block {
     pub first_lsn: Lsn,
     bytes: Vec<u8>,
+    /// Where the first record starts.
+    start: u32,
     /// Where each record ends in `bytes`; it starts [`LENGTH_BYTES`] behind the end of the one before.
     ends: Vec<u32>,
     /// Which records hold a decision, by their place.
@@ -169,7 +186,7 @@ pub struct Block {
 impl Block {
     /// Checks `bytes`, whose header is `header`, and takes it over.
     pub(super) fn decode(header: &BlockHeader, bytes: Vec<u8>) -> Result<Self, BlockError> {
-        let payload = bytes.get(HEADER_BYTES..).ok_or(BlockError::Short(bytes.len()))?;
+        let payload = bytes.get(header.payload_at..).ok_or(BlockError::Short(bytes.len()))?;
         if crc32c::crc32c(payload) != header.payload_crc {
             return Err(BlockError::PayloadCrc);
         }
@@ -190,13 +207,19 @@ impl Block {
             rest = behind.get((length & !HAS_DECISION) as usize..).ok_or(BlockError::Lengths)?;
             ends.push((bytes.len() - rest.len()) as u32);
         }
-        if !rest.is_empty() || header.has_decisions == decided.is_empty() {
+        let are_as_told = if header.payload_at == HEADER_BYTES {
+            header.has_decisions != decided.is_empty()
+        } else {
+            // All that held some may be blank.
+            header.has_decisions || decided.is_empty()
+        };
+        if !rest.is_empty() || !are_as_told {
             return Err(BlockError::Lengths);
         }
-        Ok(Block { first_lsn: header.first_lsn, bytes, ends, decided })
+        Ok(Block { first_lsn: header.first_lsn, bytes, start: header.payload_at as u32, ends, decided })
     }
 
-    /// How many records it holds, at least one.
+    /// How many records it holds, at least one; blank ones count.
     pub fn count(&self) -> u64 {
         self.ends.len() as u64
     }
@@ -206,19 +229,30 @@ impl Block {
         Lsn(self.first_lsn.0 + self.count() - 1)
     }
 
-    /// Its records with their positions, in order.
+    /// Its records with their positions, in order, without those that are blank.
     pub fn records(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
-        (0..self.ends.len()).map(|nth| self.record(nth))
+        (0..self.ends.len()).map(|nth| self.record(nth)).filter(|(_, bytes)| !bytes.is_empty())
     }
 
     /// Those of its records that hold decisions.
     pub fn decisions(&self) -> impl Iterator<Item = (Lsn, &[u8])> {
-        self.decided.iter().map(|nth| self.record(*nth as usize))
+        self.decided.iter().map(|nth| self.record(*nth as usize)).filter(|(_, bytes)| !bytes.is_empty())
     }
 
-    /// The record at place `nth` of [`Block::count`].
-    pub fn record(&self, nth: usize) -> (Lsn, &[u8]) {
-        let start = nth.checked_sub(1).map_or(HEADER_BYTES, |before| self.ends[before] as usize);
+    /// The record at `lsn`, which must be one of this block's; `None` if it is blank.
+    pub fn at(&self, lsn: Lsn) -> Option<&[u8]> {
+        let nth = usize::try_from(lsn.0.checked_sub(self.first_lsn.0)?).ok().filter(|nth| *nth < self.ends.len())?;
+        Some(self.record(nth).1).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Whether the record at place `nth` holds a decision.
+    pub(super) fn is_decided(&self, nth: usize) -> bool {
+        self.decided.binary_search(&(nth as u32)).is_ok()
+    }
+
+    /// The record at place `nth` of [`Block::count`]; without bytes if it is blank.
+    pub(super) fn record(&self, nth: usize) -> (Lsn, &[u8]) {
+        let start = nth.checked_sub(1).map_or(self.start, |before| self.ends[before]) as usize;
         (self.first_lsn.plus(nth as u64), &self.bytes[start + LENGTH_BYTES..self.ends[nth] as usize])
     }
 }
@@ -231,7 +265,9 @@ impl Block {
 #[doc(hidden)]
 pub fn try_block(bytes: &[u8], mut look: impl FnMut(&[u8])) -> usize {
     let mut fitting = bytes.to_vec();
-    if let Some((header, payload)) = fitting.split_first_chunk_mut::<HEADER_BYTES>() {
+    if bytes.first() == Some(&blank::FORMAT) {
+        blank::fit(&mut fitting);
+    } else if let Some((header, payload)) = fitting.split_first_chunk_mut::<HEADER_BYTES>() {
         header[20..24].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
         let crc = crc32c::crc32c(&header[..24]);
         header[24..].copy_from_slice(&crc.to_le_bytes());
@@ -241,11 +277,14 @@ pub fn try_block(bytes: &[u8], mut look: impl FnMut(&[u8])) -> usize {
         let Ok(header) = BlockHeader::decode(bytes) else { continue };
         let Ok(block) = Block::decode(&header, bytes.to_vec()) else { continue };
         let mut again = BlockBuilder::with_capacity(bytes.len());
-        for (lsn, record) in block.records() {
+        for nth in 0..block.ends.len() {
+            let (_, record) = block.record(nth);
             look(record);
-            again.push(record, block.decisions().any(|(decided, _)| decided == lsn));
+            again.push(record, block.is_decided(nth));
         }
-        assert_eq!(again.finish(block.first_lsn, header.chain).0, bytes);
+        if header.payload_at == HEADER_BYTES {
+            assert_eq!(again.finish(block.first_lsn, header.chain).0, bytes);
+        }
         read += 1;
     }
     read
@@ -292,7 +331,7 @@ mod tests {
             bytes[24..28].copy_from_slice(&crc.to_le_bytes());
             assert_eq!(decode(&bytes).unwrap_err(), *expected);
         }
-        check(|bytes| bytes[0] = 3, &BlockError::Format(3));
+        check(|bytes| bytes[0] = 4, &BlockError::Format(4));
         check(|bytes| bytes[1] = 1, &BlockError::Lengths);
         check(|bytes| bytes[1] = 2, &BlockError::Header);
         check(|bytes| bytes[2] = 1, &BlockError::Header);
@@ -306,7 +345,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_goes_in_comes_out(
-            records in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..40), any::<bool>()), 1..50),
+            records in prop::collection::vec((prop::collection::vec(any::<u8>(), 1..40), any::<bool>()), 1..50),
             first in 1..u64::MAX / 2,
             chain: u32,
         ) {
@@ -337,7 +376,7 @@ mod tests {
         fn arbitrary_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), count: u32) {
             prop_assert!(decode(&bytes).is_err());
             let header = BlockHeader {
-                first_lsn: Lsn(1), count, has_decisions: false, chain: 0, crc: 0,
+                first_lsn: Lsn(1), count, has_decisions: false, chain: 0, crc: 0, payload_at: HEADER_BYTES,
                 payload_crc: crc32c::crc32c(bytes.get(HEADER_BYTES..).unwrap_or_default()),
             };
             if let Ok(block) = Block::decode(&header, bytes) {

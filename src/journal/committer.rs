@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
 use super::error::JournalError;
 use super::group::{Entry, Group, GroupCommit};
 use super::log::Journal;
@@ -30,13 +32,15 @@ pub struct Committer<T> {
     /// The commit under way. Kept here, so that nothing of it is let go before whoever asked for it has heard of an error.
     current: Option<Group<T>>,
     keep_from: Option<Lsn>,
+    /// Those who wait for the active segment to be sealed.
+    sealing: Vec<Sender<()>>,
 }
 
 impl<T> Committer<T> {
     /// Commits to `journal`.
     pub fn new(journal: Journal) -> Self {
         let group = GroupCommit::new(journal.commit_bytes_max());
-        Committer { journal, group, current: None, keep_from: None }
+        Committer { journal, group, current: None, keep_from: None, sealing: Vec::new() }
     }
 
     /// Adds `entries` behind the others.
@@ -49,16 +53,28 @@ impl<T> Committer<T> {
         self.keep_from = self.keep_from.max(Some(keep_from));
     }
 
+    /// The active segment is to be sealed before the next commit; `sealed` is told when it is.
+    pub fn seal(&mut self, sealed: Sender<()>) {
+        self.sealing.push(sealed);
+    }
+
     /// Whether there is enough for a full commit.
     pub fn is_full(&self) -> bool {
         self.group.is_full()
     }
 
-    /// Trims if that was asked for, then makes one commit durable, if there is anything to commit.
+    /// Trims and seals if that was asked for, then makes one commit durable, if there is anything to commit.
     pub fn step(&mut self) -> Result<Option<Committed<T>>, JournalError> {
         if let Some(keep_from) = self.keep_from.take() {
             let files = self.journal.trim(keep_from)?;
             tracing::debug!(%keep_from, files, "journal trimmed");
+        }
+        if !self.sealing.is_empty() {
+            self.journal.seal_active()?;
+            // Whoever asked may have gone.
+            for sealed in self.sealing.drain(..) {
+                let _ = sealed.try_send(());
+            }
         }
         let started = Instant::now();
         self.current = self.group.next_group();

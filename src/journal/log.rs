@@ -9,6 +9,7 @@ use super::block::BlockBuilder;
 use super::error::JournalError;
 use super::reader::JournalReader;
 use super::recover::{self, Recovered};
+use super::rewrite::JournalRewriter;
 use super::segment::{self, BLOCKS, Seal, SegmentHeader};
 use super::segments::{Active, Segments};
 use crate::disk::{Lock, Place};
@@ -97,6 +98,11 @@ impl Journal {
         Ok((first, end.last_lsn))
     }
 
+    /// Seals the active segment, unless it is empty: whatever is in the journal can be rewritten then.
+    pub fn seal_active(&mut self) -> Result<(), JournalError> {
+        if self.end.last_lsn >= self.header.first_lsn { self.roll_over() } else { Ok(()) }
+    }
+
     /// The order of the steps is what start-up relies on: the new file is whole before the old one is sealed, and the
     /// old one is sealed before the new one holds a block.
     fn roll_over(&mut self) -> Result<(), JournalError> {
@@ -137,6 +143,11 @@ impl Journal {
     /// What one commit takes at most.
     pub fn commit_bytes_max(&self) -> usize {
         self.options.commit_bytes_max
+    }
+
+    /// What rewrites sealed segments; it stays valid while this journal moves to its thread.
+    pub fn rewriter(&self) -> JournalRewriter {
+        JournalRewriter::new(self.segments.clone())
     }
 
     /// A reader; it stays valid while this journal moves to its thread.

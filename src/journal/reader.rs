@@ -35,6 +35,11 @@ impl JournalReader {
         self.segments.bytes()
     }
 
+    /// All segments, oldest first, the last one still growing: each one's first position, and the bytes of the disk it takes.
+    pub fn spans(&self) -> Vec<(Lsn, u64)> {
+        self.segments.spans()
+    }
+
     /// The blocks that hold records at `from` or later, in order. The first may begin before `from`.
     ///
     /// # Errors

@@ -73,7 +73,15 @@ pub(super) fn sync_dir(dir: &Place) -> Result<(), JournalError> {
 /// Makes the empty segment that `header` describes. It appears under its name whole or not at all.
 pub(super) fn create(dir: &Place, header: &SegmentHeader) -> Result<(), JournalError> {
     let path = path(&dir.path, header.number);
-    let unfinished = path.with_extension("redb.tmp");
+    let (database, unfinished) = begin_copy(dir, header)?;
+    drop(database);
+    dir.disk.rename(&unfinished, &path).map_err(at(&path, "name"))?;
+    sync_dir(dir)
+}
+
+/// Makes the empty segment that `header` describes, without its name; and how it is called meanwhile.
+pub(super) fn begin_copy(dir: &Place, header: &SegmentHeader) -> Result<(Database, PathBuf), JournalError> {
+    let unfinished = path(&dir.path, header.number).with_extension("redb.tmp");
     let storage = dir.disk.create(&unfinished).map_err(at(&unfinished, "create"))?;
     let pages = Pages::create(storage).map_err(in_file(&unfinished))?;
     let database = database(pages, &unfinished, SMALL_CACHE_BYTES)?;
@@ -82,9 +90,18 @@ pub(super) fn create(dir: &Place, header: &SegmentHeader) -> Result<(), JournalE
         transaction.open_table(ABOUT)?.insert(HEADER, with_crc(header).as_slice())?;
         Ok(())
     })?;
-    drop(database);
-    dir.disk.rename(&unfinished, &path).map_err(at(&path, "name"))?;
-    sync_dir(dir)
+    Ok((database, unfinished))
+}
+
+/// Adds blocks in their stored form, each under the LSN of its first record.
+pub(super) fn add_blocks(database: &Database, path: &Path, rows: Vec<(u64, Vec<u8>)>) -> Result<(), JournalError> {
+    commit(database, path, |transaction| {
+        let mut table = transaction.open_table(BLOCKS)?;
+        for (key, bytes) in rows {
+            table.insert(key, bytes.as_slice())?;
+        }
+        Ok(())
+    })
 }
 
 /// Opens a segment for appending.

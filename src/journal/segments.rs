@@ -122,6 +122,41 @@ impl Segments {
         state.sealed.push_back(Sealed { header: before.header, last_lsn });
     }
 
+    /// All segments, oldest first, the active one last: each one's first position, and the bytes of the disk it takes.
+    pub fn spans(&self) -> Vec<(Lsn, u64)> {
+        let state = self.state();
+        let headers = state.sealed.iter().map(|sealed| &sealed.header).chain([&state.active.header]);
+        let taken = |number| self.dir.disk.taken(&segment::path(&self.dir.path, number)).unwrap_or(0);
+        headers.map(|header| (header.first_lsn, taken(header.number))).collect()
+    }
+
+    /// The numbers of the sealed segments that hold records up to `through`, oldest first.
+    pub fn sealed(&self, through: Lsn) -> Vec<u64> {
+        let state = self.state();
+        let wanted = state.sealed.iter().take_while(|sealed| sealed.header.first_lsn <= through);
+        wanted.map(|sealed| sealed.header.number).collect()
+    }
+
+    /// A sealed segment to be read; none if there is none of this number.
+    pub fn sealed_database(&self, number: u64) -> Result<Option<Arc<Database>>, JournalError> {
+        let state = self.state();
+        let is_there = state.sealed.iter().any(|sealed| sealed.header.number == number);
+        is_there.then(|| self.open_sealed(number)).transpose()
+    }
+
+    /// Gives the copy of a sealed segment its name, unless the segment was deleted meanwhile: then the copy goes, too.
+    pub fn replace(&self, number: u64, copy: &Path) -> Result<(), JournalError> {
+        // Nobody opens or deletes the file meanwhile.
+        let state = self.state_mut();
+        if !state.sealed.iter().any(|sealed| sealed.header.number == number) {
+            return self.dir.disk.remove(copy).map_err(at(copy, "delete"));
+        }
+        let path = segment::path(&self.dir.path, number);
+        self.dir.disk.rename(copy, &path).map_err(at(&path, "name"))?;
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(open, _)| *open != number);
+        segment::sync_dir(&self.dir)
+    }
+
     /// Deletes sealed segments all of whose records are before `keep_from`; returns how many.
     pub fn trim(&self, keep_from: Lsn) -> Result<u32, JournalError> {
         let mut deleted = 0;

@@ -27,6 +27,7 @@ const PACE_MAX: Duration = Duration::from_millis(2);
 enum Message<T> {
     Append(Vec<Entry<T>>),
     Trim(Lsn),
+    Seal(Sender<()>),
 }
 
 /// The writer has ended, after an error that `on_fatal` was told.
@@ -60,6 +61,13 @@ impl<T> JournalWriter<T> {
     /// Asks that whole segments before `keep_from` be deleted, between commits.
     pub fn trim(&self, keep_from: Lsn) -> Result<(), WriterGone> {
         self.sender.send(Message::Trim(keep_from)).map_err(|_| WriterGone)
+    }
+
+    /// Asks that the active segment be sealed: once the answer is there, all that was committed before is in sealed ones.
+    pub fn seal(&self) -> Result<Receiver<()>, WriterGone> {
+        let (sealed, answer) = bounded(1);
+        self.sender.send(Message::Seal(sealed)).map_err(|_| WriterGone)?;
+        Ok(answer)
     }
 }
 
@@ -143,6 +151,7 @@ impl<T, F: FnMut(Committed<T>)> Writer<T, F> {
         match message {
             Message::Append(entries) => self.committer.append(entries),
             Message::Trim(keep_from) => self.committer.trim(keep_from),
+            Message::Seal(sealed) => self.committer.seal(sealed),
         }
     }
 }

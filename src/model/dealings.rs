@@ -4,6 +4,7 @@
 use bincode::{Decode, Encode};
 
 use super::ids::{EntityKey, Version};
+use super::life::Past;
 use super::packed::Packed;
 use super::record::ReferenceSet;
 use super::time::Timestamp;
@@ -26,6 +27,8 @@ pub struct Dealings {
     pub noise: Version,
     /// Decisions that came back to the entity too often, one out of the other, and do so no more.
     pub stopped: Vec<Box<str>>,
+    /// What is kept of earlier lives.
+    pub past: Option<Box<Past>>,
 }
 
 /// What a reference shows.
@@ -187,6 +190,7 @@ impl Dealings {
             && self.effects.is_empty()
             && self.settling.is_empty()
             && self.stopped.is_empty()
+            && self.past.is_none()
     }
 
     pub fn view(&self, reference: &str) -> Option<&View> {
@@ -239,6 +243,19 @@ impl Dealings {
             Some(view) if version > view.version => {
                 view.version = version;
                 view.content = Some(content.clone());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that `from`, at its `version`, is not there any more. Returns whether it was shown until now.
+    pub fn miss(&mut self, reference: &str, from: &EntityKey, version: Version) -> bool {
+        let view = self.views.iter_mut().find(|view| &*view.reference == reference && *view.to == *from.key());
+        match view {
+            Some(view) if version > view.version && view.content.is_some() => {
+                view.version = version;
+                view.content = None;
                 true
             }
             _ => false,

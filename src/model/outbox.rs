@@ -62,7 +62,7 @@ impl Outgoing {
         match &self.letter {
             Letter::Message(received) => match &received.content {
                 Content::Watch { reference } | Content::Unwatch { reference } => Link::Watch(reference.clone()),
-                Content::Notice { reference, .. } => Link::Notice(reference.clone()),
+                Content::Notice { reference, .. } | Content::Gone { reference } => Link::Notice(reference.clone()),
             },
             Letter::Event { event, .. } => Link::Event(event.id.clone()),
         }

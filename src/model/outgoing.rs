@@ -64,7 +64,13 @@ pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
         Input::Started { effect, run, .. } | Input::Ended { effect, run, .. } => {
             Some(Cow::Owned(effect_id(&record.entity, effect, *run)))
         }
-        Input::Quiet { .. } | Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) => None,
+        Input::Quiet { .. }
+        | Input::Progress(_)
+        | Input::Window(_)
+        | Input::DeadLetter(_)
+        | Input::Cursor(_)
+        | Input::Forgotten(_)
+        | Input::Forget(_) => None,
     }
 }
 

@@ -6,8 +6,10 @@ use super::codec::{self, CodecError};
 use super::dealings::{DeadlineTimes, EffectOutcome, Watch};
 use super::event::{PackedEvent, Sequence};
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
+use super::life::{EXPIRE, Ending};
+use super::mandate::Mandate;
 use super::packed::Packed;
-use super::system::{DeadLetter, SinkProgress, SinkWindow, SourceCursor};
+use super::system::{DeadLetter, Forget, SinkProgress, SinkWindow, SourceCursor};
 use super::time::Timestamp;
 use super::value::Value;
 
@@ -79,11 +81,6 @@ impl Record {
         codec::decode(RECORD_FORMAT, bytes)
     }
 
-    /// Which entity the record in stored form is of, and at which version; the rest of it is not looked at.
-    pub fn head_of(bytes: &[u8]) -> Result<(EntityKey, Version), CodecError> {
-        codec::decode_first(RECORD_FORMAT, bytes)
-    }
-
     /// Which entity the record in stored form is of; the rest of it is not looked at.
     pub fn entity_of(bytes: &[u8]) -> Result<EntityKey, CodecError> {
         codec::decode_first(RECORD_FORMAT, bytes)
@@ -123,6 +120,10 @@ pub enum Input {
         run: u32,
         outcome: Box<EffectOutcome>,
     },
+    /// Somebody asks that the entity be forgotten.
+    Forgotten(Mandate),
+    /// How far the forgetting of an entity has come; an input of the system's own.
+    Forget(Box<Forget>),
 }
 
 impl Input {
@@ -132,6 +133,15 @@ impl Input {
             Input::Event(input) => input.hops,
             Input::Message(received) => received.hops,
             _ => 0,
+        }
+    }
+
+    /// How the entity's life ends with it, if it does.
+    pub fn ending(&self) -> Option<Ending> {
+        match self {
+            Input::Due { name, .. } if **name == *EXPIRE => Some(Ending::Expired),
+            Input::Forgotten(_) => Some(Ending::Forgotten),
+            _ => None,
         }
     }
 
@@ -168,6 +178,8 @@ pub enum Content {
     Unwatch { reference: Box<str> },
     /// What the receiver's reference to the sender shows.
     Notice { reference: Box<str>, shown: Packed },
+    /// The receiver's reference shows nothing any more: the sender's life has ended.
+    Gone { reference: Box<str> },
 }
 
 /// An event, and what the entity type's `id` and `time` made of it.
@@ -315,7 +327,7 @@ mod tests {
     use super::*;
     use crate::model::event::TimeGiven;
     use crate::model::ids::Lsn;
-    use crate::model::system::{OpenRecord, Origin};
+    use crate::model::system::{ForgetStage, OpenRecord, Origin};
 
     /// A record with every part filled.
     fn full() -> Record {
@@ -408,6 +420,10 @@ mod tests {
             body: b"{}".to_vec(),
         };
         let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
+        let mandate = || Mandate { by: "b".into(), why: "w".into() };
+        let entity = EntityKey::new("order", "o");
+        let stage = ForgetStage::Ended { version: Version(3) };
+        let forget = Forget { entity, mandate: mandate(), asked: full().now, stage };
         for (input, expected) in [
             (Input::Progress(SinkProgress { delivered: Lsn(9), offset: 300 }), "0109fb2c01"),
             (Input::Window(SinkWindow { read: Lsn(300), open }), "02fb2c01010702"),
@@ -416,6 +432,8 @@ mod tests {
                 "030004686f6f6b0901096578686175737465640848545450203530300301056f72646572016f0e6f726465722f6f2f4d6164652f31027b7d",
             ),
             (Input::Cursor(SourceCursor { position: Packed::new(&Value::Int(5)) }), "0402020a"),
+            (Input::Forgotten(mandate()), "0a01620177"),
+            (Input::Forget(Box::new(forget)), "0b056f72646572016f01620177fc403400d6000103"),
         ] {
             let record = Record::of_input(full().entity, Version(3), full().now, input);
             let bytes = record.encode();
@@ -427,8 +445,7 @@ mod tests {
 
     #[test]
     fn another_format_is_refused() {
-        let mut bytes = full().encode();
-        bytes[0] = 9;
+        let bytes = [&[9], &full().encode()[1..]].concat();
         assert!(matches!(Record::decode(&bytes), Err(CodecError::Format { found: 9, expected: 3 })));
     }
 }

@@ -18,7 +18,7 @@ use super::time::Timestamp;
 use super::value::{Map, Value};
 
 /// Format of encoded states.
-pub const STATE_FORMAT: u8 = 2;
+pub const STATE_FORMAT: u8 = 3;
 
 /// The state of one entity. The default is the entity nothing was heard of yet.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
@@ -258,6 +258,7 @@ mod tests {
     };
     use crate::model::identities::Seen;
     use crate::model::ids::{EntityKey, IdentityHash, PayloadHash};
+    use crate::model::life::{End, Ending, Past, PastDecision};
     use crate::model::system::{DeadLetter, OpenRecord, Origin, SinkProgress, SinkWindow};
 
     fn key(byte: u8) -> SortKey {
@@ -345,6 +346,16 @@ mod tests {
             settling: vec!["s".into()],
             noise: Version(8),
             stopped: vec!["x".into()],
+            past: Some(Box::new(Past {
+                ended: Version(10),
+                end: Some(End { at: time, how: Ending::Forgotten }),
+                decisions: vec![PastDecision {
+                    name: "P".into(),
+                    element: Some("e".into()),
+                    revision: Revision(11),
+                    time,
+                }],
+            })),
         }
     }
 
@@ -358,14 +369,14 @@ mod tests {
         let bytes = full().encode();
         assert_eq!(
             hex(&bytes),
-            "02fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff09010101017202016bfc403400d6000201020206010174017201020208050101770601010164fc403400d600fc403400d600010101650102020e0302fc403400d600010301fbf4010102020201016501017308010178010009fb2c01"
+            "03fb2c01fc403400d600fb2b01046300c3a908000100010102020201010102020204010201f400010304010401010502020a010501010602020c010601016203070109436f6e6669726d65640101780202020210fc403400d60009050104040404040404040404040404040404fdffffffffffffffff09010101017202016bfc403400d6000201020206010174017201020208050101770601010164fc403400d600fc403400d600010101650102020e0302fc403400d600010301fbf4010102020201016501017308010178010a01fc403400d600010101500101650bfc403400d600010009fb2c01"
         );
         assert_eq!(State::decode(&bytes).unwrap(), full());
-        assert_eq!(hex(&State::default().encode()), "02000000000000000000000000");
+        assert_eq!(hex(&State::default().encode()), "03000000000000000000000000");
         let open = vec![OpenRecord { lsn: Lsn(7), finished: 2 }];
         let of = |system| State { system: Some(Box::new(system)), ..State::default() };
         let window = of(SystemState::Window(SinkWindow { read: Lsn(9), open }));
-        assert_eq!(hex(&window.encode()), "020000000000000000000000010109010702");
+        assert_eq!(hex(&window.encode()), "030000000000000000000000010109010702");
         assert_eq!(State::decode(&window.encode()).unwrap(), window);
         let letter = DeadLetter {
             origin: Origin::Sink { name: "h".into(), lsn: Lsn(9), place: 1 },
@@ -377,13 +388,13 @@ mod tests {
             body: b"{}".to_vec(),
         };
         let letter = of(SystemState::DeadLetter(letter));
-        assert_eq!(hex(&letter.encode()), "020000000000000000000000010200016809010172016403010174016b0169027b7d");
+        assert_eq!(hex(&letter.encode()), "030000000000000000000000010200016809010172016403010174016b0169027b7d");
         assert_eq!(State::decode(&letter.encode()).unwrap(), letter);
         let mut book = LsnBook::default();
         book.note(Version(9), Lsn(1000), Some(&[Version(9)]));
         book.note(Version(10), Lsn(70_000), None);
         let bytes = codec::encode(STATE_FORMAT, &book);
-        assert_eq!(hex(&bytes), "020afc701101000109fbe803");
+        assert_eq!(hex(&bytes), "030afc701101000109fbe803");
         assert_eq!(codec::decode::<LsnBook>(STATE_FORMAT, &bytes).unwrap(), book);
     }
 

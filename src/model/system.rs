@@ -3,8 +3,11 @@
 
 use bincode::{Decode, Encode};
 
-use super::ids::{EntityKey, Lsn};
+use super::ids::{EntityKey, Lsn, Version};
+use super::mandate::Mandate;
+use super::outgoing::encode;
 use super::packed::Packed;
+use super::time::Timestamp;
 
 /// The entity type of sinks' progress.
 pub const SINK_KIND: &str = "$sink";
@@ -12,6 +15,8 @@ pub const SINK_KIND: &str = "$sink";
 pub const SOURCE_KIND: &str = "$source";
 /// The entity type of dead letters.
 pub const DEAD_LETTER_KIND: &str = "$dead_letter";
+/// The entity type of what is to be forgotten, or was.
+pub const FORGET_KIND: &str = "$forget";
 
 /// The state of one of the system's own entities.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -20,6 +25,43 @@ pub enum SystemState {
     Window(SinkWindow),
     DeadLetter(DeadLetter),
     Cursor(SourceCursor),
+    Forget(Forget),
+}
+
+/// The forgetting of an entity: asked for by somebody, carried on after every start until it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Forget {
+    pub entity: EntityKey,
+    pub mandate: Mandate,
+    /// When it was asked for.
+    pub asked: Timestamp,
+    pub stage: ForgetStage,
+}
+
+/// How far a forgetting has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ForgetStage {
+    Asked,
+    /// The entity's life has ended with its record of this version; the journal still holds those before it.
+    Ended {
+        version: Version,
+    },
+    /// So many of the journal's records were made blank, or changed, with those of others that were forgotten at that time.
+    Done {
+        at: Timestamp,
+        records: u64,
+    },
+}
+
+impl Forget {
+    /// What names the forgetting of an entity.
+    pub fn key(entity: &EntityKey) -> String {
+        let mut key = String::new();
+        encode(&mut key, entity.kind());
+        key.push('/');
+        encode(&mut key, entity.key());
+        key
+    }
 }
 
 /// How far a source has come that asks for its events.

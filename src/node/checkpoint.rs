@@ -1,8 +1,5 @@
 //! One checkpoint, and when the next is due: what the checkpointer's thread does between waiting, as plain structures.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-
 use crate::actors::Slice;
 use crate::config::Tuning;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
@@ -63,27 +60,22 @@ impl Checkpoint {
     }
 }
 
-/// When a checkpoint is due, and what of the journal may go after it.
+/// When a checkpoint is due.
 #[derive(Debug)]
 pub struct Pacing {
     journal_bytes: u64,
     dirty_bytes_max: u64,
-    retention: Duration,
     /// How many bytes were journaled when the last checkpoint began.
     checkpointed_bytes: u64,
-    /// When which watermark was reached: the journal is kept for the retention after that.
-    reached: VecDeque<(Instant, Lsn)>,
 }
 
 impl Pacing {
-    /// The pacing after a start at `now`, with the watermark that the store has.
-    pub fn new(tuning: &Tuning, now: Instant, watermark: Lsn) -> Self {
+    /// The pacing after a start.
+    pub fn new(tuning: &Tuning) -> Self {
         Pacing {
             journal_bytes: tuning.checkpoint.journal_bytes,
             dirty_bytes_max: tuning.checkpoint.dirty_bytes_max,
-            retention: tuning.journal.retention,
             checkpointed_bytes: 0,
-            reached: VecDeque::from([(now, watermark)]),
         }
     }
 
@@ -92,20 +84,9 @@ impl Pacing {
         journaled - self.checkpointed_bytes >= self.journal_bytes || handed >= self.dirty_bytes_max / 2
     }
 
-    /// A checkpoint that began at `journaled` bytes has reached `watermark`.
-    pub fn completed(&mut self, now: Instant, journaled: u64, watermark: Lsn) {
+    /// A checkpoint that began at `journaled` bytes is complete.
+    pub fn completed(&mut self, journaled: u64) {
         self.checkpointed_bytes = journaled;
-        self.reached.push_back((now, watermark));
-    }
-
-    /// The first record that the store, the sinks or the retention still need, if any before it may go.
-    pub fn keep_from(&mut self, now: Instant, sinks_delivered: Lsn) -> Option<Lsn> {
-        let is_over = |at: &Instant| now.saturating_duration_since(*at) >= self.retention;
-        while self.reached.get(1).is_some_and(|(at, _)| is_over(at)) {
-            self.reached.pop_front();
-        }
-        let (_, watermark) = self.reached.front().filter(|(at, _)| is_over(at))?;
-        Some((*watermark).min(sinks_delivered).next())
     }
 }
 
@@ -114,35 +95,16 @@ mod tests {
     use super::super::tests::fixtures::tuning;
     use super::*;
 
-    /// Too early a trim takes away what a recovery, a sink or an operator still needs.
-    #[test]
-    fn the_journal_is_kept_for_the_retention_the_store_and_the_sinks() {
-        let mut tuning = tuning();
-        tuning.journal.retention = Duration::from_secs(10);
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut pacing = Pacing::new(&tuning, start, Lsn(5));
-        let all = Lsn(u64::MAX - 1);
-        assert_eq!(pacing.keep_from(at(9), all), None);
-        pacing.completed(at(9), 100, Lsn(50));
-        pacing.completed(at(12), 200, Lsn(80));
-        for (seconds, delivered, expected) in
-            [(10, all, 6), (18, all, 6), (19, all, 51), (21, Lsn(30), 31), (22, all, 81), (99, Lsn(80), 81)]
-        {
-            assert_eq!(pacing.keep_from(at(seconds), delivered), Some(Lsn(expected)), "after {seconds} s");
-        }
-    }
-
     /// A checkpoint that is never due lets the journal grow without end; one that always is slows everything down.
     #[test]
     fn a_checkpoint_is_due_for_the_journal_or_for_memory() {
         let mut tuning = tuning();
         (tuning.checkpoint.journal_bytes, tuning.checkpoint.dirty_bytes_max) = (100, 1000);
-        let mut pacing = Pacing::new(&tuning, Instant::now(), Lsn::ZERO);
+        let mut pacing = Pacing::new(&tuning);
         assert!(!pacing.is_due(99, 499));
         assert!(pacing.is_due(100, 0));
         assert!(pacing.is_due(0, 500));
-        pacing.completed(Instant::now(), 150, Lsn(9));
+        pacing.completed(150);
         assert!(!pacing.is_due(249, 0));
         assert!(pacing.is_due(250, 0));
     }

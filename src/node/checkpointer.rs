@@ -1,6 +1,7 @@
 //! The checkpointer: a thread that carries changed states to the store, slice by slice, moves the watermark, and trims the
 //! journal.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -10,12 +11,15 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use tokio::sync::watch;
 
 use super::checkpoint::{Checkpoint, Pacing, StoredCopy};
+use super::disk_space::free_bytes;
 use super::fatal::Fatal;
+use super::retention::{Kept, Need, Retention, Room};
 use crate::actors::{Shards, Slice, Tag};
 use crate::config::Tuning;
-use crate::journal::JournalWriter;
+use crate::journal::{JournalError, JournalReader, JournalWriter};
 use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
+use crate::model::time::Timestamp;
 use crate::store::{Store, StoreError};
 use crate::vital;
 
@@ -29,6 +33,8 @@ const TOLD_PAUSE: Duration = Duration::from_millis(1);
 const NICENESS: i32 = 5;
 /// How often it is looked whether a checkpoint is due.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// What of the journal may go is looked at once in so many looks, and after each checkpoint.
+const LOOKS_A_TRIM: u32 = 4;
 /// Slices of a shard that may be under way; more than one only if a checkpoint was given up.
 const SLICES_MAX: usize = 2;
 /// A slice that takes longer to come back is worth a warning.
@@ -36,6 +42,8 @@ const SLICE_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the checkpointer is asked to do.
 pub enum Request {
+    /// Make a checkpoint, due or not.
+    Now,
     /// Make a last checkpoint, if it can be done by then, and end.
     Finish { deadline: Instant },
 }
@@ -54,8 +62,12 @@ pub struct Checkpointer {
     pub handed_bytes: Arc<AtomicU64>,
     pub metrics: Arc<Metrics>,
     pub tuning: Tuning,
-    /// How far every sink has delivered, as the store will remember it.
-    pub sinks_delivered: Arc<dyn Fn() -> Lsn + Send + Sync>,
+    /// What every sink still has to read, as the store will remember it.
+    pub sinks_need: Arc<dyn Fn() -> Vec<Need> + Send + Sync>,
+    pub reader: JournalReader,
+    pub data_dir: PathBuf,
+    /// What of the journal is kept.
+    pub kept: watch::Sender<Kept>,
     pub fatal: Fatal,
     pub watermark: watch::Sender<Lsn>,
     /// How many of the journaled bytes are in the store.
@@ -74,33 +86,62 @@ impl Checkpointer {
     pub fn run(self) {
         vital::mark();
         step_back();
-        let mut pacing = Pacing::new(&self.tuning, Instant::now(), *self.watermark.borrow());
+        let mut pacing = Pacing::new(&self.tuning);
+        let mut retention = Retention::new(&self.tuning);
+        let mut looks = 0_u32;
         loop {
             let request = self.requests.recv_timeout(LOOK_EVERY);
+            let is_asked = matches!(request, Ok(Request::Now));
             let deadline = match request {
                 Ok(Request::Finish { deadline }) => Some(deadline),
-                Err(RecvTimeoutError::Timeout) => None,
+                Ok(Request::Now) | Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let journaled = self.journaled_bytes.load(Ordering::Relaxed);
-            if pacing.is_due(journaled, self.handed_bytes.load(Ordering::Relaxed)) || deadline.is_some() {
+            let is_due = pacing.is_due(journaled, self.handed_bytes.load(Ordering::Relaxed));
+            if is_due || is_asked || deadline.is_some() {
                 match self.checkpoint(deadline) {
                     Ok(Done::Completed) => {
                         self.saved_bytes.store(journaled, Ordering::Relaxed);
-                        pacing.completed(Instant::now(), journaled, *self.watermark.borrow());
-                        if let Some(keep_from) = pacing.keep_from(Instant::now(), (self.sinks_delivered)()) {
-                            // The writer is gone only when the process is ending.
-                            let _ = self.journal.trim(keep_from);
-                        }
+                        pacing.completed(journaled);
+                        looks = 0;
                     }
                     Ok(Done::OutOfTime) => tracing::info!("no time for a whole checkpoint; recovery will do the rest"),
                     Err(error) => (self.fatal)(&error),
                 }
             }
+            if looks.is_multiple_of(LOOKS_A_TRIM)
+                && let Err(error) = self.trim(&mut retention)
+            {
+                (self.fatal)(&error);
+            }
+            looks = looks.wrapping_add(1);
             if deadline.is_some() {
                 return;
             }
         }
+    }
+
+    /// Lets go what of the journal nobody needs any more and the retention does not keep.
+    fn trim(&self, retention: &mut Retention) -> Result<(), JournalError> {
+        let mut needs = (self.sinks_need)();
+        needs.push(Need::after("the store", *self.watermark.borrow()));
+        let free_min = self.tuning.limits.disk_free_min.saturating_add(self.tuning.journal.segment_bytes);
+        // What cannot be told is the guard's to tell.
+        let room = match free_bytes(&self.data_dir) {
+            Ok(free) if free < free_min && self.tuning.limits.disk_free_min > 0 => Room::Short,
+            _ => Room::Enough,
+        };
+        let kept = retention.look(&self.reader, &needs, Timestamp::now(), room)?;
+        let gauge = |lsn: Lsn| i64::try_from(lsn.0).unwrap_or(i64::MAX);
+        self.metrics.retention.journal_first_lsn.set(gauge(self.reader.first_lsn()));
+        for need in &needs {
+            self.metrics.retention.journal_needed_lsn.with_label_values(&[&need.by]).set(gauge(need.from));
+        }
+        // The writer is gone only when the process is ending.
+        let _ = self.journal.trim(kept.from);
+        self.kept.send_replace(kept);
+        Ok(())
     }
 
     pub(super) fn checkpoint(&self, deadline: Option<Instant>) -> Result<Done, StoreError> {

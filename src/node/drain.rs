@@ -40,6 +40,8 @@ pub(super) struct Node {
     pub sources: Vec<tokio::task::JoinHandle<()>>,
     pub http: Vec<HttpServer>,
     pub sinks: Sinks,
+    /// It is carried on after the next start.
+    pub forgetter: tokio::task::JoinHandle<()>,
     pub checkpoints: crossbeam_channel::Sender<Request>,
     pub checkpointer: JoinHandle<()>,
     pub writer: JoinHandle<Option<Journal>>,
@@ -69,6 +71,7 @@ impl Node {
         self.state.send_replace(NodeState::Draining);
         self.admission.metrics.node.ready.set(0);
         self.phase.send_replace(Phase::Draining);
+        self.forgetter.abort();
         self.horizon.stop();
         let effects = self.effects;
         let calls = tokio::spawn(async move { effects.drain(share).await });

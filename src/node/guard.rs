@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::disk_space::free_bytes;
 use crate::config::Tuning;
 use crate::ingress::Admission;
 use crate::journal::JournalReader;
@@ -67,9 +68,8 @@ impl Guard {
 
     fn disk(&self) -> Option<String> {
         let least = self.tuning.limits.disk_free_min;
-        match rustix::fs::statvfs(&self.folder) {
-            Ok(found) => {
-                let free = found.f_bavail.saturating_mul(found.f_frsize);
+        match free_bytes(&self.folder) {
+            Ok(free) => {
                 self.metrics.node.disk_free_bytes.set(i64::try_from(free).unwrap_or(i64::MAX));
                 self.metrics.node.disk_free_min_bytes.set(i64::try_from(least).unwrap_or(i64::MAX));
                 (free < least)

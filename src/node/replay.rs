@@ -92,18 +92,17 @@ fn is_consequence(error: &RecoveryError) -> bool {
 /// A thread's records of a block.
 struct Share {
     block: Arc<Block>,
-    /// By their place in it.
-    records: Vec<usize>,
+    records: Vec<Lsn>,
 }
 
 /// Reads the journal and gives each thread its records.
 fn deal(opened: &Opened, from: Lsn, shares: &[Sender<Share>]) -> Result<(), RecoveryError> {
     for block in opened.journal.reader().read_from(from)? {
         let block = Arc::new(block?);
-        let mut dealt: Vec<Vec<usize>> = shares.iter().map(|_| Vec::new()).collect();
-        for (nth, (lsn, bytes)) in block.records().enumerate().filter(|(_, (lsn, _))| *lsn >= from) {
+        let mut dealt: Vec<Vec<Lsn>> = shares.iter().map(|_| Vec::new()).collect();
+        for (lsn, bytes) in block.records().filter(|(lsn, _)| *lsn >= from) {
             let entity = Record::entity_of(bytes).map_err(|source| RecoveryError::Record { lsn, source })?;
-            dealt[entity.partition().shard(shares.len())].push(nth);
+            dealt[entity.partition().shard(shares.len())].push(lsn);
         }
         for (share, records) in shares.iter().zip(dealt) {
             if share.send(Share { block: block.clone(), records }).is_err() {
@@ -158,8 +157,7 @@ impl<'a> Replayer<'a> {
 
     fn run(mut self, shares: &Receiver<Share>) -> Result<Recovered, RecoveryError> {
         for Share { block, records } in shares {
-            for nth in records {
-                let (lsn, bytes) = block.record(nth);
+            for (lsn, bytes) in records.into_iter().filter_map(|lsn| Some((lsn, block.at(lsn)?))) {
                 self.record(bytes, lsn)?;
             }
         }

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::fatal::Fatal;
+use super::retention::Need;
 use crate::actors::Shards;
 use crate::config::{self, Config, SinkKind};
 use crate::disk::{Disk, RealDisk};
@@ -153,6 +154,13 @@ impl Sinks {
         Arc::new(move || Lsn(noted.iter().map(|noted| noted.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)))
     }
 
+    /// A function that tells what each of them still has to read.
+    pub fn needs(&self) -> Arc<dyn Fn() -> Vec<Need> + Send + Sync> {
+        let sinks = self.running.clone();
+        let need = |sink: &Running| Need::after(format!("sink {}", sink.name), Lsn(sink.noted.load(Ordering::Relaxed)));
+        Arc::new(move || sinks.iter().map(need).collect())
+    }
+
     /// A function that describes the sinks for the status document: how many decisions each has taken since the start,
     /// how many records it has yet to pass, and the LSN it would go on from after a crash.
     pub fn status(&self) -> impl Fn() -> serde_json::Value + Send + Sync + use<> {
@@ -220,7 +228,7 @@ impl Begin {
             Some(SystemState::Progress(progress)) if is_in_order(&declared.kind) => return Begin::InOrder(progress),
             Some(SystemState::Progress(progress)) => SinkWindow::through(progress.delivered),
             Some(SystemState::Window(window)) => window,
-            None | Some(SystemState::DeadLetter(_) | SystemState::Cursor(_)) => {
+            None | Some(SystemState::DeadLetter(_) | SystemState::Cursor(_) | SystemState::Forget(_)) => {
                 SinkWindow::through(match declared.from {
                     config::From::New => journal.last_lsn(),
                     config::From::All => Lsn(journal.first_lsn().0.saturating_sub(1)),

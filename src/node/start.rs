@@ -12,6 +12,7 @@ use super::agenda::Agenda;
 use super::checkpointer::{Checkpointer, Request, slices};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
+use super::forget::Forgetter;
 use super::guard::Guard;
 use super::http::{self, Http};
 use super::nats_sources::NatsSources;
@@ -20,17 +21,18 @@ use super::prepare::Prepared;
 use super::recovery::{self, Opened, RecoveryError};
 use super::reload;
 use super::replay::{Recovered, replay};
+use super::retention::Kept;
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
 use super::told::Told;
 use super::traces::Traces;
 use crate::actors::{Horizon, Shards, Slice, Tag};
-use crate::admin::{Api, NodeState, Sources, Stop};
+use crate::admin::{Api, Forgetting, NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
 use crate::ingress::{Admission, Credits, Gate, Phase, Receiving, SourceMetrics};
-use crate::journal::{JournalReader, JournalWriter};
+use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
 use crate::store::Store;
@@ -91,6 +93,8 @@ pub(super) struct Shared {
     pub(super) fatal: Fatal,
     pub(super) store: Store,
     pub(super) journal: JournalReader,
+    pub(super) rewriter: JournalRewriter,
+    pub(super) kept: watch::Sender<Kept>,
     pub(super) committed: watch::Receiver<Lsn>,
     pub(super) watermark: watch::Sender<Lsn>,
     pub(super) journaled_bytes: Arc<AtomicU64>,
@@ -126,6 +130,8 @@ impl Starting<'_> {
             types,
             fatal: fatal::exit(),
             journal: opened.journal.reader(),
+            rewriter: opened.journal.rewriter(),
+            kept: watch::Sender::default(),
             store: opened.store,
             committed: committed_seen,
             watermark: watch::Sender::new(watermark),
@@ -145,7 +151,9 @@ impl Starting<'_> {
                 .await?;
         let sinks = self.sinks(&shared, &shards).await?;
         let (checkpoints, checkpointer) =
-            self.checkpointer(&shared, &shards, &sinks, writing.writer, slice_receiver)?;
+            self.checkpointer(&shared, &shards, &sinks, writing.writer.clone(), slice_receiver)?;
+        let (forgetter, forgetting) =
+            Forgetter::start(&shared, &shards, &sinks, writing.writer, &checkpoints, self.runtime);
         self.guard(&shared, &admission);
         self.turn_wheels(&shared, &shards);
 
@@ -154,21 +162,15 @@ impl Starting<'_> {
         let entities: i64 = shared.types.values().map(|types| types.entities.get()).sum();
         let mut out = std::io::stdout();
         let _ = writeln!(out, "turnstile {} ready", env!("CARGO_PKG_VERSION"));
-        let polled = sources::start_polling(
-            self.config,
-            &mut self.prepared.decoders,
-            &admission,
-            &shards,
-            &phase,
-            self.runtime,
-        )?;
+        let decoders = &mut self.prepared.decoders;
+        let polled = sources::start_polling(self.config, decoders, &admission, &shards, &phase, self.runtime)?;
         let listening = http.iter().flat_map(|http| http.status(self.config)).chain(bound.iter().map(Bound::status));
         let listed = sources::listed(listening.collect(), &polled, &messages);
-        let told = Told::new(&shared.committed, &shared.watermark, shards.count(), &sinks, listed.clone(), &messages);
+        let told = Told::new(&shared, shards.count(), &sinks, listed.clone(), &messages);
         let listed = Sources { listed, polled: polled.controls };
         let http = match http {
             Some(http) => {
-                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told))?;
+                let api = self.api(&shared, &shards, &admission, state.subscribe(), (listed, told, forgetting))?;
                 http.serve(api, &mut out)?
             }
             None => Vec::new(),
@@ -201,6 +203,7 @@ impl Starting<'_> {
             sources: tasks,
             http,
             sinks,
+            forgetter,
             checkpoints,
             checkpointer,
             writer: writing.thread,
@@ -323,7 +326,10 @@ impl Starting<'_> {
             handed_bytes: shared.handed_bytes.clone(),
             metrics: shared.metrics.clone(),
             tuning: self.config.tuning.clone(),
-            sinks_delivered: sinks.delivered(),
+            sinks_need: sinks.needs(),
+            reader: shared.journal.clone(),
+            data_dir: self.config.server.data_dir.clone(),
+            kept: shared.kept.clone(),
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
             saved_bytes: shared.saved_bytes.clone(),
@@ -356,7 +362,7 @@ impl Starting<'_> {
         shards: &Shards,
         admission: &Arc<Admission>,
         state: watch::Receiver<NodeState>,
-        (sources, told): (Sources, Told),
+        (sources, told, forgetting): (Sources, Told, Forgetting),
     ) -> Result<Api, NodeError> {
         let server_name = self.config.server.name.clone();
         Ok(Api {
@@ -385,6 +391,7 @@ impl Starting<'_> {
             }),
             sources,
             verify: self.verifying(shared, shards, state),
+            forgetting,
             status: told.status,
             not_connected: told.not_connected,
         })

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use super::nats_sources::NatsSources;
 use super::sinks::Sinks;
-use crate::model::ids::Lsn;
+use super::start::Shared;
 
 /// Describes something as it is now.
 pub(super) type Describe = Arc<dyn Fn() -> Value + Send + Sync>;
@@ -23,24 +22,20 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub fn new(
-        committed: &watch::Receiver<Lsn>,
-        watermark: &watch::Sender<Lsn>,
-        shards: usize,
-        sinks: &Sinks,
-        listed: Describe,
-        asking: &NatsSources,
-    ) -> Self {
+    pub fn new(shared: &Shared, shards: usize, sinks: &Sinks, listed: Describe, asking: &NatsSources) -> Self {
         let started = Instant::now();
-        let (committed, watermark) = (committed.clone(), watermark.subscribe());
+        let (committed, watermark, kept) =
+            (shared.committed.clone(), shared.watermark.subscribe(), shared.kept.subscribe());
         let not_connected = asking.not_connected();
         let sinks = sinks.status();
         let status = move || {
             let committed = *committed.borrow();
+            let kept = kept.borrow().clone();
             json!({
                 "uptime_seconds": started.elapsed().as_secs(),
                 "lsn": committed.0,
                 "watermark": watermark.borrow().0,
+                "journal": { "since": kept.since.map(|at| at.to_string()), "held_by": kept.held_by },
                 "shards": shards,
                 "sources": listed(),
                 "sinks": sinks(),

@@ -1,8 +1,8 @@
 //! From declared entity types to compiled rules: every expression parsed and its names checked, once, at load.
 
 use super::entity_rules::{
-    DataRules, DeadlineRules, DecisionRules, DerivedRules, EffectRules, EntityRules, FieldRules, JsonRules, KeyRules,
-    ReferenceRules, RequestRules, TemplateRules, TextRules,
+    DataRules, DeadlineRules, DecisionRules, DerivedRules, EffectRules, EntityRules, ExpireRules, FieldRules,
+    JsonRules, KeyRules, ReferenceRules, RequestRules, TemplateRules, TextRules,
 };
 use super::expr::{CompileError, Expr, Member, Root, Roots, Shown};
 use super::kinds::{self, Place};
@@ -94,6 +94,10 @@ fn compile_type(
         time,
         condition,
         dedupe: declared.dedupe,
+        expire: declared.expire.as_ref().map(|expire| ExpireRules {
+            after: expire.after,
+            decision: expire.decision.as_ref().map(|name| name.as_str().into()),
+        }),
         duplicates: declared.duplicates,
         require_time: declared.require_time,
         fields: fields.iter().map(|field| compiler.field(field)).collect(),

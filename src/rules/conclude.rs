@@ -7,6 +7,7 @@ use super::decision::revisions;
 use super::entity_bindings::EntityBindings;
 use super::entity_rules::{DeadlineRules, EffectRules, EntityRules, ReferenceRules, Unit};
 use super::evolve::given_correlation;
+use super::expiry;
 use super::expr::Fault;
 use super::request::rendered;
 use crate::config::{Feedback, Policy};
@@ -77,6 +78,9 @@ pub(super) fn conclude(
         if watched.content.as_ref() != Some(&shown) {
             record.notices.push(Notice { by: watch.by.clone(), shown });
         }
+    }
+    if let Some(expire) = &rules.expire {
+        expiry::note(expire, state, &dealings, record);
     }
     errors.sort();
     errors.dedup();
@@ -347,7 +351,7 @@ fn request(rules: &EffectRules, bindings: &EntityBindings<'_>, dealings: &Dealin
 pub(super) fn is_noise(input: &Input) -> bool {
     match input {
         Input::Event(_) | Input::Due { .. } | Input::Ended { .. } => true,
-        Input::Message(received) => matches!(received.content, Content::Notice { .. }),
+        Input::Message(received) => matches!(received.content, Content::Notice { .. } | Content::Gone { .. }),
         _ => false,
     }
 }

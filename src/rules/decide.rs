@@ -5,6 +5,7 @@ use super::conclude::{Moment, conclude, shown};
 use super::entity_bindings::EntityBindings;
 use super::entity_rules::{EntityRules, Unit};
 use super::evolve::handle;
+use super::expiry;
 use super::merge;
 use crate::config::Duplicates;
 use crate::model::dealings::{Dealings, Watch};
@@ -94,6 +95,9 @@ pub fn decide_inside(
     let now = now.max(state.now);
     let mut record = Record::of_input(entity, state.version.next(), now, input);
     record.missing = state.missing;
+    if record.input.ending().is_some() {
+        return expiry::end(rules, state, record);
+    }
     if let Some(word) = word_of_watcher(&record.input) {
         let record = note_watcher(rules, state, &word, record)?;
         return Some(Decided { record, outcome: Outcome::Merged, errors: Vec::new() });
@@ -122,7 +126,7 @@ fn word_of_watcher(input: &Input) -> Option<Word> {
     let (reference, is_watching) = match content {
         Content::Watch { reference } => (reference, true),
         Content::Unwatch { reference } => (reference, false),
-        Content::Notice { .. } => return None,
+        Content::Notice { .. } | Content::Gone { .. } => return None,
     };
     let by = Watch { kind: from.kind().into(), reference: reference.clone() };
     Some(Word { by, key: from.key().into(), version: *version, is_watching })
@@ -165,7 +169,7 @@ pub fn without_conclusions(entity: EntityKey, state: &State, input: Input, now: 
 fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
     let unit = match input {
         Input::Message(received) => match &received.content {
-            Content::Notice { reference, .. } => {
+            Content::Notice { reference, .. } | Content::Gone { reference } => {
                 let at = rules.references.iter().position(|it| it.name == *reference);
                 at.map(|at| rules.reference_unit(at))
             }
@@ -184,9 +188,13 @@ fn touched_by(rules: &EntityRules, input: &Input) -> Vec<Unit> {
     unit.into_iter().collect()
 }
 
-/// Decides an input of the system's own entities. `None` for a dead letter that is recorded already.
+/// Decides an input of the system's own entities. `None` for a dead letter that is recorded already, and for what is to be
+/// forgotten and is not there.
 pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timestamp) -> Option<Record> {
     if matches!((&input, state.system.as_deref()), (Input::DeadLetter(_), Some(SystemState::DeadLetter(_)))) {
+        return None;
+    }
+    if matches!((&input, &state.system), (Input::Forgotten(_), None)) {
         return None;
     }
     Some(Record::of_input(entity, state.version.next(), now.max(state.now), input))

@@ -133,15 +133,15 @@ pub(super) fn revisions(
     now: Timestamp,
 ) -> Result<Vec<DecisionRevision>, String> {
     let Some(by) = &decision.by else {
-        let last = state.decision(&decision.name, None);
-        return Ok(revision(decision, None, bindings, last, now)?.into_iter().collect());
+        let last = Last::of(state, decision, None);
+        return Ok(revision(decision, None, bindings, &last, now)?.into_iter().collect());
     };
     let elements = elements(by, bindings)?.unwrap_or_default();
     let mut revisions = Vec::new();
     for (name, element) in &elements {
         let bindings = ElementBindings { entity: bindings, element };
-        let last = state.decision(&decision.name, Some(name));
-        revisions.extend(revision(decision, Some(name), &bindings, last, now)?);
+        let last = Last::of(state, decision, Some(name));
+        revisions.extend(revision(decision, Some(name), &bindings, &last, now)?);
     }
     if decision.policy == Policy::Revise {
         let gone = state.ledger.iter().filter(|entry| {
@@ -152,7 +152,9 @@ pub(super) fn revisions(
         });
         let null = || Packed::new(&Value::Null);
         revisions.extend(
-            gone.map(|last| next(decision, last.element.as_deref(), Some(last), DecisionState::Withdrawn, null(), now)),
+            gone.map(|it| {
+                next(decision, it.element.as_deref(), &Last::here(it), DecisionState::Withdrawn, null(), now)
+            }),
         );
     }
     Ok(revisions)
@@ -163,13 +165,13 @@ fn revision(
     decision: &DecisionRules,
     element: Option<&str>,
     bindings: &dyn Bindings,
-    last: Option<&LedgerEntry>,
+    last: &Last<'_>,
     now: Timestamp,
 ) -> Result<Option<DecisionRevision>, String> {
-    if decision.policy == Policy::Once && last.is_some() {
+    if decision.policy == Policy::Once && last.number.is_some() {
         return Ok(None);
     }
-    let stands = last.filter(|last| last.state != DecisionState::Withdrawn);
+    let stands = last.entry.filter(|last| last.state != DecisionState::Withdrawn);
     let (state, data) = match (standing(decision, bindings)?, stands) {
         (Standing::Pending, None) => return Ok(None),
         (Standing::Pending, Some(_)) => (DecisionState::Withdrawn, Packed::new(&Value::Null)),
@@ -185,10 +187,30 @@ fn revision(
     Ok(Some(next(decision, element, last, state, data, now)))
 }
 
+/// The last revision.
+struct Last<'a> {
+    /// As the entity has it now; none if only an earlier life made any.
+    entry: Option<&'a LedgerEntry>,
+    /// Its number and time, in whatever life.
+    number: Option<(Revision, Timestamp)>,
+}
+
+impl<'a> Last<'a> {
+    fn of(state: &'a State, decision: &DecisionRules, element: Option<&str>) -> Self {
+        let past = || state.past_decision(&decision.name, element).map(|past| (past.revision, past.time));
+        let entry = state.decision(&decision.name, element);
+        Last { entry, number: entry.map_or_else(past, |entry| Some((entry.revision, entry.time))) }
+    }
+
+    fn here(entry: &'a LedgerEntry) -> Self {
+        Last { entry: Some(entry), number: Some((entry.revision, entry.time)) }
+    }
+}
+
 fn next(
     decision: &DecisionRules,
     element: Option<&str>,
-    last: Option<&LedgerEntry>,
+    last: &Last<'_>,
     state: DecisionState,
     data: Packed,
     now: Timestamp,
@@ -196,10 +218,10 @@ fn next(
     DecisionRevision {
         name: decision.name.clone(),
         element: element.map(Box::from),
-        revision: Revision(last.map_or(1, |last| last.revision.0 + 1)),
+        revision: Revision(last.number.map_or(1, |(revision, _)| revision.0 + 1)),
         state,
         data,
-        time: last.map_or(now, |last| now.max(last.time.just_after())),
+        time: last.number.map_or(now, |(_, time)| now.max(time.just_after())),
         correlation: Box::default(),
     }
 }

@@ -8,7 +8,7 @@ use super::entity_rules::EntityRules;
 use super::expr::{Bindings, Expr, Fault, Part};
 use crate::model::json;
 use crate::model::record::DecisionState;
-use crate::model::state::{LedgerEntry, LsnBook, State};
+use crate::model::state::{LsnBook, State};
 use crate::model::value::{Map, Value};
 
 /// An entity as it is shown: members in the order they are written.
@@ -162,7 +162,7 @@ fn decisions(
         let entry = match &decision.by {
             None => {
                 let needs = needs(decision, rules, bindings, bindings, errors);
-                Value::Map(entry(state.decision(&decision.name, None), needs, lsns))
+                Value::Map(entry(state, &decision.name, None, needs, lsns))
             }
             Some(by) => Value::Map(by_element(decision, by, rules, bindings, state, lsns, errors)),
         };
@@ -196,11 +196,11 @@ fn by_element(
     for (name, element) in &elements {
         let of_element = ElementBindings { entity: bindings, element };
         let needs = needs(decision, rules, bindings, &of_element, errors);
-        all.insert(&**name, Value::Map(entry(state.decision(&decision.name, Some(name)), needs, lsns)));
+        all.insert(&**name, Value::Map(entry(state, &decision.name, Some(name), needs, lsns)));
     }
     for last in state.ledger.iter().filter(|last| last.name == decision.name) {
         if let Some(name) = last.element.as_deref().filter(|name| all.get(name).is_none()) {
-            all.insert(name, Value::Map(entry(Some(last), Vec::new(), lsns)));
+            all.insert(name, Value::Map(entry(state, &decision.name, Some(name), Vec::new(), lsns)));
         }
     }
     all
@@ -223,13 +223,16 @@ fn needs(
     missing.iter().map(|path| Value::string(path.strip_prefix(&prefix).unwrap_or(path))).collect()
 }
 
-/// A decision as it stands, or what it needs.
-fn entry(last: Option<&LedgerEntry>, needs: Vec<Value>, lsns: &LsnBook) -> Map {
+/// A decision as it stands, or what it needs; and its last revision where only an earlier life made any.
+fn entry(state: &State, name: &str, element: Option<&str>, needs: Vec<Value>, lsns: &LsnBook) -> Map {
     let mut entry = Map::default();
-    match last {
+    match state.decision(name, element) {
         None => {
             entry.insert("state", Value::string("pending"));
             entry.insert("needs", Value::List(needs));
+            if let Some(past) = state.past_decision(name, element) {
+                entry.insert("past_revision", Value::Int(i64::from(past.revision.0)));
+            }
         }
         Some(last) => {
             entry.insert("state", Value::string(last.state.as_str()));

@@ -22,6 +22,7 @@ pub struct EntityRules {
     pub time: Option<Expr>,
     pub condition: Option<Expr>,
     pub dedupe: Option<Duration>,
+    pub expire: Option<ExpireRules>,
     pub duplicates: Duplicates,
     pub require_time: bool,
     /// In name order: a field's place is its slot in states.
@@ -42,6 +43,14 @@ pub struct EntityRules {
     pub decisions: Vec<DecisionRules>,
     /// BLAKE3 of everything that gives states their meaning.
     pub fingerprint: [u8; 32],
+}
+
+/// When an entity is given up.
+#[derive(Debug)]
+pub struct ExpireRules {
+    pub after: Duration,
+    /// After this decision, while it stands; none: after the last event.
+    pub decision: Option<Box<str>>,
 }
 
 /// How the key is found.

@@ -18,12 +18,19 @@ pub fn evolve(state: &mut State, record: &Record) {
     state.now = record.now;
     state.missing = record.missing;
     match &record.input {
+        input if input.ending().is_some() => end(state, input),
         Input::Event(input) => count(state, record, input),
+        Input::Forget(forget) => state.system = Some(Box::new(SystemState::Forget((**forget).clone()))),
         Input::Progress(progress) => state.system = Some(Box::new(SystemState::Progress(progress.clone()))),
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
         Input::Cursor(cursor) => state.system = Some(Box::new(SystemState::Cursor(cursor.clone()))),
-        Input::Message(_) | Input::Due { .. } | Input::Started { .. } | Input::Ended { .. } | Input::Quiet { .. } => {
+        Input::Message(_)
+        | Input::Due { .. }
+        | Input::Started { .. }
+        | Input::Ended { .. }
+        | Input::Quiet { .. }
+        | Input::Forgotten(_) => {
             handle(state.dealings.get_or_insert_default(), record);
         }
     }
@@ -38,9 +45,19 @@ pub fn evolve(state: &mut State, record: &Record) {
     }
 }
 
+fn end(state: &mut State, input: &Input) {
+    // Nothing outlives the system's own entities.
+    if state.system.take().is_none()
+        && let Some(how) = input.ending()
+    {
+        state.end_life(how);
+    }
+}
+
 fn count(state: &mut State, record: &Record, input: &EventInput) {
     if state.events == 0 {
         state.correlation = correlation(&input.event);
+        state.begin_life();
     }
     state.events += 1;
     if let Some(before) = record.forget_before {
@@ -68,7 +85,13 @@ pub(super) fn handle(dealings: &mut Dealings, record: &Record) -> bool {
         Input::Started { effect, run, attempt } => dealings.start(effect, *run, *attempt),
         Input::Ended { effect, run, outcome } => dealings.end(effect, *run, outcome, record.now),
         Input::Quiet { decision, since } => dealings.settling.contains(decision) && dealings.noise == *since,
-        Input::Event(_) | Input::Progress(_) | Input::Window(_) | Input::DeadLetter(_) | Input::Cursor(_) => false,
+        Input::Event(_)
+        | Input::Progress(_)
+        | Input::Window(_)
+        | Input::DeadLetter(_)
+        | Input::Cursor(_)
+        | Input::Forgotten(_)
+        | Input::Forget(_) => false,
     }
 }
 
@@ -82,6 +105,7 @@ fn hear(dealings: &mut Dealings, received: &Received) -> bool {
         Content::Watch { reference } => watch(dealings, reference, true),
         Content::Unwatch { reference } => watch(dealings, reference, false),
         Content::Notice { reference, shown } => dealings.see(reference, from, *version, shown),
+        Content::Gone { reference } => dealings.miss(reference, from, *version),
     }
 }
 

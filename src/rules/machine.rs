@@ -14,6 +14,7 @@ use super::messages::messages;
 use crate::model::codec::CodecError;
 use crate::model::dealings::{Call, Dealings, EffectOutcome};
 use crate::model::ids::EntityKey;
+use crate::model::life::EXPIRE;
 use crate::model::outbox::{Letter, Outgoing};
 use crate::model::record::{Input, Record};
 use crate::model::refusal::Refusal;
@@ -67,6 +68,8 @@ pub struct Machine {
     /// When entities have something to do by themselves, the soonest first.
     wakes: BTreeSet<(Timestamp, EntityKey)>,
     alarms: HashMap<EntityKey, Alarm>,
+    /// Whether entities expire.
+    expires: bool,
 }
 
 /// What time means to an entity.
@@ -75,6 +78,16 @@ struct Alarm {
     wake: Option<Timestamp>,
     /// The last time when there was noise.
     noise: Timestamp,
+}
+
+impl Alarm {
+    fn set(&mut self, wake: Option<Timestamp>, entity: &EntityKey, wakes: &mut BTreeSet<(Timestamp, EntityKey)>) {
+        if wake != self.wake {
+            self.wake.map(|at| wakes.remove(&(at, entity.clone())));
+            self.wake = wake;
+            wakes.extend(wake.map(|at| (at, entity.clone())));
+        }
+    }
 }
 
 impl Machine {
@@ -88,6 +101,7 @@ impl Machine {
             calls: VecDeque::new(),
             wakes: BTreeSet::new(),
             alarms: HashMap::new(),
+            expires: true,
         }
     }
 
@@ -148,12 +162,8 @@ impl Machine {
             if is_noise(&record.input) {
                 alarm.noise = self.now;
             }
-            let wake = next(&self.ruleset, entity, state, alarm.noise).map(|(at, _)| at);
-            if wake != alarm.wake {
-                alarm.wake.map(|at| self.wakes.remove(&(at, entity.clone())));
-                alarm.wake = wake;
-                self.wakes.extend(wake.map(|at| (at, entity.clone())));
-            }
+            let wake = next(&self.ruleset, entity, state, alarm.noise, self.expires).map(|(at, _)| at);
+            alarm.set(wake, entity, &mut self.wakes);
         }
     }
 
@@ -169,9 +179,10 @@ impl Machine {
 
     /// A letter arrives now.
     pub fn arrive(&mut self, letter: Outgoing, around: &mut dyn Around) {
-        let Outgoing { to, letter, .. } = letter;
+        let Outgoing { to, letter, version } = letter;
         let decided = match letter {
             Letter::Message(received) => self.handle(&to, Input::Message(received)),
+            Letter::Event { .. } if self.states.get(&to).is_some_and(|state| version <= state.ended()) => None,
             Letter::Event { event, hops } => match self.ruleset.take_back(&to, &event.unpack(), hops) {
                 Ok(Some(taken)) => match self.apply(taken, self.now) {
                     Came::Counted(decided) => Some(*decided),
@@ -216,7 +227,7 @@ impl Machine {
         let Some((at, entity)) = self.wakes.first().filter(|(at, _)| *at <= until).cloned() else { return false };
         self.now = self.now.max(at);
         let noise = self.alarms.get(&entity).map_or(at, |alarm| alarm.noise);
-        let due = self.states.get(&entity).and_then(|state| next(&self.ruleset, &entity, state, noise));
+        let due = self.states.get(&entity).and_then(|state| next(&self.ruleset, &entity, state, noise, self.expires));
         let decided = due.and_then(|(_, input)| self.handle(&entity, input));
         assert!(decided.is_some(), "what is due at {at} says nothing to {entity}");
         if let Some(decided) = &decided {
@@ -233,8 +244,13 @@ impl Machine {
         rest
     }
 
-    /// The same, for as long as there is anything to happen.
+    /// The same, for as long as there is anything to happen; nothing expires, or nothing would be left.
     pub fn finish(&mut self, around: &mut dyn Around) -> Rest {
+        self.expires = false;
+        for (entity, alarm) in &mut self.alarms {
+            let wake = next(&self.ruleset, entity, &self.states[entity], alarm.noise, self.expires);
+            alarm.set(wake.map(|(at, _)| at), entity, &mut self.wakes);
+        }
         self.go_on(Timestamp::MAX, around)
     }
 
@@ -266,9 +282,15 @@ impl Machine {
 }
 
 /// What an entity does by itself next, and when.
-fn next(ruleset: &Ruleset, entity: &EntityKey, state: &State, noise: Timestamp) -> Option<(Timestamp, Input)> {
+fn next(
+    ruleset: &Ruleset,
+    entity: &EntityKey,
+    state: &State,
+    noise: Timestamp,
+    expires: bool,
+) -> Option<(Timestamp, Input)> {
     let dealings: &Dealings = state.dealings.as_deref()?;
-    let standing = dealings.deadlines.iter().filter(|deadline| !deadline.times.has_passed);
+    let standing = dealings.deadlines.iter().filter(|it| !it.times.has_passed && (expires || *it.name != *EXPIRE));
     let dues = standing.map(|it| (it.times.due, Input::Due { name: it.name.clone(), at: it.times.at }));
     let rules = ruleset.get(entity.kind())?;
     let settling = rules.decisions.iter().filter(|it| dealings.settling.contains(&it.name));

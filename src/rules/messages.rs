@@ -44,6 +44,14 @@ pub fn messages(server: &str, state: &State, record: &Record) -> Vec<Outgoing> {
             tell(EntityKey::new(&notice.by.kind, &*watcher.key), shown(&notice.by, &notice.shown));
         }
     }
+    if record.input.ending().is_some() {
+        for watched in dealings.iter().flat_map(|dealings| &dealings.watched) {
+            for watcher in watched.watchers.iter().filter(|watcher| watcher.is_watching) {
+                let reference = watched.by.reference.clone();
+                tell(EntityKey::new(&watched.by.kind, &*watcher.key), Content::Gone { reference });
+            }
+        }
+    }
     if let Input::Message(received) = &record.input
         && let Content::Watch { reference } = &received.content
     {
@@ -65,8 +73,8 @@ pub fn messages(server: &str, state: &State, record: &Record) -> Vec<Outgoing> {
 
 /// Whether a record gives anything to tell.
 fn concerns_others(record: &Record) -> bool {
-    let is_message = matches!(record.input, Input::Message(_));
-    is_message || !(record.references.is_empty() && record.notices.is_empty() && record.feedback.is_empty())
+    let may_tell = matches!(record.input, Input::Message(_)) || record.input.ending().is_some();
+    may_tell || !(record.references.is_empty() && record.notices.is_empty() && record.feedback.is_empty())
 }
 
 fn shown(by: &Watch, shown: &Packed) -> Content {

@@ -13,6 +13,7 @@ mod document;
 mod entity_bindings;
 mod entity_rules;
 mod evolve;
+mod expiry;
 mod expr;
 mod fickle;
 mod kinds;

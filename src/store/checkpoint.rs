@@ -11,7 +11,7 @@ use super::file::Store;
 use super::gauges::GaugesInTransaction;
 use super::row::{self, IDENTITY_ROW_BYTES, STATE_ROW_OVERHEAD_BYTES, StoredIdentity, StoredRow};
 use super::tables::{self, AGENDA, ENTITIES, HIGHEST_LSN, IDENTITIES, IdentityRowKey, META, WATERMARK};
-use crate::model::ids::{EntityKey, IdentityHash, Lsn};
+use crate::model::ids::{EntityKey, IdentityHash, Lsn, Version};
 
 /// Keys and values of one transaction, in bytes; more only if a single entity has more.
 pub const TRANSACTION_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -24,6 +24,8 @@ pub struct EntityWrite {
     pub entity: EntityKey,
     /// Replaces the stored row.
     pub row: StoredRow,
+    /// Identities that were stored with a version before this one are of an earlier life: they go.
+    pub ended: Version,
     /// Identities that no longer fit into the state: added to those already stored.
     pub identities: Vec<(IdentityHash, StoredIdentity)>,
 }
@@ -129,6 +131,7 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
     let mut agenda = transaction.open_table(AGENDA)?;
     let mut gauges = GaugesInTransaction::open(transaction)?;
     let mut identities: Vec<(IdentityRowKey, StoredIdentity)> = Vec::new();
+    let mut past_owners = Vec::new();
     for write in batch {
         let (kind, key) = (write.entity.kind(), write.entity.key());
         let Some(key) = tables::entity_key(kind, key) else { continue }; // `check` has refused it
@@ -159,10 +162,24 @@ fn write_rows(transaction: &WriteTransaction, batch: &[EntityWrite]) -> Result<(
             }
         }
         let owner = tables::identity_owner(&key);
+        if replaced.is_some_and(|(stored, ..)| stored < write.ended) {
+            past_owners.push(owner);
+        }
         identities.extend(write.identities.iter().map(|&(id, identity)| (tables::identity_key(owner, id), identity)));
     }
     gauges.write()?;
+    delete_identities(transaction, past_owners)?;
     write_identities(transaction, identities)
+}
+
+/// Deletes all identities of these entities.
+fn delete_identities(transaction: &WriteTransaction, owners: Vec<[u8; 16]>) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(IDENTITIES)?;
+    for owner in owners {
+        let [first, last] = [0, u8::MAX].map(|byte| tables::identity_key(owner, IdentityHash([byte; 16])));
+        table.retain_in::<&IdentityRowKey, _>(&first..=&last, |_, _| false)?;
+    }
+    Ok(())
 }
 
 /// In key order, which touches each page of the table once.

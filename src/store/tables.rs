@@ -12,7 +12,7 @@ use super::row::{self, IDENTITY_ROW_BYTES, Wake};
 use crate::model::ids::{EntityKey, IdentityHash, Lsn};
 
 /// The format of the file as a whole, in `meta` under `format`. Each row has a format of its own besides.
-pub(super) const FILE_FORMAT: u64 = 2;
+pub(super) const FILE_FORMAT: u64 = 3;
 
 /// Kind, NUL, key -> state row. Kinds hold no NUL, keys may.
 pub(super) const ENTITIES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("entities");

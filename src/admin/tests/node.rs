@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::super::{Api, NodeState, Routes, Sources, configure};
+use super::super::{Api, Forgetting, NodeState, Routes, Sources, configure};
 use crate::actors::{self, Horizon, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::config::{self, Diagnostics};
 use crate::ingress::{Admission, Credits, Decoder, Gate, Receiving, SourceMetrics};
@@ -189,6 +189,7 @@ impl Node {
                 begin: Arc::new(|_| Err(crate::admin::NotVerified::Busy)),
                 against: Arc::new(|body| Ok(serde_json::json!({ "bytes": body.len() }))),
             },
+            forgetting: Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1 },
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };

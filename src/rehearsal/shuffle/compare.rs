@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::dealings::Dealings;
+use crate::model::dealings::{Deadline, Dealings};
 use crate::model::ids::EntityKey;
 use crate::model::json;
+use crate::model::life::EXPIRE;
 use crate::model::record::DecisionState;
 use crate::model::state::{LedgerEntry, LsnBook, State};
 use crate::model::value::{Map, Value};
@@ -94,11 +95,16 @@ fn same_dealings(first: &State, second: &State) -> bool {
     let no_dealings = Dealings::default();
     let [first, second] = [first, second].map(|state| state.dealings.as_deref().unwrap_or(&no_dealings));
     let within = |a: &Dealings, b: &Dealings| {
-        a.deadlines.iter().all(|it| b.deadline(&it.name).is_some_and(|other| other.times.at == it.times.at))
+        declared(a).all(|it| b.deadline(&it.name).is_some_and(|other| other.times.at == it.times.at))
             && a.effects.iter().all(|it| b.effect(&it.name).is_some_and(|other| other.request == it.request))
             && a.views.iter().all(|it| b.view(&it.reference).is_some_and(|other| other.content == it.content))
     };
     within(first, second) && within(second, first)
+}
+
+/// Deadlines of the rules: when an entity expires depends on when its events came.
+fn declared(dealings: &Dealings) -> impl Iterator<Item = &Deadline> {
+    dealings.deadlines.iter().filter(|it| *it.name != *EXPIRE)
 }
 
 /// What a decision says, if it stands; of one with elements, what it says of each.
@@ -162,7 +168,7 @@ fn parts(rules: &EntityRules, entity: &EntityKey, state: &State) -> BTreeMap<Par
     for decision in &rules.decisions {
         parts.extend(says(state, &decision.name).map(|says| (Part::Decision(decision.name.to_string()), says)));
     }
-    for deadline in state.dealings.iter().flat_map(|dealings| &dealings.deadlines) {
+    for deadline in state.dealings.iter().flat_map(|dealings| declared(dealings)) {
         parts.insert(Part::Deadline(deadline.name.to_string()), deadline.times.at.to_string());
     }
     for effect in state.dealings.iter().flat_map(|dealings| &dealings.effects) {

@@ -7,6 +7,7 @@ use super::findings::{Findings, Kind, named};
 use super::oracle::Field;
 use crate::model::ids::{EntityKey, IdentityHash, Lsn, Revision, Version};
 use crate::model::json;
+use crate::model::life::Ending;
 use crate::model::record::{DecisionRevision, DecisionState, EventInput, Record};
 use crate::model::state::{FieldState, LedgerEntry, State};
 use crate::model::time::Timestamp;
@@ -23,6 +24,10 @@ pub(super) struct Followed {
     rules: Option<Arc<EntityRules>>,
     /// The version of the first record that there is.
     first: Version,
+    /// Events of its life may be gone.
+    is_cut: bool,
+    /// No event has come since its last life ended.
+    has_ended: bool,
     pub version: Version,
     now: Timestamp,
     events: u64,
@@ -42,6 +47,8 @@ struct Told {
     state: DecisionState,
     data: u64,
     time: Timestamp,
+    /// It was made in an earlier life.
+    is_past: bool,
 }
 
 impl Followed {
@@ -52,6 +59,8 @@ impl Followed {
         Followed {
             rules,
             first: record.version,
+            is_cut: record.version > Version(1),
+            has_ended: false,
             version: Version(record.version.0.saturating_sub(1)),
             now: Timestamp::default(),
             events: 0,
@@ -62,20 +71,22 @@ impl Followed {
         }
     }
 
-    /// Whether earlier records are gone, so that not all can be told.
+    /// Whether records of its life are gone, so that not all can be told.
     pub fn is_cut(&self) -> bool {
-        self.first > Version(1)
+        self.is_cut
     }
 
-    /// Whether no event is about it, so that it is not there itself: others wait for it.
-    pub fn is_only_waited_for(&self) -> bool {
-        self.rules.is_some() && self.events == 0 && !self.is_cut()
+    /// Whether it is not there itself: others only wait for it, or its life has ended.
+    pub fn is_not_there(&self) -> bool {
+        self.has_ended || self.rules.is_some() && self.events == 0 && !self.is_cut
     }
 
     /// Follows the next record. Returns whether it counts an event that did not count before.
     pub fn follow(&mut self, ruleset: &Ruleset, lsn: Lsn, record: &Record, findings: &mut Findings) -> bool {
         let entity = &record.entity;
-        if record.version != self.version.next() {
+        // What came before it is made blank where an entity is forgotten.
+        let is_blank = record.input.ending() == Some(Ending::Forgotten) && record.version > self.version;
+        if record.version != self.version.next() && !is_blank {
             let (found, last) = (record.version.0, self.version.0);
             findings.of(Kind::Chain, entity, format!("LSN {lsn} makes version {found}, after version {last}"));
         }
@@ -90,10 +101,22 @@ impl Followed {
         for decision in &record.decisions {
             self.tell(entity, lsn, decision, findings);
         }
+        if record.input.ending().is_some() {
+            self.end();
+        }
+        self.has_ended &= record.input.event().is_none();
         match (record.input.event(), self.rules.clone()) {
             (Some(input), Some(rules)) => self.count(ruleset, &rules, lsn, entity, input, findings),
             _ => false,
         }
+    }
+
+    /// Its life ends: the next one knows nothing of it but how far revisions have come.
+    fn end(&mut self) {
+        (self.is_cut, self.has_ended, self.events, self.incomplete_since) = (false, true, 0, None);
+        self.identities.clear();
+        self.fields.fill_with(Field::default);
+        self.revisions.iter_mut().for_each(|told| told.is_past = true);
     }
 
     fn tell(&mut self, entity: &EntityKey, lsn: Lsn, decision: &DecisionRevision, findings: &mut Findings) {
@@ -104,11 +127,12 @@ impl Followed {
             state: decision.state,
             data: hash(&decision.data),
             time: decision.time,
+            is_past: false,
         };
         let same = |known: &&mut Told| known.name == told.name && known.element == told.element;
-        let is_cut = self.is_cut();
+        let may_be_gone = self.first > Version(1);
         let Some(known) = self.revisions.iter_mut().find(same) else {
-            if told.revision != Revision(1) && !is_cut {
+            if told.revision != Revision(1) && !may_be_gone {
                 let (found, name) = (told.revision.0, &told.name);
                 findings.of(Kind::Revision, entity, format!("{name} begins with revision {found} at LSN {lsn}"));
             }
@@ -159,12 +183,13 @@ impl Followed {
         for entry in &state.ledger {
             self.compare_entry(entity, entry, findings);
         }
-        let Some(rules) = self.rules.as_ref().filter(|_| !self.is_cut()) else { return };
+        let Some(rules) = self.rules.as_ref().filter(|_| !self.is_cut) else { return };
         if state.events != self.events {
             let detail = format!("it has counted {}, {} are journaled", state.events, self.events);
             findings.of(Kind::Events, entity, detail);
         }
-        let missing = self.revisions.iter().find(|told| state.decision(&told.name, told.element.as_deref()).is_none());
+        let mut here = self.revisions.iter().filter(|told| !told.is_past);
+        let missing = here.find(|told| state.decision(&told.name, told.element.as_deref()).is_none());
         if let Some(told) = missing {
             findings.of(Kind::Decision, entity, format!("{} was made and is not known", told.name));
         }
@@ -191,7 +216,7 @@ impl Followed {
                 (told.revision, told.state, told.time) == (entry.revision, entry.state, entry.time)
                     && told.data == hash(&entry.data)
             }
-            None => self.is_cut(),
+            None => self.is_cut,
         };
         if !is_right {
             let journaled = told.map_or_else(|| "never".to_owned(), |told| format!("in revision {}", told.revision.0));

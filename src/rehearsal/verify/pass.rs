@@ -14,6 +14,7 @@ use super::world::VerifyError;
 use crate::actors::Kept;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Record;
+use crate::model::record_head::RecordHead;
 use crate::model::state::State;
 use crate::store::{StoreError, StoredRow};
 
@@ -119,8 +120,8 @@ impl Run<'_> {
             self.counts.cut += 1;
         }
         let Some(state) = state else {
-            // Who is only waited for is shown to nobody.
-            if followed.is_only_waited_for() {
+            // Who is only waited for, or whose life has ended, is shown to nobody.
+            if followed.is_not_there() {
                 return;
             }
             let version = followed.version.0;
@@ -150,8 +151,8 @@ impl Run<'_> {
         let cut = self.cut;
         self.cut = self.setup.world.journal().last_lsn();
         let followed = self.each_record(cut.next(), |run, lsn, bytes| {
-            let (entity, version) = Record::head_of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
-            let is_wanted = moved.get(&entity).is_some_and(|state| version <= state.version);
+            let head = RecordHead::of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
+            let is_wanted = moved.get(&head.entity).is_some_and(|state| head.version <= state.version);
             if is_wanted { run.follow(entities, lsn, bytes) } else { Ok(()) }
         });
         self.cut = cut;

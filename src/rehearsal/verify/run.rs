@@ -14,6 +14,7 @@ use super::world::{VerifyError, World};
 use crate::config::Config;
 use crate::model::ids::{IdentityHash, Lsn, PARTITIONS};
 use crate::model::record::{EventInput, Record};
+use crate::model::record_head::RecordHead;
 use crate::model::time::Timestamp;
 use crate::rules::Ruleset;
 
@@ -189,9 +190,9 @@ impl Run<'_> {
         self.pace.total = 2 * records;
         let mut weights = vec![0_u64; usize::from(PARTITIONS)];
         self.each_record(first, |run, lsn, bytes| {
-            let head = Record::head_of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
-            let weight = RECORD_BYTES + if head.1.0 == 1 { ENTITY_BYTES } else { 0 };
-            weights[usize::from(head.0.partition().0)] += weight;
+            let head = RecordHead::of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
+            let weight = RECORD_BYTES + if head.version.0 == 1 { ENTITY_BYTES } else { 0 };
+            weights[usize::from(head.entity.partition().0)] += weight;
             run.pace.step()
         })?;
         let ranges = split(&weights, held_max);

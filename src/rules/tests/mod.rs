@@ -6,6 +6,7 @@ mod decisions;
 mod documents;
 mod effects;
 mod elements;
+mod expiry;
 mod generate;
 mod interleavings;
 mod missing;

@@ -32,7 +32,7 @@ fn row(version: u64, missing: u64, state: &[u8]) -> StoredRow {
 }
 
 fn write_of(kind: &str, key: &str, row: StoredRow) -> EntityWrite {
-    EntityWrite { entity: EntityKey::new(kind, key), row, identities: Vec::new() }
+    EntityWrite { entity: EntityKey::new(kind, key), row, ended: Version(0), identities: Vec::new() }
 }
 
 fn identity(number: u64) -> (IdentityHash, StoredIdentity) {

@@ -55,7 +55,7 @@ impl Oracle {
             let identities: Vec<_> = numbers.into_iter().map(identity).collect();
             self.identities.extend(identities.iter().map(|&(id, stored)| ((entity.clone(), id), stored)));
             self.rows.insert(entity.clone(), row.clone());
-            writes.push(EntityWrite { entity, row, identities });
+            writes.push(EntityWrite { entity, row, ended: Version(0), identities });
         }
         writes.reverse(); // the writer puts them in order
         writes

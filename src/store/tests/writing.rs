@@ -104,6 +104,31 @@ fn marks_rise() {
     assert_eq!(store.watermark().unwrap(), Lsn(40));
 }
 
+/// If this failed, an event that counted in an earlier life would be a duplicate in the next, or rows of the dead would
+/// fill the disk.
+#[test]
+fn identities_go_with_the_life_they_counted_in() {
+    let (_dir, store) = scratch();
+    let of = |key, version, ended, ids: std::ops::Range<u64>| EntityWrite {
+        ended: Version(ended),
+        identities: ids.map(identity).collect(),
+        ..write_of("order", key, row(version, 0, b""))
+    };
+    let known = |key| {
+        let entity = EntityKey::new("order", key);
+        (0..9).filter(|n| store.identity(&entity, identity(*n).0).unwrap().is_some()).collect::<Vec<_>>()
+    };
+    store_all(&store, vec![of("a", 4, 0, 0..3), of("b", 4, 0, 0..3)]);
+    store_all(&store, vec![of("a", 9, 5, 3..5)]);
+    assert_eq!(
+        (known("a"), known("b")),
+        (vec![3, 4], vec![0, 1, 2]),
+        "those of the present life only, and only its own"
+    );
+    store_all(&store, vec![of("a", 9, 5, 3..5), of("a", 12, 5, 6..8)]);
+    assert_eq!(known("a"), [3, 4, 6, 7], "they are of the same life");
+}
+
 /// What could not be read back, or could not have been journaled, is refused before anything is written.
 #[test]
 fn impossible_writes_are_refused() {

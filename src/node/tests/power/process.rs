@@ -26,6 +26,7 @@ use crate::model::time::Timestamp;
 use crate::node::checkpoint::{Checkpoint, Pacing};
 use crate::node::recovery;
 use crate::node::replay::replay;
+use crate::node::retention::{Need, Retention, Room};
 use crate::rules::{self, Ruleset, Taken, Verdict};
 use crate::store::Store;
 
@@ -131,6 +132,7 @@ pub struct Process {
     /// The checkpoint under way, and how much was journaled when it began.
     checkpoint: Option<(Checkpoint, u64)>,
     pacing: Pacing,
+    retention: Retention,
     journaled_bytes: u64,
     committed: Lsn,
     started: Instant,
@@ -161,11 +163,11 @@ impl Process {
                 (key, live)
             })
             .collect();
-        let watermark = opened.store.watermark().map_err(told)?;
         let mut process = Process {
             changed: live.keys().cloned().collect(),
             live,
-            pacing: Pacing::new(&TUNING, clock.instant, watermark),
+            pacing: Pacing::new(&TUNING),
+            retention: Retention::new(&TUNING),
             journaled_bytes: recovered.bytes,
             committed: opened.journal.last_lsn(),
             started: clock.instant,
@@ -302,7 +304,7 @@ impl Process {
     }
 
     /// Makes one commit, if there is anything to commit. Returns the events whose taking it settles, a number each.
-    pub fn commit(&mut self, clock: Clock) -> Result<Option<(Lsn, Vec<usize>)>, String> {
+    pub fn commit(&mut self) -> Result<Option<(Lsn, Vec<usize>)>, String> {
         let Some(commit) = self.committer.step().map_err(told)? else { return Ok(None) };
         let Committed { last_lsn, tags, bytes, .. } = commit;
         self.journaled_bytes += bytes as u64;
@@ -319,7 +321,7 @@ impl Process {
             self.copies.ripen(&tag.entity, &tag.entity, &live.book, None);
         }
         self.committed = last_lsn;
-        self.pass_slice(clock)?;
+        self.pass_slice()?;
         Ok(Some((last_lsn, settled)))
     }
 
@@ -339,17 +341,17 @@ impl Process {
             self.copies.came(key.clone(), live.entity.copy());
             self.copies.ripen(&key, &key, &live.book, None);
         }
-        self.pass_slice(clock)?;
+        self.pass_slice()?;
         // At any time, not only after a checkpoint: what may go may go.
         let delivered = Lsn(self.noted.load(Ordering::Relaxed));
-        if let Some(keep_from) = self.pacing.keep_from(clock.instant, delivered) {
-            self.committer.trim(keep_from);
-        }
+        let needs = [Need::after("sink", delivered), Need::after("the store", self.store.watermark().map_err(told)?)];
+        let kept = self.retention.look(&self.reader, &needs, clock.time, Room::Enough).map_err(told)?;
+        self.committer.trim(kept.from);
         Ok(())
     }
 
     /// Hands a slice that is ready to the checkpoint, which the last one ends.
-    fn pass_slice(&mut self, clock: Clock) -> Result<(), String> {
+    fn pass_slice(&mut self) -> Result<(), String> {
         let Some((checkpoint, _)) = &mut self.checkpoint else { return Ok(()) };
         let Some((writes, is_last)) = self.copies.slice() else { return Ok(()) };
         let slice = Slice { shard: 0, writes, is_last, committed: self.committed };
@@ -362,8 +364,8 @@ impl Process {
             }
         }
         if is_last && let Some((checkpoint, journaled)) = self.checkpoint.take() {
-            let watermark = checkpoint.finish().map_err(told)?;
-            self.pacing.completed(clock.instant, journaled, watermark);
+            checkpoint.finish().map_err(told)?;
+            self.pacing.completed(journaled);
         }
         Ok(())
     }

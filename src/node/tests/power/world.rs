@@ -162,8 +162,7 @@ impl World {
     }
 
     fn commit(&mut self) -> Result<(), String> {
-        let clock = self.clock;
-        let Some((last, settled)) = self.process()?.commit(clock)? else { return Ok(()) };
+        let Some((last, settled)) = self.process()?.commit()? else { return Ok(()) };
         for request in settled {
             self.settle(request);
         }

@@ -1,0 +1,121 @@
+//! What becomes of the journal's records when entities are forgotten: theirs are blank from then on, and so is what others were
+//! told of them.
+
+use std::collections::HashMap;
+
+use crate::journal::Fate;
+use crate::model::codec::CodecError;
+use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::record::{Content, Input, Record};
+use crate::model::record_head::RecordHead;
+use crate::model::system::{DeadLetter, Origin};
+
+/// Entities whose last life ended with the record of a version, and the journal's end after that.
+pub(super) struct Fates {
+    ended: HashMap<EntityKey, Version>,
+    through: Lsn,
+}
+
+impl Fates {
+    pub fn new(ended: HashMap<EntityKey, Version>, through: Lsn) -> Self {
+        Fates { ended, through }
+    }
+
+    /// Whether a dead letter holds what one of them decided.
+    pub fn concerns(&self, letter: &DeadLetter) -> bool {
+        let is_theirs = letter.entity.as_ref().is_some_and(|entity| self.ended.contains_key(entity));
+        is_theirs && matches!(&letter.origin, Origin::Sink { lsn, .. } if *lsn <= self.through)
+    }
+
+    /// What becomes of a record. The one with which a life ended is kept: it says who asked for it, and nothing else.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn of(&self, bytes: &[u8]) -> Result<Fate, CodecError> {
+        let head = RecordHead::of(bytes)?;
+        if self.ended.get(&head.entity).is_some_and(|ended| head.version < *ended) {
+            return Ok(Fate::Blank);
+        }
+        if !head.may_quote() {
+            return Ok(Fate::Keep);
+        }
+        let mut record = Record::decode(bytes)?;
+        match &mut record.input {
+            Input::DeadLetter(letter) if self.concerns(letter) => return Ok(Fate::Blank),
+            Input::Message(received) => {
+                let is_told = self.ended.get(&received.from).is_some_and(|ended| received.version < *ended);
+                let Content::Notice { reference, .. } = &received.content else { return Ok(Fate::Keep) };
+                if !is_told {
+                    return Ok(Fate::Keep);
+                }
+                let reference = reference.clone();
+                received.content = Content::Gone { reference };
+                received.correlation = None;
+                received.cause = Box::default();
+            }
+            _ => return Ok(Fate::Keep),
+        }
+        Ok(Fate::Replace(record.encode()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::mandate::Mandate;
+    use crate::model::packed::Packed;
+    use crate::model::record::Received;
+    use crate::model::time::Timestamp;
+    use crate::model::value::Value;
+
+    fn record(key: &str, version: u64, input: Input) -> Vec<u8> {
+        Record::of_input(EntityKey::new("t", key), Version(version), Timestamp::default(), input).encode()
+    }
+
+    fn notice(from: &str, version: u64) -> Input {
+        let content = Content::Notice { reference: "r".into(), shown: Packed::new(&Value::string("secret")) };
+        let (from, cause, correlation) = (EntityKey::new("t", from), "secret".into(), Some("secret".into()));
+        Input::Message(Box::new(Received { from, version: Version(version), cause, correlation, hops: 0, content }))
+    }
+
+    fn letter(key: &str, lsn: u64) -> Input {
+        Input::DeadLetter(Box::new(DeadLetter {
+            origin: Origin::Sink { name: "s".into(), lsn: Lsn(lsn), place: 0 },
+            reason: "exhausted".into(),
+            detail: "secret".into(),
+            attempts: 1,
+            entity: Some(EntityKey::new("t", key)),
+            id: "i".into(),
+            body: b"secret".to_vec(),
+        }))
+    }
+
+    /// If this failed, a secret would stay in the journal, or others, or the next life, would lose what is theirs.
+    #[test]
+    fn only_what_the_forgotten_life_held_goes() {
+        let fates = Fates::new(HashMap::from([(EntityKey::new("t", "a"), Version(9))]), Lsn(50));
+        let forgotten = || Input::Forgotten(Mandate::default());
+        for (record, expected) in [
+            (record("a", 8, notice("b", 1)), "blank"),
+            (record("a", 9, forgotten()), "keep"),
+            (record("a", 10, notice("b", 1)), "keep"),
+            (record("b", 3, notice("a", 8)), "replace"),
+            (record("b", 3, notice("a", 10)), "keep"),
+            (record("b", 3, notice("c", 1)), "keep"),
+            (record("b", 3, letter("a", 50)), "blank"),
+            (record("b", 3, letter("a", 51)), "keep"),
+            (record("b", 3, letter("b", 1)), "keep"),
+        ] {
+            let fate = match fates.of(&record).unwrap() {
+                Fate::Keep => "keep",
+                Fate::Blank => "blank",
+                Fate::Replace(bytes) => {
+                    assert!(!bytes.windows(6).any(|window| window == b"secret"));
+                    assert!(Record::decode(&bytes).is_ok());
+                    "replace"
+                }
+            };
+            assert_eq!(fate, expected, "{:?}", Record::decode(&record));
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Forgetting an entity: what it held is nowhere in the journal any more, whoever was told of it; everything else stays; and
+//! neither ends without warning nor sinks that lag behind keep it from being done.
+
+mod common;
+
+use std::path::Path;
+
+use common::hook::{Answer, Hook};
+use common::orders::NDJSON;
+use common::{Server, Setup, wait_for};
+use serde_json::{Value, json};
+
+const RULES: &str = r#"
+[entity.person]
+key = "event.subject"
+fields = { name = { on = "Named", take = "latest", value = "event.data.name" }, seen = { on = "Seen", take = "count" } }
+[entity.person.decision.Known]
+data = { name = "person.name", seen = "person.seen" }
+when = "has(person.name)"
+[entity.visit]
+key = "event.subject"
+fields = { who = { on = "Visited", take = "latest", value = "event.data.who" } }
+[entity.visit.ref.person]
+entity = "person"
+key = "visit.who"
+"#;
+/// Segments, checkpoints and passivations all the time.
+const BUSY: &str = "[journal]\nsegment_bytes = \"1MiB\"\ncommit_bytes_max = \"64KiB\"\n\
+                    [checkpoint]\njournal_bytes = \"64KiB\"\n[actors]\nshards = 2\nmax_live = 20\nidle = \"1s\"\n";
+const SECRET: &str = "Mnemosyne-von-Lethe";
+
+fn event(id: &str, kind: &str, subject: &str, data: &Value) -> Value {
+    json!({"id": id, "type": kind, "time": "2026-11-20T10:00:00Z", "subject": subject, "data": data})
+}
+
+fn post(server: &Server, events: &[Value]) {
+    let lines: String = events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect();
+    // A small journal is full at times; whoever is told so sends again.
+    let answer = wait_for("the events are admitted", || {
+        Some(server.post("/v1/events", NDJSON, lines.as_str())).filter(|answer| answer.status != 429)
+    });
+    answer.expect(202);
+}
+
+fn named(person: &str, name: &str) -> Value {
+    event(&format!("{person}-{name}"), "Named", person, &json!({ "name": name }))
+}
+
+/// Events of others, each a round of so many.
+fn others(round: usize, count: usize) -> Vec<Value> {
+    let pad = "x".repeat(400);
+    let other = |n: usize| named(&format!("other-{}", n % 50), &format!("{round}-{n}-{pad}"));
+    (0..count).map(other).collect()
+}
+
+fn forget(server: &Server, key: &str) {
+    let body = br#"{"by":"ann","why":"she asked for it"}"#;
+    server.request("DELETE", &format!("/v1/entities/person/{key}"), &[], body).expect(202);
+}
+
+fn forgotten(server: &Server) -> Vec<Value> {
+    server.get("/v1/forgotten").expect(200).json()["items"].as_array().unwrap().clone()
+}
+
+fn wait_until_done(server: &Server) -> Vec<Value> {
+    wait_for("it is done", || {
+        let all = forgotten(server);
+        all.iter().all(|it| it["state"] == "done").then_some(all)
+    })
+}
+
+/// Files of the journal that hold this text.
+fn files_with(journal: &Path, text: &str) -> Vec<String> {
+    let files = std::fs::read_dir(journal).unwrap().map(|entry| entry.unwrap().path());
+    let holds = |path: &std::path::PathBuf| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        memchr::memmem::find(&bytes, text.as_bytes()).is_some()
+    };
+    files.filter(holds).map(|path| path.display().to_string()).collect()
+}
+
+/// If this failed, what the law says must go would stay on the disk, or others would lose what they have.
+#[test]
+fn nothing_is_left_of_it_under_load_and_kills_and_others_are_unharmed() {
+    let mut server = Setup::new(RULES).tables(BUSY).start();
+    let journal = server.path("data/journal");
+    post(&server, &[named("eve", SECRET), event("v", "Visited", "v1", &json!({ "who": "eve" }))]);
+    wait_for("the visit shows her", || (server.entity("visit", "v1")["waiting_for"] == json!([])).then_some(()));
+    for round in 0..6 {
+        post(&server, &others(round, 400));
+        post(
+            &server,
+            &[event(&format!("s{round}"), "Seen", "eve", &Value::Null), named("eve", &format!("{SECRET}{round}"))],
+        );
+    }
+    assert!(!files_with(&journal, SECRET).is_empty(), "it is looked for in the right place");
+    let before = server.entities("person", 1000);
+    forget(&server, "eve");
+    for round in 6..9 {
+        post(&server, &others(round, 100));
+        server.restart();
+        assert_eq!(forgotten(&server).len(), 1, "what was asked for is known after a kill");
+    }
+    let done = wait_until_done(&server);
+    assert_eq!((&done[0]["by"], &done[0]["why"]), (&json!("ann"), &json!("she asked for it")));
+    assert!(files_with(&journal, SECRET).is_empty(), "{:?}", files_with(&journal, SECRET));
+    let gone = server.get("/v1/entities/person/eve").expect(410).json();
+    assert_eq!(gone["code"], "forgotten");
+    assert_eq!(server.entity("visit", "v1")["waiting_for"][0]["key"], "eve", "who saw her waits for her again");
+    for was in before.iter().filter(|it| it["key"] != "eve") {
+        let is = server.entity("person", was["key"].as_str().unwrap());
+        assert!(is["events"].as_u64() >= was["events"].as_u64(), "{is}");
+    }
+    // The journal is read to its end, blank records and all.
+    server.restart();
+    let known = server.get("/v1/decisions?limit=1000").expect(200).json();
+    assert!(known["items"].as_array().unwrap().iter().all(|it| it["subject"] != "eve"));
+    post(&server, &[named("eve", "another")]);
+    let again = server.entity("person", "eve");
+    assert_eq!((&again["events"], &again["fields"]["name"]), (&json!(1), &json!("another")));
+    let revision = again["decisions"]["Known"]["revision"].as_u64().unwrap();
+    assert!(revision > 7, "its revisions go on: {again}");
+    wait_for("the sink goes on", || {
+        let file = server.decisions_file();
+        file.iter().any(|it| it["subject"] == "eve" && it["revision"] == revision).then_some(())
+    });
+}
+
+/// If this failed, a decision that was acknowledged would never be told, or one that was given up would keep the secret.
+#[test]
+fn sinks_that_lag_behind_are_waited_for_and_what_they_gave_up_is_forgotten_too() {
+    let hook = Hook::start(|_, _| Answer::Status(500));
+    let sink = format!(
+        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = 4, backoff = \"200ms..1s\" }}\n",
+        hook.url()
+    );
+    let server = Setup::new(RULES).tables(&sink).start();
+    post(&server, &[named("eve", SECRET)]);
+    forget(&server, "eve");
+    wait_for("it says what it waits for", || {
+        forgotten(&server)[0]["doing"].as_str().filter(|doing| doing.contains("sink")).map(str::to_owned)
+    });
+    let done = wait_until_done(&server);
+    assert!(done[0]["records"].as_u64().unwrap() >= 2, "her event and the dead letter: {done:?}");
+    assert!(hook.calls().len() >= 4, "it was tried as often as is configured");
+    let letters = server.get("/v1/dead-letters").expect(200).json();
+    assert_eq!(letters["items"], json!([]), "{letters}");
+    let journal = server.path("data/journal");
+    assert!(files_with(&journal, SECRET).is_empty(), "{:?}", files_with(&journal, SECRET));
+}
+
+/// If this failed, a wrong word would delete something, or anybody could.
+#[test]
+fn only_what_is_there_is_forgotten_and_only_by_who_may() {
+    let tokens = "[server.tokens.reader]\ntoken = \"read\"\nscopes = [\"read\", \"send\"]\n\
+                  [server.tokens.boss]\ntoken = \"boss\"\nscopes = [\"read\", \"send\", \"admin\"]\n";
+    let server = Setup::new(RULES).tables(tokens).start();
+    let request = |token: &str, method: &str, path: &str, body: &[u8]| {
+        let bearer = format!("Bearer {token}");
+        server.request(method, path, &[("authorization", &bearer), ("content-type", NDJSON)], body)
+    };
+    let line = named("eve", "Eve").to_string();
+    request("boss", "POST", "/v1/events", line.as_bytes()).expect(202);
+    request("read", "DELETE", "/v1/entities/person/eve", b"").expect(403);
+    request("boss", "DELETE", "/v1/entities/person/adam", b"").expect(404);
+    request("boss", "DELETE", "/v1/entities/nobody/eve", b"").expect(404);
+    request("boss", "DELETE", "/v1/entities/person/eve", b"{\"by\":1}").expect(400);
+    request("boss", "GET", "/v1/entities/person/eve", b"").expect(200);
+    request("boss", "DELETE", "/v1/entities/person/eve", b"").expect(202);
+    wait_for("it is gone", || (request("read", "GET", "/v1/entities/person/eve", b"").status == 410).then_some(()));
+}
