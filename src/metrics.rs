@@ -1,13 +1,19 @@
 //! All metrics, described in one place. Base units; never a key as a label. Children that are hot are resolved once.
 
+mod of_retention;
+mod of_verify;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
+
+pub use of_retention::OfRetention;
+pub use of_verify::OfVerify;
 
 use crate::model::record::DecisionState;
 use crate::model::state::Gaps;
@@ -57,6 +63,7 @@ pub struct Metrics {
     pub streams_cut: IntCounterVec,
     pub store_bytes: IntGaugeVec,
     pub admission_open: Gauge,
+    pub verify: OfVerify,
     pub node: OfNode,
 }
 
@@ -93,6 +100,8 @@ pub struct OfSources {
     pub caught_up: IntGaugeVec,
     pub lag: IntGaugeVec,
     pub dropped: IntCounterVec,
+    pub last_event: GaugeVec,
+    pub without_sequence: IntCounterVec,
 }
 
 impl OfSources {
@@ -118,37 +127,11 @@ impl OfSources {
                 "turnstile_source_dropped_total",
                 "Messages that came faster than they could be taken, and that nobody keeps.",
             ),
-        }
-    }
-}
-
-/// What is counted of what is given up, and of what is kept.
-pub struct OfRetention {
-    pub expired: IntCounterVec,
-    pub forgotten: IntCounter,
-    pub blanked: IntCounter,
-    pub journal_first_lsn: IntGauge,
-    pub journal_needed_lsn: IntGaugeVec,
-}
-
-impl OfRetention {
-    fn new(registry: &Registry) -> Self {
-        let counter = |name, help| register(registry, IntCounter::new(name, help));
-        let expired = Opts::new("turnstile_entities_expired_total", "Entities given up by `expire`.");
-        let needed = Opts::new(
-            "turnstile_journal_needed_lsn",
-            "LSN of the first record that somebody still has to read: `the store`, or a sink.",
-        );
-        let first = "LSN of the first record that the journal holds.";
-        OfRetention {
-            expired: register(registry, IntCounterVec::new(expired, &["entity"])),
-            forgotten: counter("turnstile_entities_forgotten_total", "Entities forgotten by hand."),
-            blanked: counter(
-                "turnstile_records_blanked_total",
-                "Records of the journal that were made blank, or changed, since an entity was forgotten.",
+            last_event: last_event(registry),
+            without_sequence: counters(
+                "turnstile_events_without_sequence_total",
+                "Events of a source that declares a sequence from which no number could be told.",
             ),
-            journal_first_lsn: register(registry, IntGauge::new("turnstile_journal_first_lsn", first)),
-            journal_needed_lsn: register(registry, IntGaugeVec::new(needed, &["by"])),
         }
     }
 }
@@ -340,6 +323,7 @@ impl Metrics {
             streams_cut: counters("turnstile_streams_cut_total", "Live streams that the server ended.", &["reason"]),
             store_bytes: gauges("turnstile_store_bytes", "Bytes that files take on the disk.", &["file"]),
             admission_open: admission_open(&registry),
+            verify: OfVerify::new(&registry),
             node: OfNode::new(&registry),
             registry,
         }
@@ -399,6 +383,12 @@ fn registry_of_process() -> Registry {
     // The registry is new and the process collector's names are its own.
     let _ = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()));
     registry
+}
+
+fn last_event(registry: &Registry) -> GaugeVec {
+    let name = "turnstile_source_last_event_timestamp_seconds";
+    let help = "When a source last had an event that was accepted, since 1970; 0 if never since the start.";
+    register(registry, GaugeVec::new(Opts::new(name, help), &["source"]))
 }
 
 fn admission_open(registry: &Registry) -> Gauge {

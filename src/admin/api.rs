@@ -16,9 +16,10 @@ use super::replay::Replay;
 use super::sinks::{self, Sinks};
 use super::sources::{self, Sources};
 use super::streams::{self, Streams};
+use super::verify::Verify;
 use super::{
     backup, dead_letters, decisions, effects, entities, entity, events, export, history, openapi, pausing, replay,
-    retry, status,
+    retry, status, verify,
 };
 use crate::actors::{Pauses, Shards};
 use crate::backup::Backups;
@@ -90,6 +91,7 @@ pub struct Api {
     pub streams: Streams,
     /// The sources that cannot receive at the moment.
     pub not_connected: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub verify: Verify,
     /// The node's own members of the status document: an object.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
 }
@@ -170,6 +172,10 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
                         .route(web::post().to(backup::make))
                         .default_service(web::to(|| method_not_allowed("POST"))),
                 )
+                .service(
+                    postable("/v1/verify", verify::verify).app_data(web::PayloadConfig::new(verify::BODY_BYTES_MAX)),
+                )
+                .service(postable("/v1/verify/against", verify::against))
                 .service(readable("/v1/status", status::node))
                 .service(readable("/metrics", status::metrics));
         }
@@ -227,6 +233,16 @@ fn receiving(path: &Arc<Path>) -> Resource {
     web::resource(path.inbox.path.as_str())
         .route(web::post().to(post))
         .default_service(web::to(|| method_not_allowed("POST")))
+}
+
+/// A resource that is posted to and nothing else.
+fn postable<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path).route(web::post().to(handler)).default_service(web::to(|| method_not_allowed("POST")))
 }
 
 /// A resource that is read and nothing else.

@@ -43,6 +43,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod unread;
+mod verify;
 mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
@@ -57,3 +58,4 @@ pub use server::{HttpServer, Stop, serve};
 pub use sinks::Sinks;
 pub use sources::Sources;
 pub use streams::{Streams, StreamsSetup};
+pub use verify::{NotVerified, Verify};

@@ -142,36 +142,34 @@ impl<'a> Client<'a> {
         self.runtime.block_on(self.exchange(request.timeout(ANSWER_TIMEOUT)))
     }
 
-    /// Sends a text to `/v1/` + `path`; `take` is given the lines of the answer as they come. They may take their time.
+    /// Sends a document to `/v1/` + `path`, and hands on every line of the answer as it comes, however long that takes.
     ///
     /// # Errors
-    /// As those of [`Self::get`].
+    /// As those of [`Self::get`], and those of `take`.
     pub fn post_for_lines(
         &self,
         path: &[&str],
         query: &[(&str, String)],
-        text: String,
-        mut take: impl FnMut(&[u8]),
+        (content_type, document): (&str, String),
+        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let url = address(&self.server.url, path, query)?;
-        let request = self.http.post(url).header("content-type", "application/toml").body(text);
+        let request = self.http.post(url).header("content-type", content_type).body(document);
         self.runtime.block_on(async {
             let mut response = self.send(request).await?;
-            let mut body = Vec::new();
+            let status = response.status();
+            let mut rest = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
-                body.extend_from_slice(&chunk);
-                while response.status().is_success()
-                    && let Some(end) = memchr::memchr(b'\n', &body)
-                {
-                    take(&body[..end]);
-                    body.drain(..=end);
+                rest.extend_from_slice(&chunk);
+                while let Some(end) = memchr::memchr(b'\n', &rest).filter(|_| status.is_success()) {
+                    take(&rest[..end])?;
+                    rest.drain(..=end);
                 }
-                if body.len() > ANSWER_BYTES_MAX {
+                if rest.len() > ANSWER_BYTES_MAX {
                     return Err(too_long());
                 }
             }
-            let status = response.status();
-            if status.is_success() { Ok(()) } else { Err(problem(status.as_u16(), &body)) }
+            if status.is_success() { Ok(()) } else { Err(problem(status.as_u16(), &rest)) }
         })
     }
 

@@ -10,7 +10,7 @@ use super::failure::{Exit, Failure};
 use super::screen::Screen;
 use super::{
     backup, bench, check, completions, dead_letters, effects, explain, export, forget, get, ls, pause, replay, restore,
-    run, schema, send, shuffle, sinks, sources, status, test, watch,
+    run, schema, send, shuffle, sinks, sources, status, test, verify, watch,
 };
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 the answer is no, 2 wrong usage or configuration, 3 I/O (the server \
@@ -65,6 +65,7 @@ enum Command {
     Export(export::ExportArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
     Bench(bench::BenchArgs),
     /// Print the OpenAPI document of the HTTP interface
     Schema,
@@ -121,6 +122,7 @@ fn dispatch(cli: &Cli, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
         Some(Command::Export(args)) => export::export(args, &cli.server, screen),
         Some(Command::Backup(args)) => backup::backup(args, &cli.server, screen),
         Some(Command::Restore(args)) => restore::restore(args, &cli.config, screen),
+        Some(Command::Verify(args)) => verify::verify(args, &cli.config, &cli.server, screen),
         Some(Command::Bench(args)) => bench::bench(args, &cli.server, screen),
         Some(Command::Schema) => schema::schema(screen),
         Some(Command::Completions(args)) => completions::completions(args, screen),
@@ -213,6 +215,10 @@ mod tests {
             ("turnstile replay --rules new.toml --entity order", true),
             ("turnstile run --rules-forward-only", false),
             ("turnstile run --shadow", false),
+            ("turnstile verify --waiting-longer 2h --against list.csv --complete-list --entity order --json", false),
+            ("turnstile verify --data-dir data --examples 5", false),
+            ("turnstile verify --complete-list", true),
+            ("turnstile verify --waiting-longer 5", true),
             ("turnstile nonsense", true),
             ("turnstile shuffle --from-data data", false),
             ("turnstile shuffle", true),

@@ -1,8 +1,8 @@
 //! The command line: one file a subcommand. Everything a person or a script sees of Turnstile in a terminal is here.
 //!
 //! What is asked for goes to standard output, everything else (errors, progress, notices) to standard error. Nothing in
-//! this folder opens the journal or the store: `run` starts a node, `restore` has one restored, `check`, `test` and `shuffle` run rules by themselves,
-//! the other subcommands talk to a running node.
+//! this folder opens the journal or the store: `run` starts a node, `restore` has one restored, `check`, `test` and `shuffle`
+//! run rules by themselves, `verify` has a stopped node's folder looked at, the other subcommands talk to a running node.
 
 mod backup;
 pub mod bench;
@@ -40,6 +40,7 @@ mod table;
 mod test;
 #[cfg(test)]
 mod testing;
+mod verify;
 mod watch;
 
 pub use entry::main;

@@ -112,18 +112,24 @@ fn of_server(args: &ReplayArgs, new: &Ready, server: &ServerArgs, bar: &Progress
     let asked: Vec<_> = asked.collect();
     let mut report = None;
     let mut wrong = None;
-    Client::new(server)?.post_for_lines(&["replay"], &asked, print_rules(&new.config), |line| {
-        let Ok(Value::Map(line)) = json::parse(line, DEPTH_MAX) else { return };
-        if let Some(Value::Map(progress)) = line.get("progress") {
-            let done = progress.get("done").and_then(Value::to_decimal).map(|done| done.to_string());
-            let done: f64 = done.and_then(|done| done.parse().ok()).unwrap_or_default();
-            bar.set_position((done * BAR_PARTS as f64) as u64);
-        }
-        if let Some(why) = line.get("failed").and_then(Value::as_str) {
-            wrong = Some(why.to_owned());
-        }
-        report = line.get("report").cloned();
-    })?;
+    Client::new(server)?.post_for_lines(
+        &["replay"],
+        &asked,
+        ("application/toml", print_rules(&new.config)),
+        |line| {
+            let Ok(Value::Map(line)) = json::parse(line, DEPTH_MAX) else { return Ok(()) };
+            if let Some(Value::Map(progress)) = line.get("progress") {
+                let done = progress.get("done").and_then(Value::to_decimal).map(|done| done.to_string());
+                let done: f64 = done.and_then(|done| done.parse().ok()).unwrap_or_default();
+                bar.set_position((done * BAR_PARTS as f64) as u64);
+            }
+            if let Some(why) = line.get("failed").and_then(Value::as_str) {
+                wrong = Some(why.to_owned());
+            }
+            report = line.get("report").cloned();
+            Ok(())
+        },
+    )?;
     match (report, wrong) {
         (Some(report), _) => Ok(report),
         (None, Some(why)) => Err(Failure::message(Exit::Io, why)),

@@ -63,7 +63,6 @@ impl EntityType {
         let deadlines = Deadline::read_all(section.section("deadline"), &mut namespace);
         let effects = Effect::read_all(section.section("effect"), &mut namespace);
         let decisions = Decision::read_all(section.section("decision"), sinks);
-        section.unsupported(&["sequence"]);
         section.finish();
         if let Some(expire) = &expire {
             expire.check(&decisions, &mut cx.out);

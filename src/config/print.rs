@@ -141,6 +141,7 @@ impl Printer {
             let parts = mapping.attributes().map(|(name, expr)| format!("{name} = {}", quote(expr)));
             self.value("event", &inline(parts));
         }
+        self.expr("sequence", source.sequence.as_ref());
     }
 
     fn sql(&mut self, sql: &SqlSource) {
@@ -315,6 +316,7 @@ impl Printer {
         self.value("streams_max", &limits.streams_max.to_string());
         self.value("socket_subscriptions_max", &limits.socket_subscriptions_max.to_string());
         self.duration("unread_timeout", limits.unread_timeout);
+        self.value("verify_records_per_second", &limits.verify_records_per_second.to_string());
         self.duration("drain", limits.drain);
         self.table("log");
         self.text("level", word(&LOG_LEVELS, &tuning.log.level));

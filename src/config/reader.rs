@@ -263,16 +263,6 @@ impl<'c> Section<'c> {
         }
     }
 
-    /// Reports keys that other versions have.
-    pub fn unsupported(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            if let Some(entry) = self.entry(key) {
-                self.cx.not_yet(entry.name.at, &format!("`{key}`"));
-            }
-        }
-        self.known.retain(|known| !keys.contains(known));
-    }
-
     /// Reports every key that was not asked for.
     pub fn finish(self) {
         let place = self.place();
@@ -326,10 +316,5 @@ impl Context {
                 None
             }
         }
-    }
-
-    /// Reports something that the design has and this version has not.
-    pub fn not_yet(&mut self, at: Location, what: &str) {
-        self.out.error(at, format!("{what} is not yet supported by this version")).help("remove it for now");
     }
 }

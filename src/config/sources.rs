@@ -21,6 +21,8 @@ pub struct Source {
     pub name: Located<String>,
     pub kind: SourceKind,
     pub event: Option<EventMapping>,
+    /// The number that it gives each event, one after the other.
+    pub sequence: Option<Expr>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ impl Source {
         let mut sources = Vec::new();
         if server.http.is_some() && !entries.iter().any(|entry| entry.name.value == HTTP_SOURCE) {
             let name = Located::new(HTTP_SOURCE.into(), server.http.at);
-            sources.push(Source { name, kind: SourceKind::Http, event: None });
+            sources.push(Source { name, kind: SourceKind::Http, event: None, sequence: None });
         }
         for entry in entries {
             check_name(&entry.name, NameOf::Source, &mut cx.out);
@@ -100,8 +102,9 @@ impl Source {
             }
         };
         let event = EventMapping::read(&mut section);
+        let sequence = section.expr("sequence");
         section.finish();
-        Some(Source { name, kind: kind?, event })
+        Some(Source { name, kind: kind?, event, sequence })
     }
 }
 

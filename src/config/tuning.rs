@@ -73,6 +73,8 @@ pub const SOCKET_SUBSCRIPTIONS_MAX_DEFAULT: u64 = 64;
 /// Longest time in which a client of HTTP may take nothing of what it is sent; then a stream says so and ends, and after as
 /// long again the connection is closed.
 pub const UNREAD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// So many records a verification of a running server reads in a second.
+pub const VERIFY_RECORDS_PER_SECOND_DEFAULT: u64 = 50_000;
 /// Longest time an orderly stop may take; what is not done by then is left to recovery.
 pub const DRAIN_DEFAULT: Duration = Duration::from_secs(10);
 
@@ -169,6 +171,8 @@ pub struct Limits {
     pub socket_subscriptions_max: u64,
     /// See [`UNREAD_TIMEOUT_DEFAULT`].
     pub unread_timeout: Duration,
+    /// See [`VERIFY_RECORDS_PER_SECOND_DEFAULT`].
+    pub verify_records_per_second: u64,
     /// See [`DRAIN_DEFAULT`].
     pub drain: Duration,
 }
@@ -322,6 +326,9 @@ impl Limits {
             unread_timeout: section
                 .duration("unread_timeout", Duration::from_millis(100)..=Duration::from_hours(1))
                 .unwrap_or(UNREAD_TIMEOUT_DEFAULT),
+            verify_records_per_second: section
+                .integer("verify_records_per_second", 1..=100_000_000)
+                .unwrap_or(VERIFY_RECORDS_PER_SECOND_DEFAULT),
             drain: section
                 .duration("drain", Duration::from_millis(100)..=Duration::from_hours(1))
                 .unwrap_or(DRAIN_DEFAULT),

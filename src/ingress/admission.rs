@@ -1,5 +1,6 @@
 //! Admission: every source's events go through here, decoded, to the entities that take them. Bounds what is under way.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +9,12 @@ use super::credits::{Credits, Need};
 use super::gate::Gate;
 use super::receiving::Receiving;
 use crate::metrics::Metrics;
-use crate::model::event::{Event, TimeGiven};
+use crate::model::event::{Event, Sequence, TimeGiven};
 use crate::model::ids::Lsn;
 use crate::model::refusal::{Code, Refusal};
 use crate::model::settle::{Acknowledge, EventOutcome, Ticket};
 use crate::model::time::Timestamp;
-use crate::rules::{Ruleset, Taken, Takers};
+use crate::rules::{EventBindings, Expr, Ruleset, Taken, Takers};
 use crate::telemetry::{Reception, Tracer};
 
 /// An event on its way to one entity.
@@ -58,6 +59,8 @@ pub struct Admission {
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
     pub deliver: Deliver,
+    /// What numbers the events of a source, by its name, where it declares that.
+    pub sequences: HashMap<String, Expr>,
 }
 
 /// A source's metrics, resolved.
@@ -66,6 +69,8 @@ pub struct SourceMetrics {
     pub accepted: prometheus::IntCounter,
     delay: prometheus::Histogram,
     without_time: prometheus::IntCounter,
+    without_sequence: prometheus::IntCounter,
+    last_event: prometheus::Gauge,
     pub connections: prometheus::IntGauge,
 }
 
@@ -77,6 +82,8 @@ impl SourceMetrics {
             accepted: metrics.events_accepted.with_label_values(&[name]),
             delay: metrics.event_delay.with_label_values(&[name]),
             without_time: metrics.sources.without_time.with_label_values(&[name]),
+            without_sequence: metrics.sources.without_sequence.with_label_values(&[name]),
+            last_event: metrics.sources.last_event.with_label_values(&[name]),
             connections: metrics.sources.connections.with_label_values(&[name]),
         }
     }
@@ -94,7 +101,7 @@ impl Admission {
     /// The refusal; then nobody takes it.
     pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Admitted, Refusal> {
         let trace = self.tracer.receive(event, &source.name);
-        let takers = match self.ruleset.admit(event) {
+        let mut takers = match self.ruleset.admit(event) {
             Ok(takers) => takers,
             Err(refusal) => {
                 if let Some(trace) = trace {
@@ -106,6 +113,10 @@ impl Admission {
         match event.time_given {
             TimeGiven::BySender => source.delay.observe(now.since(event.time).as_seconds().max(0.0)),
             TimeGiven::AtReceipt => source.without_time.inc(),
+        }
+        source.last_event.set(now.millis() as f64 / 1e3);
+        if let Some(sequence) = self.sequences.get(&source.name) {
+            number(sequence, event, source, &mut takers);
         }
         Ok(Admitted { takers, trace: trace.map(Arc::new) })
     }
@@ -158,5 +169,20 @@ impl Admission {
             Ok(()) => Ok(()),
             Err(_) => Err(Refusal::new(Code::Busy, "too many events are under way; send it again a little later")),
         }
+    }
+}
+
+/// Notes an event's number at the first of its takers, so that it is journaled once. One without a number is taken all the
+/// same: numbers only tell whether others are missing.
+fn number(sequence: &Expr, event: &Event, metrics: &SourceMetrics, takers: &mut Takers) {
+    let bindings = EventBindings { event, time: None };
+    let number = sequence.evaluate(&bindings).ok().and_then(|number| number.to_decimal()?.to_int());
+    match (number, takers.first_mut()) {
+        (Some(number), Some(taken)) => {
+            taken.input.sequence = Some(Box::new(Sequence { source: metrics.name.as_str().into(), number }));
+        }
+        (None, _) => metrics.without_sequence.inc(),
+        // Ignored by everybody.
+        (Some(_), None) => {}
     }
 }

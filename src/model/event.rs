@@ -93,6 +93,14 @@ impl Event {
     }
 }
 
+/// The number that a source gave an event, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Sequence {
+    /// The source that declares the sequence.
+    pub source: Box<str>,
+    pub number: i64,
+}
+
 /// An event as it is journaled.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct PackedEvent {

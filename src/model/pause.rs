@@ -88,7 +88,7 @@ impl Pause {
             data: None,
             extensions: None,
         };
-        let held = EventInput { event, payload: PayloadHash(3), id: None, time: None, hops: 0 };
+        let held = EventInput { event, payload: PayloadHash(3), id: None, time: None, hops: 0, sequence: None };
         let mandate = Mandate { by: "b".into(), why: "w".into() };
         Pause { by_hand: Some(ByHand { mandate, since }), held: [held].into() }
     }

@@ -4,7 +4,7 @@ use bincode::{Decode, Encode};
 
 use super::codec::{self, CodecError};
 use super::dealings::{DeadlineTimes, EffectOutcome, Watch};
-use super::event::PackedEvent;
+use super::event::{PackedEvent, Sequence};
 use super::ids::{EntityKey, PayloadHash, Revision, Version};
 use super::life::{EXPIRE, Ending};
 use super::mandate::Mandate;
@@ -227,6 +227,8 @@ pub struct EventInput {
     pub time: Option<Timestamp>,
     /// How many decisions led to it, each as an event to its own entity; 0 for what came from outside.
     pub hops: u8,
+    /// Its number, at the first of the entities that took it.
+    pub sequence: Option<Box<Sequence>>,
 }
 
 impl EventInput {

@@ -29,6 +29,7 @@ mod start;
 mod tests;
 mod told;
 mod traces;
+mod verify;
 
 pub use fatal::{EXIT_IO, causes};
 pub use prepare::{Prepared, prepare};

@@ -14,6 +14,8 @@ pub struct Prepared {
     pub decoders: HashMap<String, Decoder>,
     /// The sources that are paths of HTTP.
     pub inboxes: Vec<Inbox>,
+    /// What numbers the events of a source, by source.
+    pub sequences: HashMap<String, Expr>,
     /// What decisions must be to go to a sink, by sink.
     pub conditions: HashMap<String, Expr>,
 }
@@ -23,7 +25,7 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
     let limits = &config.tuning.limits;
     let limit = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let types = compile(&config.entities, files, diagnostics).unwrap_or_default();
-    let (mut decoders, mut inboxes) = (HashMap::new(), Vec::new());
+    let (mut decoders, mut inboxes, mut sequences) = (HashMap::new(), Vec::new(), HashMap::new());
     for source in &config.sources {
         let roots = match &source.kind {
             SourceKind::Http | SourceKind::Tcp { .. } => Roots::Body,
@@ -35,6 +37,9 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
         let mapping = source.event.as_ref().map(|mapping| Mapping::compile(mapping, &roots, files, diagnostics));
         let decoder = Decoder::new(mapping, limit(limits.event_bytes_max), limit(limits.json_depth_max));
         let name = &source.name.value;
+        let sequence = source.sequence.as_ref();
+        let sequence = sequence.and_then(|text| compile_text(text, &Roots::Event, files, diagnostics));
+        sequences.extend(sequence.map(|expr| (name.clone(), expr)));
         if let SourceKind::Inbox(inbox) = &source.kind {
             let each = inbox.each.as_ref().and_then(|text| compile_text(text, &Roots::Message, files, diagnostics));
             inboxes.push(Inbox::new(name, inbox, each, decoder, limits));
@@ -51,7 +56,8 @@ pub fn prepare(config: &Config, files: &Files, diagnostics: &mut Diagnostics) ->
         return None;
     }
     let ruleset = Ruleset::new(types, &config.server.ignore, limit(limits.key_bytes_max));
-    Some(Prepared { ruleset: Arc::new(ruleset.on_server(&config.server.name)), decoders, inboxes, conditions })
+    let ruleset = Arc::new(ruleset.on_server(&config.server.name));
+    Some(Prepared { ruleset, decoders, inboxes, sequences, conditions })
 }
 
 /// Compiles the `if` of a sink, which reads the decision as `event`.

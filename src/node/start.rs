@@ -103,7 +103,7 @@ pub(super) struct Starting<'a> {
     limits: Limits,
     pub(super) prepared: Prepared,
     pub(super) options: StartOptions,
-    runtime: &'a Runtime,
+    pub(super) runtime: &'a Runtime,
 }
 
 /// What the parts of a node share.
@@ -306,7 +306,7 @@ impl Starting<'_> {
         effects.map(Arc::new).map_err(|source| NodeError::Start { what: "effects", source })
     }
 
-    fn admission(&self, shared: &Shared, shards: &Shards) -> Arc<Admission> {
+    fn admission(&mut self, shared: &Shared, shards: &Shards) -> Arc<Admission> {
         let limits = &self.config.tuning.limits;
         Arc::new(Admission {
             ruleset: self.prepared.ruleset.clone(),
@@ -316,6 +316,7 @@ impl Starting<'_> {
             metrics: shared.metrics.clone(),
             tracer: shared.tracer.clone(),
             deliver: delivering(shards.clone()),
+            sequences: std::mem::take(&mut self.prepared.sequences),
         })
     }
 
@@ -440,10 +441,11 @@ impl Starting<'_> {
             paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
             limits: self.limits.clone(),
             committed: shared.committed.clone(),
-            state,
+            state: state.clone(),
             fatal: shared.fatal.clone(),
             render_decisions,
             sources,
+            verify: self.verifying(shared, shards, state),
             forgetting,
             streams,
             status: told.status,

@@ -6,6 +6,7 @@
 mod case;
 mod outcome;
 pub mod shuffle;
+pub mod verify;
 
 pub use case::{Case, compile_cases};
 pub use outcome::{Difference, Failure, RefusedInput, entity_name, outcome_text, value_text};

@@ -267,7 +267,7 @@ impl Admission<'_> {
             merges.extend(self.merge(*slot, &self.rules.fields[usize::from(*slot)], &bindings)?);
         }
         let (packed, payload) = shared.get_or_insert_with(|| (self.event.packed(), self.event.payload_hash())).clone();
-        let input = EventInput { event: packed, payload, id, time, hops: 0 };
+        let input = EventInput { event: packed, payload, id, time, hops: 0, sequence: None };
         Ok(Some(Box::new(Taken {
             rules: self.rules.clone(),
             entity: EntityKey::new(&self.rules.name, key),

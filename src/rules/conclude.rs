@@ -160,7 +160,7 @@ fn correlation(state: &State, input: &Input) -> Box<str> {
 }
 
 /// The mask of `complete` members that are missing.
-fn missing(rules: &EntityRules, bindings: &EntityBindings<'_>) -> u64 {
+pub(super) fn missing(rules: &EntityRules, bindings: &EntityBindings<'_>) -> u64 {
     let absent = rules.complete.iter().enumerate().filter(|(_, at)| !bindings.is_present(**at));
     absent.fold(0, |mask, (bit, _)| mask | 1 << bit)
 }

@@ -11,14 +11,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction};
 use uuid::Uuid;
 
 use super::error::{StoreError, guarded};
 use super::tables::{self, BEGINNING, FILE_FORMAT, FORMAT, HIGHEST_LSN, META, TYPES, UUID, WATERMARK};
-use crate::disk::{Place, Storage};
+use crate::disk::Place;
 use crate::model::ids::{Incarnation, Lsn};
-use crate::pages::{self, Pages, PagesError};
+use crate::pages::{self, Pages, PagesError, Unchanged};
 
 const FILE_NAME: &str = "state.redb";
 const UNFINISHED_NAME: &str = "state.redb.tmp";
@@ -97,6 +97,25 @@ impl Store {
             let database = database(Pages::open(storage).map_err(in_file)?, options, &file.path)?;
             let uuid = check_marks(&database.begin_read()?)?;
             Ok(Store { inner: Arc::new(Inner { database, uuid, file }) })
+        })
+    }
+
+    /// Reads the store in `dir` as it lies there, if there is one; its file is not changed, whatever is written. While
+    /// this store is kept no server can start there.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while a server has it, `NewerFormat`, `Corrupt`, `Io`.
+    pub fn of_stopped(dir: impl Into<Place>, options: StoreOptions) -> Result<Option<Store>, StoreError> {
+        let dir = dir.into();
+        if !Self::exists(&dir)? {
+            return Ok(None);
+        }
+        let file = dir.join(FILE_NAME);
+        guarded(|| {
+            let storage = file.disk.open_to_read(&file.path).map_err(|error| in_file(error.into()))?;
+            let database = database(Unchanged::open(storage).map_err(in_file)?, options, &file.path)?;
+            let uuid = check_marks(&database.begin_read()?)?;
+            Ok(Some(Store { inner: Arc::new(Inner { database, uuid, file }) }))
         })
     }
 
@@ -190,7 +209,7 @@ fn check_marks(reading: &ReadTransaction) -> Result<Uuid, StoreError> {
     Ok(Uuid::from_bytes(tables::read_mark(reading, UUID)?))
 }
 
-fn database(pages: Pages<Storage>, options: StoreOptions, path: &Path) -> Result<Database, StoreError> {
+fn database(pages: impl StorageBackend, options: StoreOptions, path: &Path) -> Result<Database, StoreError> {
     let opened = Database::builder().set_cache_size(options.cache_bytes).create_with_backend(pages);
     opened.map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: path.to_path_buf() },

@@ -25,7 +25,7 @@ pub struct TypeGauges {
 impl TypeGauges {
     /// Counts a row that takes the place of another. False if the gauges never counted the old row.
     #[must_use]
-    fn replace(&mut self, old: Option<Gaps>, new: Option<Gaps>) -> bool {
+    pub(super) fn replace(&mut self, old: Option<Gaps>, new: Option<Gaps>) -> bool {
         let mut is_right = true;
         match (old, new) {
             (None, Some(_)) => self.entities += 1,
@@ -38,6 +38,17 @@ impl TypeGauges {
         let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
         is_right &= recount(&mut self.missing, old.missing, new.missing);
         is_right & recount(&mut self.waiting, old.waiting, new.waiting)
+    }
+}
+
+impl TypeGauges {
+    /// The same without bits that nobody has any more.
+    pub(super) fn trimmed(mut self) -> Self {
+        for counts in [&mut self.missing, &mut self.waiting] {
+            let last = counts.iter().rposition(|count| *count > 0);
+            counts.truncate(last.map_or(0, |last| last + 1));
+        }
+        self
     }
 }
 

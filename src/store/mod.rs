@@ -9,6 +9,7 @@
 //! `checkpoint` all writing of entities, `copy` a whole copy of the file. A new kind of row an entity owns (outbox, watchers, deadlines) is a table in
 //! `tables`, a layout in `row` and a list in [`EntityWrite`], so that it is written in its entity's transaction.
 
+mod audit;
 mod checkpoint;
 mod copy;
 mod error;
@@ -20,6 +21,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use audit::Audit;
 pub use checkpoint::{CheckpointWriter, EntityWrite, STATE_BYTES_MAX, TRANSACTION_BYTES_MAX, WriteStats};
 pub use copy::StoreCopy;
 pub use error::StoreError;

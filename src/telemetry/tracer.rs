@@ -145,6 +145,7 @@ fn split<const N: usize>(bytes: &[u8]) -> ([u8; N], &[u8]) {
 mod tests {
     use super::*;
     use crate::model::event::TimeGiven;
+    use crate::model::record::Input;
     use crate::model::time::Timestamp;
     use crate::model::trace::TRACEPARENT;
     use crate::model::value::{Map, Value};
@@ -217,6 +218,7 @@ mod tests {
             id: None,
             time: None,
             hops: 0,
+            sequence: None,
         };
         let now = Timestamp::parse("2026-11-20T10:00:00Z").unwrap();
         let record = Record::of_input(entity.clone(), Version(7), now, Input::Event(input));

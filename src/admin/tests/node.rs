@@ -182,6 +182,7 @@ impl Node {
                     trace: d.trace,
                 }));
             }),
+            sequences: HashMap::new(),
         };
         let admission = Arc::new(admission);
         let again = again(&admission, &limits);
@@ -213,6 +214,10 @@ impl Node {
             again,
             replay: no_replay(),
             forgetting: nothing_forgotten(),
+            verify: crate::admin::Verify {
+                begin: Arc::new(|_| Err(crate::admin::NotVerified::Busy)),
+                against: Arc::new(|body| Ok(serde_json::json!({ "bytes": body.len() }))),
+            },
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };

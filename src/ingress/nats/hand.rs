@@ -280,6 +280,7 @@ mod tests {
             metrics: metrics.clone(),
             tracer: crate::telemetry::Tracer::default(),
             deliver: Arc::new(drop),
+            sequences: std::collections::HashMap::new(),
         };
         let buried = buried.clone();
         let bury: Bury = Arc::new(move |letter| {

@@ -1,5 +1,6 @@
 //! The store as its callers see it: on a real file, against damage, and against a map in memory.
 
+mod audit;
 mod copying;
 mod damage;
 mod look_ups;
