@@ -192,6 +192,11 @@ impl Incarnation {
         Revision(self.0 * Self::REVISIONS + 1)
     }
 
+    /// Whether some incarnation but the first one begins with this revision.
+    pub fn begins_with(revision: Revision) -> bool {
+        revision.0 > Self::REVISIONS && revision.0 % Self::REVISIONS == 1
+    }
+
     /// The first incarnation after `last` that leaves room for half of [`Self::REVISIONS`] beyond `highest`, so that no decision
     /// of the backup can have come so far by itself.
     pub fn after(last: Incarnation, highest: Revision) -> Incarnation {

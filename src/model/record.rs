@@ -9,7 +9,7 @@ use super::ids::{EntityKey, PayloadHash, Revision, Version};
 use super::life::{EXPIRE, Ending};
 use super::mandate::Mandate;
 use super::packed::Packed;
-use super::system::{Closing, DeadLetter, Forget, SinkProgress, SinkWindow, SourceCursor};
+use super::system::{Closing, DeadLetter, Forget, RulesInForce, SinkProgress, SinkWindow, SourceCursor};
 use super::time::Timestamp;
 use super::value::Value;
 
@@ -154,10 +154,12 @@ pub enum Input {
         mandate: Mandate,
     },
     /// The entity's rules are others from now on, those with this fingerprint. Its fields are what they make of its events,
-    /// so nothing is merged; the record holds what else is different. To one of the system's own entities: a type's are.
+    /// so nothing is merged; the record holds what else is different.
     Rules {
         fingerprint: [u8; 32],
     },
+    /// All entities of a type are by these rules from now on; an input of the system's own.
+    RulesNoted(RulesInForce),
 }
 
 impl Input {
@@ -175,6 +177,14 @@ impl Input {
         match self {
             Input::Due { name, .. } if **name == *EXPIRE => Some(Ending::Expired),
             Input::Forgotten(_) => Some(Ending::Forgotten),
+            _ => None,
+        }
+    }
+
+    /// The event that came, if one did, applied or not.
+    pub fn arrived(&self) -> Option<&EventInput> {
+        match self {
+            Input::Event(input) | Input::Held(input) => Some(input),
             _ => None,
         }
     }

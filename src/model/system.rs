@@ -42,6 +42,8 @@ pub enum SystemState {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct RulesInForce {
     pub fingerprint: [u8; 32],
+    /// Entities were made anew from the journal; otherwise they kept the values they had.
+    pub is_rebuilt: bool,
 }
 
 /// What was last said of an entity type.

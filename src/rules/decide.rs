@@ -252,7 +252,7 @@ pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timest
             return None;
         }
         (Input::Paused(_) | Input::Resumed(_), _) if !is_news(state, &input) => return None,
-        (Input::Rules { fingerprint }, Some(SystemState::Rules(known))) if known.fingerprint == *fingerprint => {
+        (Input::RulesNoted(rules), Some(SystemState::Rules(known))) if known == rules => {
             return None;
         }
         _ => {}

@@ -11,7 +11,7 @@ use crate::model::mandate::Mandate;
 use crate::model::pause::ByHand;
 use crate::model::record::{Content, DecisionRevision, EventInput, Input, Received, Record};
 use crate::model::state::{LedgerEntry, State};
-use crate::model::system::{Closed, Closing, DeadLetter, PAUSE_KIND, RULES_KIND, RulesInForce, SystemState, TypePause};
+use crate::model::system::{Closed, Closing, DeadLetter, PAUSE_KIND, SystemState, TypePause};
 
 /// Applies `record`, which must be the state's next.
 pub fn evolve(state: &mut State, record: &Record) {
@@ -41,10 +41,8 @@ pub fn evolve(state: &mut State, record: &Record) {
         Input::Window(window) => state.system = Some(Box::new(SystemState::Window(window.clone()))),
         Input::DeadLetter(letter) => state.system = Some(Box::new(SystemState::DeadLetter((**letter).clone()))),
         Input::Cursor(cursor) => state.system = Some(Box::new(SystemState::Cursor(cursor.clone()))),
-        Input::Rules { fingerprint } if record.entity.kind() == RULES_KIND => {
-            state.system = Some(Box::new(SystemState::Rules(RulesInForce { fingerprint: *fingerprint })));
-        }
         Input::Rules { .. } => {}
+        Input::RulesNoted(rules) => state.system = Some(Box::new(SystemState::Rules(rules.clone()))),
         Input::Closed(mandate, how) => close(state, record, mandate, *how),
         Input::Tried { mandate, reason, detail } => {
             if let Some(SystemState::DeadLetter(letter)) = state.system.as_deref_mut() {

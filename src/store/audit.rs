@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::file::Store;
 use super::gauges::TypeGauges;
 use super::row::{self, StoredRow};
-use super::tables::{self, AGENDA, ENTITIES, GAUGES, IDENTITIES};
+use super::tables::{self, AGENDA, ENTITIES, GAUGES, HISTORY, IDENTITIES};
 use crate::model::ids::EntityKey;
 
 /// So many descriptions are kept of each kind of trouble; all are counted.
@@ -21,6 +21,8 @@ const DESCRIBED_MAX: usize = 100;
 pub struct Audit {
     pub entities: u64,
     pub identities: u64,
+    /// Chunks of the history.
+    pub chunks: u64,
     /// Rows that are not what was written.
     pub unreadable: Described,
     /// Types whose counts are not those of their rows.
@@ -60,6 +62,7 @@ impl Store {
             audit.gauges(counted, stored);
             audit.agenda(transaction)?;
             audit.identities(transaction)?;
+            audit.history(transaction)?;
             Ok(audit)
         })
     }
@@ -150,6 +153,17 @@ impl Audit {
             };
             if asks != Some(wake) {
                 self.agenda.add(|| format!("{entity} is in the agenda for a time it does not ask for"));
+            }
+        }
+        Ok(())
+    }
+
+    fn history(&mut self, transaction: &ReadTransaction) -> Result<(), StoreError> {
+        for entry in transaction.open_table(HISTORY)?.range::<&tables::HistoryRowKey>(..)? {
+            let (key, value) = entry?;
+            self.chunks += 1;
+            if let Err(error) = row::decode_chunk(key.value(), tables::history_first(key.value()), value.value()) {
+                self.unreadable.add(|| error.to_string());
             }
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::dealings::{EffectOutcome, EffectStage};
 use crate::model::event::TimeGiven;
 use crate::model::ids::Lsn;
-use crate::model::system::{ForgetStage, Form, OpenRecord, Origin};
+use crate::model::system::{ForgetStage, Form, OpenRecord, Origin, RulesInForce};
 
 /// A record with every part filled.
 fn full() -> Record {
@@ -124,9 +124,13 @@ fn stored_forms_of_the_systems_own_inputs_are_frozen() {
         (Input::Forgotten(mandate.clone()), "0a01620177"),
         (Input::Forget(Box::new(forget)), "0b056f72646572016f01620177fc403400d6000103"),
         (Input::Rules { fingerprint: [7; 32] }, &format!("14{}", "07".repeat(32))),
+        (
+            Input::RulesNoted(RulesInForce { fingerprint: [7; 32], is_rebuilt: true }),
+            &format!("15{}01", "07".repeat(32)),
+        ),
         (Input::Paused(mandate.clone()), "0c01620177"),
         (Input::Resumed(mandate.clone()), "0d01620177"),
-        (Input::Held(event.clone()), "0e01730169016bfc403400d6000000000003000000"),
+        (Input::Held(event.clone()), "0e01730169016bfc403400d600000000000300000000"),
         (Input::Closed(mandate.clone(), Closing::Dropped), "100162017701"),
         (Input::Tried { mandate: mandate.clone(), reason: "r".into(), detail: "d".into() }, "110162017701720164"),
         (
@@ -134,7 +138,7 @@ fn stored_forms_of_the_systems_own_inputs_are_frozen() {
             "1201650104017d0102020a01016f01620177",
         ),
         (Input::AskedAgain { effect: "e".into(), run: 2, mandate: mandate.clone() }, "1301650201620177"),
-        (Input::Released(event), "0f01730169016bfc403400d6000000000003000000"),
+        (Input::Released(event), "0f01730169016bfc403400d600000000000300000000"),
     ] {
         let record = Record::of_input(full().entity, Version(3), full().now, input);
         let bytes = record.encode();

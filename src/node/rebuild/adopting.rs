@@ -9,7 +9,7 @@ use crate::journal::{Committer, Entry, Journal, RECORD_BYTES_MAX};
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::{Input, Record};
 use crate::model::state::State;
-use crate::model::system::RULES_KIND;
+use crate::model::system::{RULES_KIND, RulesInForce};
 use crate::model::time::Timestamp;
 use crate::node::recovery::RecoveryError;
 use crate::rules::{self, EntityRules, Rebuilt, Ruled, decide_system};
@@ -97,16 +97,17 @@ impl Adopting {
         Ok(())
     }
 
-    /// Notes by which rules a type is from now on, and ends: all that was journaled is stored.
+    /// Notes by which rules types are from now on, and whether they were made anew; and ends: all that was journaled is
+    /// stored.
     ///
     /// # Errors
     /// As above.
-    pub fn finish(mut self, changed: &[Arc<EntityRules>]) -> Result<Journal, RecoveryError> {
+    pub fn finish(mut self, changed: &[Arc<EntityRules>], is_rebuilt: bool) -> Result<Journal, RecoveryError> {
         let mut noted = Vec::new();
         for rules in changed {
             let key = EntityKey::new(RULES_KIND, &*rules.name);
             let old = Kept::load(&self.store, &key)?.unwrap_or_default();
-            let input = Input::Rules { fingerprint: rules.fingerprint };
+            let input = Input::RulesNoted(RulesInForce { fingerprint: rules.fingerprint, is_rebuilt });
             let Some(record) = decide_system(key.clone(), old.entity.state(), input, self.now) else { continue };
             let mut state = old.entity.state().clone();
             rules::evolve(&mut state, &record);

@@ -91,7 +91,7 @@ pub fn run(
         })?;
     }
     let (records, decisions) = (adopting.records, adopting.decisions);
-    let journal = adopting.finish(&plan.changed)?;
+    let journal = adopting.finish(&plan.changed, mode == Mode::Rebuild)?;
     let watermark = store.watermark()?;
     store.set_fingerprints(&plan.marks)?;
     tracing::info!(records, decisions, "all entities are as the new rules say");

@@ -1,14 +1,15 @@
 //! One entity's records, followed: whether each continues the one before, and what all of its events together come to.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::adopted::Under;
 use super::findings::{Findings, Kind, named};
 use super::oracle::Field;
-use crate::model::ids::{EntityKey, IdentityHash, Lsn, Revision, Version};
+use crate::model::ids::{EntityKey, IdentityHash, Incarnation, Lsn, Revision, Version};
 use crate::model::json;
 use crate::model::life::Ending;
-use crate::model::record::{DecisionRevision, DecisionState, EventInput, Record};
+use crate::model::record::{DecisionRevision, DecisionState, EventInput, Input, Record};
 use crate::model::state::{FieldState, LedgerEntry, State};
 use crate::model::time::Timestamp;
 use crate::model::value::Value;
@@ -32,7 +33,8 @@ pub(super) struct Followed {
     now: Timestamp,
     events: u64,
     fields: Vec<Field>,
-    identities: HashSet<IdentityHash>,
+    /// When each counted.
+    identities: HashMap<IdentityHash, Timestamp>,
     revisions: Vec<Told>,
     /// Since when it lacks something it should have.
     pub incomplete_since: Option<Timestamp>,
@@ -52,20 +54,20 @@ struct Told {
 }
 
 impl Followed {
-    /// An entity of which `record` is the first that there is.
-    pub fn new(ruleset: &Ruleset, record: &Record) -> Self {
-        let rules = ruleset.get(record.entity.kind()).cloned();
+    /// An entity of which that of `version` is the first record that there is.
+    pub fn new(ruleset: &Ruleset, entity: &EntityKey, version: Version) -> Self {
+        let rules = ruleset.get(entity.kind()).cloned();
         let fields = rules.iter().flat_map(|rules| &rules.fields).map(|_| Field::default()).collect();
         Followed {
             rules,
-            first: record.version,
-            is_cut: record.version > Version(1),
+            first: version,
+            is_cut: version > Version(1),
             has_ended: false,
-            version: Version(record.version.0.saturating_sub(1)),
+            version: Version(version.0.saturating_sub(1)),
             now: Timestamp::default(),
             events: 0,
             fields,
-            identities: HashSet::new(),
+            identities: HashMap::new(),
             revisions: Vec::new(),
             incomplete_since: None,
         }
@@ -81,8 +83,15 @@ impl Followed {
         self.has_ended || self.rules.is_some() && self.events == 0 && !self.is_cut
     }
 
-    /// Follows the next record. Returns whether it counts an event that did not count before.
-    pub fn follow(&mut self, ruleset: &Ruleset, lsn: Lsn, record: &Record, findings: &mut Findings) -> bool {
+    /// Follows the next record, made `under` other rules or these. Returns whether it counts an event that did not count before.
+    pub fn follow(
+        &mut self,
+        ruleset: &Ruleset,
+        under: Under,
+        lsn: Lsn,
+        record: &Record,
+        findings: &mut Findings,
+    ) -> bool {
         let entity = &record.entity;
         // What came before it is made blank where an entity is forgotten.
         let is_blank = record.input.ending() == Some(Ending::Forgotten) && record.version > self.version;
@@ -105,10 +114,37 @@ impl Followed {
             self.end();
         }
         self.has_ended &= record.input.event().is_none();
-        match (record.input.event(), self.rules.clone()) {
-            (Some(input), Some(rules)) => self.count(ruleset, &rules, lsn, entity, input, findings),
+        self.is_cut |= under == Under::Unknown;
+        let Some(rules) = self.rules.clone() else { return false };
+        match &record.input {
+            Input::Event(_) | Input::Held(_) if under != Under::These => true,
+            Input::Event(input) => {
+                let is_new = self.recognize(&rules, lsn, record, input, findings);
+                self.count(ruleset, lsn, entity, input, findings);
+                is_new
+            }
+            Input::Held(input) => self.recognize(&rules, lsn, record, input, findings),
+            Input::Released(input) if under == Under::These => {
+                self.count(ruleset, lsn, entity, input, findings);
+                false
+            }
             _ => false,
         }
+    }
+
+    /// Counts an event of before the rules were changed, as they are now, unless it counted already.
+    pub fn take_again(&mut self, lsn: Lsn, now: Timestamp, taken: &Taken) {
+        let dedupe = taken.rules.dedupe.map(|window| now.nanos() - window.as_nanos().cast_signed());
+        let counts_still = |at: &Timestamp| {
+            dedupe.is_none_or(|before| at.millis() >= Timestamp::from_nanos(before).unwrap_or_default().millis())
+        };
+        if self.identities.get(&taken.identity).is_some_and(counts_still) {
+            return;
+        }
+        self.identities.insert(taken.identity, now);
+        self.events += 1;
+        self.has_ended = false;
+        self.gather(lsn, taken);
     }
 
     /// Its life ends: the next one knows nothing of it but how far revisions have come.
@@ -132,14 +168,16 @@ impl Followed {
         let same = |known: &&mut Told| known.name == told.name && known.element == told.element;
         let may_be_gone = self.first > Version(1);
         let Some(known) = self.revisions.iter_mut().find(same) else {
-            if told.revision != Revision(1) && !may_be_gone {
+            if told.revision != Revision(1) && !Incarnation::begins_with(told.revision) && !may_be_gone {
                 let (found, name) = (told.revision.0, &told.name);
                 findings.of(Kind::Revision, entity, format!("{name} begins with revision {found} at LSN {lsn}"));
             }
             self.revisions.push(told);
             return;
         };
-        if told.revision.0 != known.revision.0 + 1 || told.time <= known.time {
+        let is_next = told.revision.0 == known.revision.0 + 1
+            || told.revision > known.revision && Incarnation::begins_with(told.revision);
+        if !is_next || told.time <= known.time {
             let (found, last, name) = (told.revision.0, known.revision.0, &told.name);
             let detail = format!("{name}: revision {found} at LSN {lsn} does not follow revision {last}");
             findings.of(Kind::Revision, entity, detail);
@@ -147,35 +185,40 @@ impl Followed {
         *known = told;
     }
 
-    /// Takes an event in again, under the rules as they are.
-    fn count(
+    /// Notes that an event's identity counts; returns whether it did not before.
+    fn recognize(
         &mut self,
-        ruleset: &Ruleset,
         rules: &EntityRules,
         lsn: Lsn,
-        entity: &EntityKey,
+        record: &Record,
         input: &EventInput,
         findings: &mut Findings,
     ) -> bool {
-        self.events += 1;
         let identity = IdentityHash::of(&input.event.source, input.id());
-        let is_new = self.identities.insert(identity);
+        let is_new = self.identities.insert(identity, record.now).is_none();
         if !is_new && rules.dedupe.is_none() {
             let (id, source) = (input.id(), &input.event.source);
-            findings.of(Kind::CountedTwice, entity, format!("event {id:?} of {source:?} again at LSN {lsn}"));
+            findings.of(Kind::CountedTwice, &record.entity, format!("event {id:?} of {source:?} again at LSN {lsn}"));
         }
-        let taken = match take(ruleset, entity, input) {
-            Ok(taken) => taken,
+        is_new
+    }
+
+    /// Takes an event in again, under the rules as they are.
+    fn count(&mut self, ruleset: &Ruleset, lsn: Lsn, entity: &EntityKey, input: &EventInput, findings: &mut Findings) {
+        self.events += 1;
+        match take(ruleset, entity, input) {
+            Ok(taken) => self.gather(lsn, &taken),
             Err(why) => {
                 let id = input.id();
                 findings.of(Kind::NotTaken, entity, format!("event {id:?} at LSN {lsn}: {why}"));
-                return is_new;
             }
-        };
+        }
+    }
+
+    fn gather(&mut self, lsn: Lsn, taken: &Taken) {
         for merge in &taken.merges {
             self.fields[usize::from(merge.slot)].gather(lsn, &taken.input, merge);
         }
-        is_new
     }
 
     /// Compares what the events come to with how the entity is, which must be of the same version.

@@ -4,6 +4,7 @@
 //! Nothing here merges as `rules` do, or believes what a record says of merges: events are taken in again and folded by an
 //! oracle, in an order that is not the journal's. Nothing is changed.
 
+mod adopted;
 mod against;
 mod findings;
 mod followed;

@@ -12,7 +12,7 @@ use super::holes;
 use super::run::Run;
 use super::world::VerifyError;
 use crate::actors::Kept;
-use crate::model::ids::{EntityKey, Lsn};
+use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::record::Record;
 use crate::model::record_head::RecordHead;
 use crate::model::state::State;
@@ -35,7 +35,16 @@ impl Run<'_> {
         self.each_record(first, |run, lsn, bytes| {
             run.step()?;
             let entity = Record::entity_of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
-            if range.contains(&entity.partition().0) { run.follow(&mut entities, lsn, bytes) } else { Ok(()) }
+            let is_in_range = range.contains(&entity.partition().0);
+            if !is_in_range && !run.adopted.take_again(lsn) {
+                return Ok(());
+            }
+            let record = Record::decode(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
+            run.take_again(&mut entities, range, lsn, &record);
+            if is_in_range {
+                run.follow(&mut entities, lsn, &record);
+            }
+            Ok(())
         })?;
         let mut keys: Vec<EntityKey> = entities.keys().cloned().collect();
         // In the order of the store's table.
@@ -59,24 +68,36 @@ impl Run<'_> {
         self.rows(range, &entities)
     }
 
-    fn follow(&mut self, entities: &mut Entities, lsn: Lsn, bytes: &[u8]) -> Result<(), VerifyError> {
-        let record = Record::decode(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
+    /// Has entities that were made anew since take a record's event as they did then.
+    fn take_again(&mut self, entities: &mut Entities, range: &Range<u16>, lsn: Lsn, record: &Record) {
+        let ruleset = self.setup.ruleset;
+        for taken in self.adopted.taken(ruleset, lsn, record) {
+            if range.contains(&taken.entity.partition().0) {
+                let followed = entities.entry(taken.entity.clone()).or_insert_with(|| {
+                    self.counts.entities += 1;
+                    Followed::new(ruleset, &taken.entity, Version(1))
+                });
+                followed.take_again(lsn, record.now, &taken);
+            }
+        }
+    }
+
+    fn follow(&mut self, entities: &mut Entities, lsn: Lsn, record: &Record) {
         self.counts.records += 1;
         let ruleset = self.setup.ruleset;
         let followed = entities.entry(record.entity.clone()).or_insert_with(|| {
             self.counts.entities += 1;
-            Followed::new(ruleset, &record)
+            Followed::new(ruleset, &record.entity, record.version)
         });
-        let is_new = followed.follow(ruleset, lsn, &record, &mut self.findings);
-        self.sinks.look(ruleset, lsn, &record);
-        if let Some(input) = record.input.event() {
-            self.meet(input);
-        }
+        let under = self.adopted.under(record.entity.kind(), lsn);
+        let is_new = followed.follow(ruleset, under, lsn, record, &mut self.findings);
+        self.sinks.look(ruleset, lsn, record);
+        let Some(input) = record.input.arrived() else { return };
+        self.meet(input);
         // What came after that is noted at the end, all of it.
-        if let Some(input) = record.input.event().filter(|_| is_new && lsn <= self.noted) {
+        if is_new && lsn <= self.noted {
             self.sequences.note(input, record.now);
         }
-        Ok(())
     }
 
     /// Entities as they are; those whose rows cannot be read are told of and left out. Rows are compared on the way.
@@ -153,7 +174,11 @@ impl Run<'_> {
         let followed = self.each_record(cut.next(), |run, lsn, bytes| {
             let head = RecordHead::of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             let is_wanted = moved.get(&head.entity).is_some_and(|state| head.version <= state.version);
-            if is_wanted { run.follow(entities, lsn, bytes) } else { Ok(()) }
+            if is_wanted {
+                let record = Record::decode(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
+                run.follow(entities, lsn, &record);
+            }
+            Ok(())
         });
         self.cut = cut;
         followed?;

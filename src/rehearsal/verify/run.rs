@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
+use super::adopted::AdoptedTypes;
 use super::findings::{Findings, Kind};
 use super::options::Options;
 use super::sequence::Sequences;
@@ -107,6 +108,7 @@ pub(super) struct Run<'a> {
     pub counts: Counts,
     pub sequences: Sequences,
     pub sinks: Sinks,
+    pub adopted: AdoptedTypes,
     /// Events that should have come and were not met yet.
     pub sought: HashMap<IdentityHash, (String, String)>,
     pace: Pace<'a>,
@@ -130,6 +132,7 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
         counts: Counts::default(),
         sequences: Sequences::default(),
         sinks: Sinks::of(setup.world, &setup.config.sinks, before.unwrap_or_default())?,
+        adopted: AdoptedTypes::of(setup.world.store(), setup.ruleset, first)?,
         sought: setup.options.ids.iter().map(|it| (IdentityHash::of(&it.0, &it.1), it.clone())).collect(),
         pace: Pace::new(setup.records_per_second, tell),
     };
@@ -164,7 +167,7 @@ impl Run<'_> {
     /// Looks at the store as a whole.
     fn audit(&mut self) -> Result<(), VerifyError> {
         let audit = self.setup.world.store().audit()?;
-        self.counts.rows = audit.entities + audit.identities;
+        self.counts.rows = audit.entities + audit.identities + audit.chunks;
         for (kind, described) in
             [(Kind::Unreadable, audit.unreadable), (Kind::Gauges, audit.gauges), (Kind::Agenda, audit.agenda)]
         {
@@ -242,7 +245,7 @@ impl Run<'_> {
         self.cut = self.setup.world.committed();
         self.each_record(from, |run, lsn, bytes| {
             let record = Record::decode(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
-            if let Some(input) = record.input.event() {
+            if let Some(input) = record.input.arrived() {
                 run.meet(input);
                 run.sequences.note(input, record.now);
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::adopted::Under;
 use super::findings::{Findings, Kind};
 use super::followed::Followed;
 use super::holes;
@@ -102,8 +103,8 @@ fn found(ruleset: &Ruleset, records: &[Record], state: &State) -> BTreeMap<&'sta
     let mut findings = Findings::new(9);
     let mut followed: Option<Followed> = None;
     for (lsn, record) in (1..).zip(records) {
-        let followed = followed.get_or_insert_with(|| Followed::new(ruleset, record));
-        followed.follow(ruleset, Lsn(lsn), record, &mut findings);
+        let followed = followed.get_or_insert_with(|| Followed::new(ruleset, &record.entity, record.version));
+        followed.follow(ruleset, Under::These, Lsn(lsn), record, &mut findings);
     }
     if let Some(followed) = followed {
         followed.compare(&EntityKey::new("t", "k"), state, &mut findings);

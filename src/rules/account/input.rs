@@ -48,6 +48,7 @@ pub(super) fn input(record: &Record) -> Value {
         | Input::DeadLetter(_)
         | Input::Cursor(_)
         | Input::Forget(_)
+        | Input::RulesNoted(_)
         | Input::Closed(..)
         | Input::Tried { .. } => object([("kind", text("system"))]),
     }

@@ -1,0 +1,99 @@
+//! Which types are by other rules than those some of their events came under, since when, and what they make of those events.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::world::VerifyError;
+use crate::actors::Kept;
+use crate::model::ids::{EntityKey, Lsn};
+use crate::model::record::{EventInput, Input, Record};
+use crate::model::system::{RULES_KIND, SystemState};
+use crate::rules::{EntityRules, Ruleset, Taken};
+use crate::store::Store;
+
+/// Since when a type is by the rules it has.
+#[derive(Clone, Debug)]
+struct Adopted {
+    rules: Arc<EntityRules>,
+    /// Where that was noted: what came before is as these rules say.
+    at: Lsn,
+    /// Entities were made anew, and the journal has all they were made of.
+    is_known: bool,
+}
+
+/// The types whose rules were changed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AdoptedTypes(HashMap<Arc<str>, Adopted>);
+
+/// How a record stands to the rules that its entity's type has now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Under {
+    /// It was made under them.
+    These,
+    /// Its entity was made anew since, from events that are offered again.
+    Others,
+    /// Its entity keeps values from then, which nothing can be compared with.
+    Unknown,
+}
+
+impl AdoptedTypes {
+    /// As they were noted in the store.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of(store: &Store, ruleset: &Ruleset, first: Lsn) -> Result<Self, VerifyError> {
+        let mut types = HashMap::new();
+        for rules in ruleset.types() {
+            let Some(kept) = Kept::load(store, &EntityKey::new(RULES_KIND, &*rules.name))? else { continue };
+            let Some(SystemState::Rules(noted)) = kept.entity.state().system.as_deref() else { continue };
+            let is_known = noted.is_rebuilt && first <= Lsn::FIRST;
+            types.insert(rules.name.clone(), Adopted { rules: rules.clone(), at: kept.book.last, is_known });
+        }
+        Ok(AdoptedTypes(types))
+    }
+
+    /// How the record at `lsn` stands to the rules that entities of this type have.
+    pub fn under(&self, kind: &str, lsn: Lsn) -> Under {
+        match self.0.get(kind).filter(|it| lsn < it.at) {
+            None => Under::These,
+            Some(Adopted { is_known: true, .. }) => Under::Others,
+            Some(_) => Under::Unknown,
+        }
+    }
+
+    /// Whether any type was made anew from what came up to `lsn`.
+    pub fn take_again(&self, lsn: Lsn) -> bool {
+        self.0.values().any(|it| it.is_known && lsn < it.at)
+    }
+
+    /// What types that were made anew since make of a record's event.
+    pub fn taken<'a>(
+        &'a self,
+        ruleset: &'a Ruleset,
+        lsn: Lsn,
+        record: &'a Record,
+    ) -> impl Iterator<Item = Box<Taken>> + use<'a> {
+        let entity = &record.entity;
+        let counted = counted(record);
+        let event = counted.map(|(input, _)| input.event.unpack());
+        let takes = move |it: &&Adopted, kind: &str, is_held: bool| {
+            // What an entity holds is applied there when it is released.
+            it.is_known && lsn < it.at && it.rules.takes(kind) && !(is_held && *it.rules.name == *entity.kind())
+        };
+        self.0.values().filter_map(move |it| {
+            let (input, is_held) = counted?;
+            let event = event.as_ref().filter(|event| takes(&it, &event.kind, is_held))?;
+            // What does not fit the rules counted no more when they were taken.
+            ruleset.take_again(&it.rules.name, entity, input, event).ok().flatten()
+        })
+    }
+}
+
+/// The event that came, and whether it was held.
+fn counted(record: &Record) -> Option<(&EventInput, bool)> {
+    match &record.input {
+        Input::Event(input) | Input::Released(input) => Some((input, false)),
+        Input::Held(input) => Some((input, true)),
+        _ => None,
+    }
+}
