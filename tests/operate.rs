@@ -97,13 +97,13 @@ fn rebuilds(server: &Server) -> (usize, usize) {
 /// If this failed, changing rules, pausing, mending and crashing could not be trusted together.
 #[test]
 fn a_bad_day_ends_with_every_truth() {
-    let Some(mut lines) = BPIC2012.lines() else { return };
+    let Some(mut events) = BPIC2012.lines() else { return };
     let mut random = StdRng::seed_from_u64(from_env("OPERATE_SEED", 11));
-    lines.extend(lines.clone());
-    lines.shuffle(&mut random);
+    events.extend(events.clone());
+    events.shuffle(&mut random);
     let lanes: Vec<Lane> = (0..CONNECTIONS)
         .map(|n| {
-            let others: Vec<String> = lines.iter().skip(n).step_by(CONNECTIONS).cloned().collect();
+            let others: Vec<String> = events.iter().skip(n).step_by(CONNECTIONS).cloned().collect();
             Lane::new(&format!("lane-{n}"), STEPS, &others, &mut random)
         })
         .collect();
@@ -111,9 +111,9 @@ fn a_bad_day_ends_with_every_truth() {
     let well = is_well.clone();
     // Every tenth application is turned away until somebody mends the receiver.
     let turned_away = |key: &str| key.bytes().last().is_some_and(|last| last == b'3');
-    let hook = Hook::start(move |call, _| match turned_away(&call.key()) && !well.load(Ordering::SeqCst) {
-        true => Answer::Status(422),
-        false => Answer::Status(200),
+    let hook = Hook::start(move |call, _| {
+        let is_refused = turned_away(&call.key()) && !well.load(Ordering::SeqCst);
+        Answer::Status(if is_refused { 422 } else { 200 })
     });
     let [noon, evening] = [NOON, BPIC2012.rules].map(|rules| setup(rules, &hook));
     let mut server = setup(MORNING, &hook).start();
@@ -162,7 +162,9 @@ fn a_bad_day_ends_with_every_truth() {
         "no kill came in the middle of a rebuild: {begun} begun, {finished} finished"
     );
     BPIC2012.check(&server, "in the evening");
-    lanes.iter().for_each(|lane| lane.check_acked(&server, "in the evening"));
+    for lane in &lanes {
+        lane.check_acked(&server, "in the evening");
+    }
     mend(&server, &hook, &is_well);
     check_decisions(&server, &hook);
     published.check_all_there(&server);

@@ -53,7 +53,12 @@ impl Starting<'_> {
         self.runtime.spawn(streams.clone().follow(shared.committed.clone(), forgetting.doing.clone()));
         let key_bytes_max = usize::try_from(self.limits.key_bytes_max).unwrap_or(usize::MAX);
         Ok(Api {
-            replay: rebuild::replays(&self.prepared.ruleset, &shared.journal, key_bytes_max),
+            replay: rebuild::replays(
+                &self.prepared.ruleset,
+                shared.beginning.incarnation,
+                &shared.journal,
+                key_bytes_max,
+            ),
             server_name: self.config.server.name.clone(),
             admission: admission.clone(),
             decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
