@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use actix_web::dev::Handler;
+use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::{FromRequest, Resource, Responder, guard, web};
 use tokio::sync::watch;
@@ -116,7 +117,7 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
             .service(readable("/v1/openapi.json", openapi::show));
 
         if routes != Routes::Public {
-            scope = scope.configure(by_hand);
+            scope = scope.configure(|config| by_hand(config, routes));
         }
         if routes != Routes::Admin {
             scope = scope
@@ -155,23 +156,17 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
             scope = scope
                 .service(readable("/v1/forgotten", forget::page))
                 .service(readable("/v1/dead-letters", dead_letters::page))
-                .service(readable("/v1/dead-letters/{id}", dead_letters::show))
+                .service(
+                    web::resource("/v1/dead-letters/{id}")
+                        .route(web::get().to(dead_letters::show))
+                        .route(web::head().to(dead_letters::show))
+                        .route(web::delete().to(retry::drop_one))
+                        .default_service(web::to(|| method_not_allowed("GET, HEAD, DELETE"))),
+                )
                 .service(readable("/v1/sources", sources::list))
-                .service(
-                    web::resource("/v1/sources/{name}/rewind")
-                        .route(web::post().to(sources::rewind))
-                        .default_service(web::to(|| method_not_allowed("POST"))),
-                )
-                .service(
-                    web::resource("/v1/replay")
-                        .route(web::post().to(replay::post))
-                        .default_service(web::to(|| method_not_allowed("POST"))),
-                )
-                .service(
-                    web::resource("/v1/backup")
-                        .route(web::post().to(backup::make))
-                        .default_service(web::to(|| method_not_allowed("POST"))),
-                )
+                .service(postable("/v1/sources/{name}/rewind", sources::rewind))
+                .service(postable("/v1/replay", replay::post))
+                .service(postable("/v1/backup", backup::make))
                 .service(
                     postable("/v1/verify", verify::verify).app_data(web::PayloadConfig::new(verify::BODY_BYTES_MAX)),
                 )
@@ -187,26 +182,38 @@ pub fn configure(api: web::Data<Api>, routes: Routes) -> impl FnOnce(&mut web::S
 }
 
 /// What is asked for by hand. Before all others: a key may be called `pause`, too, and is read at the same place.
-fn by_hand(config: &mut web::ServiceConfig) {
+fn by_hand(config: &mut web::ServiceConfig, routes: Routes) {
+    let entity = if routes == Routes::Admin { "DELETE, POST" } else { "GET, HEAD, DELETE, POST" };
     config
-        .service(asked("/v1/entities/{type}/pause").to(pausing::pause_type))
-        .service(asked("/v1/entities/{type}/resume").to(pausing::resume_type))
-        .service(asked("/v1/entities/{type}/{key}/pause").to(pausing::pause))
-        .service(asked("/v1/entities/{type}/{key}/resume").to(pausing::resume))
+        .service(beside("/v1/entities/{type}/pause", entity, pausing::pause_type))
+        .service(beside("/v1/entities/{type}/resume", entity, pausing::resume_type))
+        .service(postable("/v1/entities/{type}/{key}/pause", pausing::pause))
+        .service(postable("/v1/entities/{type}/{key}/resume", pausing::resume))
         .service(readable("/v1/paused", pausing::page))
-        .service(asked("/v1/entities/{type}/{key}/effects/{effect}/resolve").to(effects::resolve))
-        .service(asked("/v1/entities/{type}/{key}/effects/{effect}/retry").to(effects::retry))
+        .service(postable("/v1/entities/{type}/{key}/effects/{effect}/resolve", effects::resolve))
+        .service(postable("/v1/entities/{type}/{key}/effects/{effect}/retry", effects::retry))
         .service(readable("/v1/effects", effects::page))
-        .service(asked("/v1/dead-letters/retry").to(retry::retry_several))
-        .service(asked("/v1/dead-letters/{id}/retry").to(retry::retry))
-        .service(web::resource("/v1/dead-letters/{id}").guard(guard::Delete()).to(retry::drop_one))
-        .service(asked("/v1/sinks/{name}/skip").to(sinks::skip))
+        .service(beside("/v1/dead-letters/retry", "GET, HEAD, DELETE, POST", retry::retry_several))
+        .service(postable("/v1/dead-letters/{id}/retry", retry::retry))
+        .service(postable("/v1/sinks/{name}/skip", sinks::skip))
         .service(readable("/v1/sinks", sinks::list));
 }
 
-/// A resource for POST alone; at its path there may be another one for other methods.
-fn asked(path: &str) -> Resource {
-    web::resource(path).guard(guard::Post())
+/// A resource for POST at a path where the others of the methods `known` lead to another one.
+fn beside<F, Args>(path: &str, known: &'static str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    let is_ours = move |asked: &guard::GuardContext<'_>| {
+        let method = &asked.head().method;
+        method == Method::POST || known.split(", ").all(|other| other != method.as_str())
+    };
+    web::resource(path)
+        .guard(guard::fn_guard(is_ours))
+        .route(web::post().to(handler))
+        .default_service(web::to(move || method_not_allowed(known)))
 }
 
 /// An entity: read by those who may ask, deleted by those who may change the node.

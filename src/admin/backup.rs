@@ -16,6 +16,7 @@ use crate::backup::{BackupError, Manifest, Ordered, Progress, RATE_DEFAULT, Refu
 use crate::config::parse_size;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Body {
     folder: String,
     rate: Option<String>,

@@ -140,6 +140,7 @@ fn document(entity: &EntityKey, effect: &Effect) -> Value {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Resolution {
     state: String,
     status: Option<u16>,

@@ -8,6 +8,7 @@ use crate::model::mandate::{MANDATE_BYTES_MAX, Mandate};
 
 /// The members, to be flattened into what a request's body holds. Both may be left out.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     by: Option<String>,
     why: Option<String>,

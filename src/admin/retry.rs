@@ -86,6 +86,7 @@ pub(super) async fn retry(
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Several {
     sink: Option<String>,
     source: Option<String>,

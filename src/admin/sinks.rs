@@ -52,6 +52,7 @@ fn shown(stuck: &Stuck) -> Value {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Skip {
     decision: Option<String>,
     lsn: Option<u64>,

@@ -5,7 +5,8 @@
 //! the `schemas` of its answers, add it to [`SECTIONS`], and run `cargo test --test openapi`: it compares the document with
 //! the routes in the sources, with the methods that the real server allows, and with what it really answers.
 //! Each operation has a `summary` and its own answers; what every operation has (problems, the token) is added here. What
-//! several resources share stands in `base.json`.
+//! several resources share stands in `base.json`. Where an answer is lines of JSON, `x-line` beside its schema leads to the
+//! schema of one.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,14 +19,22 @@ use super::inboxes::Path;
 /// What is not a resource: the title, schemas and parameters that several share.
 const BASE: &str = include_str!("base.json");
 /// The resources.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 16] = [
     include_str!("events.json"),
     include_str!("entities.json"),
+    include_str!("history.json"),
     include_str!("decisions.json"),
     include_str!("stream.json"),
+    include_str!("export.json"),
+    include_str!("pausing.json"),
+    include_str!("effects.json"),
     include_str!("dead_letters.json"),
     include_str!("forget.json"),
     include_str!("sources.json"),
+    include_str!("sinks.json"),
+    include_str!("backup.json"),
+    include_str!("replay.json"),
+    include_str!("verify.json"),
     include_str!("node.json"),
 ];
 

@@ -95,6 +95,9 @@ async fn a_listener_serves_its_routes_and_no_others() {
             ("/v1/status", admin),
             ("/metrics", admin),
             ("/v1/dead-letters", admin),
+            ("/v1/paused", admin),
+            ("/v1/effects", admin),
+            ("/v1/sinks", admin),
         ] {
             assert_eq!(node.get(uri).await.status != 404, served, "{uri} of {routes:?}");
         }
@@ -134,13 +137,18 @@ async fn sources_are_listed_and_only_those_with_a_cursor_go_back() {
 #[actix_web::test]
 async fn wrong_paths_and_methods_are_problems() {
     let node = Node::start();
-    for uri in ["/", "/v1", "/v1/event", "/v1/entities/order/a/history", "/v1/entities/order/a/b"] {
+    for uri in ["/", "/v1", "/v1/event", "/v1/entities/order/a/b", "/v1/entities/order/a/b/pause"] {
         node.get(uri).await.problem(404, "not_found");
     }
     for (method, uri, allow) in [
         (Method::GET, "/v1/events", "POST"),
         (Method::PUT, "/v1/entities/order/a", "GET, HEAD, DELETE"),
         (Method::POST, "/healthz", "GET, HEAD"),
+        (Method::GET, "/v1/entities/order/a/pause", "POST"),
+        // A key may be called `pause`, and a dead letter `retry`.
+        (Method::PUT, "/v1/entities/order/pause", "GET, HEAD, DELETE, POST"),
+        (Method::PUT, "/v1/dead-letters/retry", "GET, HEAD, DELETE, POST"),
+        (Method::PUT, "/v1/dead-letters/sink.a.1.0", "GET, HEAD, DELETE"),
     ] {
         let answer = node.answer(TestRequest::default().method(method).uri(uri)).await;
         answer.problem(405, "method_not_allowed");
