@@ -162,7 +162,7 @@ fn one_backup_at_a_time_and_only_while_somebody_waits_for_it() {
     asking.send_bytes(
         format!("POST /v1/backup HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes(),
     );
-    wait_for("it is under way", || server.path("backups/slow/state.redb.tmp").exists().then_some(()));
+    wait_for("it is under way", || server.path("backups/slow").exists().then_some(()));
     assert_eq!(server.post("/v1/backup", STRUCTURED, order("other")).problem(409), "busy");
     drop(asking);
     wait_for("what was begun is gone", || (!server.path("backups/slow").exists()).then_some(()));
@@ -222,7 +222,7 @@ data = "large.n"
     let mut asking = common::Client::connect(server.http());
     let head = format!("POST /v1/backup HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{order}", order.len());
     asking.send_bytes(head.as_bytes());
-    wait_for("it is under way", || server.path("backups/slow/state.redb.tmp").exists().then_some(()));
+    wait_for("it is under way", || server.path("backups/slow").exists().then_some(()));
     let before = segments(&server);
     let watermark = || server.metric("turnstile_watermark_lsn").unwrap_or_default();
     let at = watermark();

@@ -205,7 +205,7 @@ fn a_file_from_a_newer_version() {
         ),
         (
             "a block",
-            |server| change_row::<u64>(&server.path("data/journal/1.redb"), "blocks", 1, |block| block[0] = 3),
+            |server| change_row::<u64>(&server.path("data/journal/1.redb"), "blocks", 1, |block| block[0] = 4),
             "use a newer turnstile",
         ),
     ];
@@ -216,7 +216,7 @@ fn a_file_from_a_newer_version() {
         println!("{what}");
         check(
             &server.run_to_end(),
-            &[if matches!(what, "a block" | "the store") { "format 3" } else { "format 2" }, ".redb", expected],
+            &[if matches!(what, "a block" | "the store") { "format 4" } else { "format 2" }, ".redb", expected],
         );
         if what.starts_with("pages") {
             assert_eq!(fs::read(server.path("data/state.redb")).unwrap(), before, "{what}: nothing was changed");

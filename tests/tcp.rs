@@ -247,25 +247,6 @@ fn a_second_process_on_the_same_data_is_refused() {
     assert_eq!(deliver(server.tcp(), &[paid(1, "a")]).acked, 1, "the first one goes on");
 }
 
-/// States that were merged by other rules would be silently wrong.
-#[test]
-fn other_rules_on_old_data_are_refused_by_name() {
-    let other =
-        "[entity.visit]\nkey = \"event.subject\"\n[entity.visit.fields]\nlast = { on = \"V\", take = \"latest\" }\n";
-    let both = format!("{RULES}{other}");
-    let mut server = Setup::new(&both).start();
-    assert_eq!(deliver(server.tcp(), &[paid(1, "a")]).acked, 1);
-    assert_eq!(server.terminate().code(), Some(0));
-    server.rewrite(&Setup::new(&both.replace("take = \"sum\"", "take = \"max\"")).text());
-    let output = server.run_to_end();
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "it must not start");
-    assert!(message.contains("order") && !message.contains("visit"), "it names the type that changed: {message}");
-    server.rewrite(&Setup::new(&both).text());
-    server.start();
-    assert_eq!(payments(&server, "a"), 1, "with the old rules everything is as it was");
-}
-
 /// A connection that is not allowed in must not get anything done.
 #[test]
 fn with_a_token_the_first_line_must_show_it_and_is_not_counted() {

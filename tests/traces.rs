@@ -37,7 +37,7 @@ fn with_trace(mut event: Value, flags: &str) -> Value {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// The one span with this name.
@@ -57,7 +57,7 @@ fn an_event_and_all_that_follows_is_one_trace() {
     server.start();
     feed(&server, &[created("o"), paid("o", "successful")]);
     let mut client = server.client();
-    client.send(&orders::lines(&[with_trace(reserved("o"), "01")]));
+    client.send(orders::lines(&[with_trace(reserved("o"), "01")]));
     // received, decided, committed; two sinks and an effect.
     let spans = collector.wait_for_spans(6);
     assert_eq!(spans.len(), 6, "the others carry no trace: {spans:?}");

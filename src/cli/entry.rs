@@ -141,6 +141,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn wrong_usage_is_told_from_a_question() {
         for (line, wrong) in [
             ("turnstile", false),

@@ -13,7 +13,6 @@ use super::failure::{Exit, Failure};
 use super::render;
 use super::screen::{Paint, Screen};
 use crate::config::print_rules;
-use crate::journal::JournalReader;
 use crate::model::ids::EntityKey;
 use crate::model::json;
 use crate::model::value::{Map, Value};
@@ -93,12 +92,11 @@ fn of_folder(
     bar: &ProgressBar,
 ) -> Result<Value, Failure> {
     let failed = |error: &dyn std::error::Error| Failure::message(Exit::Io, node::causes(error));
-    let reader = JournalReader::of_stopped(folder).map_err(|error| failed(&error))?;
-    let none = || Failure::message(Exit::Io, format!("there is no journal in {}", folder.display()));
-    let reader = reader.ok_or_else(none)?;
     let old = check::ready(config)?.prepared.ruleset;
     let new = Arc::clone(&new.prepared.ruleset);
     let prediction = Prediction { old, new, entity: args.entity.clone(), bytes_max: BYTES_MAX };
+    let none = || Failure::message(Exit::Io, format!("there is no journal in {}", folder.display()));
+    let reader = prediction.open_stopped(folder).map_err(|error| failed(&error))?.ok_or_else(none)?;
     let mut go_on = |progress: &Progress| {
         bar.set_position((progress.done() * BAR_PARTS as f64) as u64);
         ControlFlow::Continue(())

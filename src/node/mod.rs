@@ -3,6 +3,7 @@
 //! Nothing here decides or stores anything; every part does its own work and knows the others only through what it is given.
 
 mod agenda;
+mod answering;
 mod checkpoint;
 mod checkpointer;
 mod commits;

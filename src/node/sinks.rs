@@ -177,14 +177,17 @@ impl Sinks {
         let sinks = self.running.clone();
         move || {
             let shown = sinks.iter().map(|sink| {
-                serde_json::json!({
+                let mut document = serde_json::json!({
                     "name": sink.name,
                     "kind": sink.kind,
                     "lsn": sink.noted.load(Ordering::Relaxed),
                     "delivered": sink.delivered.get(),
                     "lag": sink.lag.get(),
-                    "trouble": sink.control.trouble(),
-                })
+                });
+                if let Some(trouble) = sink.control.trouble() {
+                    document["trouble"] = trouble.into();
+                }
+                document
             });
             shown.collect()
         }

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::agenda::Agenda;
-use super::checkpointer::{Checkpointer, Request, slices, step_back};
+use super::checkpointer::{Checkpointer, Request, slices};
 use super::drain::{DRAIN_RESERVE, Node, terminated};
 use super::fatal::{self, Fatal};
 use super::forget::Forgetter;
@@ -29,11 +29,10 @@ use super::sources::{self, Bound};
 use super::told::Told;
 use super::traces::Traces;
 use crate::actors::{Horizon, Pauses, Shards, Slice, Tag};
-use crate::admin::{self, Api, Forgetting, NodeState, RenderDecisions, Sources, Stop, Streams, StreamsSetup};
-use crate::backup::{Backups, Facts};
+use crate::admin::{NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
-use crate::egress::{Effects, EffectsSetup, NoteStep, write_cloud_event};
-use crate::ingress::{Admission, Again, Credits, Gate, Phase, Receiving, SourceMetrics};
+use crate::egress::{Effects, EffectsSetup, NoteStep};
+use crate::ingress::{Admission, Again, Credits, Gate, Phase, Receiving};
 use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
@@ -100,7 +99,7 @@ pub fn run(config: &Config, prepared: Prepared, options: StartOptions) -> Result
 pub(super) struct Starting<'a> {
     pub(super) config: &'a Config,
     /// As configured, and as the system allows.
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) prepared: Prepared,
     pub(super) options: StartOptions,
     pub(super) runtime: &'a Runtime,
@@ -388,84 +387,6 @@ impl Starting<'_> {
         guard.look();
         self.runtime.spawn(guard.run());
     }
-
-    fn backups(&self, shared: &Shared) -> Backups {
-        Backups {
-            facts: Facts {
-                store: shared.store.clone(),
-                journal: shared.journal.clone(),
-                server: self.config.server.name.clone(),
-            },
-            root: self.config.server.backups.clone(),
-            data_dir: self.config.server.data_dir.clone(),
-            disk_free_min: self.limits.disk_free_min,
-            is_under_way: shared.backing_up.clone(),
-            step_back,
-        }
-    }
-
-    fn api(
-        &mut self,
-        shared: &Shared,
-        shards: &Shards,
-        admission: &Arc<Admission>,
-        state: watch::Receiver<NodeState>,
-        (sources, sinks, told, forgetting): (Sources, admin::Sinks, Told, Forgetting),
-        again: Again,
-    ) -> Result<Api, NodeError> {
-        let render_decisions = render_decisions(&self.config.server.name);
-        let streams = Streams::new(StreamsSetup {
-            journal: shared.journal.clone(),
-            render: render_decisions.clone(),
-            state: state.clone(),
-            metrics: shared.metrics.clone(),
-            limits: self.limits.clone(),
-            fatal: shared.fatal.clone(),
-        });
-        self.runtime.spawn(streams.clone().follow(shared.committed.clone(), forgetting.doing.clone()));
-        let key_bytes_max = usize::try_from(self.limits.key_bytes_max).unwrap_or(usize::MAX);
-        Ok(Api {
-            replay: rebuild::replays(&self.prepared.ruleset, &shared.journal, key_bytes_max),
-            server_name: self.config.server.name.clone(),
-            admission: admission.clone(),
-            decoder: sources::take_decoder(&mut self.prepared.decoders, sources::HTTP)?,
-            source: SourceMetrics::new(&shared.metrics, sources::HTTP),
-            shards: shards.clone(),
-            pauses: shared.pauses.clone(),
-            store: shared.store.clone(),
-            journal: shared.journal.clone(),
-            ruleset: self.prepared.ruleset.clone(),
-            metrics: shared.metrics.clone(),
-            tokens: self.config.server.door.all_tokens(),
-            backups: self.backups(shared),
-            paths: http::paths(std::mem::take(&mut self.prepared.inboxes), &shared.metrics),
-            limits: self.limits.clone(),
-            committed: shared.committed.clone(),
-            state: state.clone(),
-            fatal: shared.fatal.clone(),
-            render_decisions,
-            sources,
-            verify: self.verifying(shared, shards, state),
-            forgetting,
-            streams,
-            status: told.status,
-            not_connected: told.not_connected,
-            sinks,
-            again,
-        })
-    }
-}
-
-fn render_decisions(server_name: &str) -> RenderDecisions {
-    let server_name = server_name.to_owned();
-    Arc::new(move |_, record| {
-        let render = |decision| {
-            let mut out = Vec::new();
-            write_cloud_event(&mut out, &server_name, record, decision);
-            out
-        };
-        record.decisions.iter().map(render).collect()
-    })
 }
 
 fn gauge(lsn: Lsn) -> i64 {

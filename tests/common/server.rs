@@ -168,6 +168,21 @@ impl Server {
         for _ in 0..looks {
             is_open();
         }
+        Self::kill_unready(child)
+    }
+
+    /// As above: `looks` looks after it has said something in its log.
+    pub fn start_and_kill_after(&mut self, said: &str, looks: usize) -> bool {
+        let before = self.stderr().matches(said).count();
+        let child = Owned(Some(self.spawn()));
+        wait_for(said, || (self.stderr().matches(said).count() > before).then_some(()));
+        for _ in 0..looks {
+            self.stderr();
+        }
+        Self::kill_unready(child)
+    }
+
+    fn kill_unready(mut child: Owned) -> bool {
         let mut child = child.0.take().expect("still owned");
         child.kill().expect("it can be killed");
         child.wait_with_output().expect("its output").stdout.is_empty()

@@ -13,7 +13,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::super::{
-    Api, Forgetting, NodeState, RenderDecisions, Routes, Sinks, Sources, Streams, StreamsSetup, configure,
+    Api, Forgetting, NodeState, NotVerified, RenderDecisions, Routes, Sinks, Sources, Streams, StreamsSetup, Verify,
+    configure,
 };
 use crate::actors::{self, Horizon, Pauses, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::backup::{Backups, Facts};
@@ -88,6 +89,28 @@ fn backups(store: &Store, journal: &JournalReader, data_dir: &std::path::Path) -
     }
 }
 
+/// Nothing is ever verified.
+fn no_verify() -> Verify {
+    Verify {
+        begin: Arc::new(|_| Err(NotVerified::Busy)),
+        against: Arc::new(|body| Ok(serde_json::json!({ "bytes": body.len() }))),
+    }
+}
+
+fn around(store: &Store, metrics: &Arc<Metrics>, ruleset: &Arc<Ruleset>, pauses: &Arc<Pauses>) -> Surroundings {
+    Surroundings {
+        store: store.clone(),
+        metrics: metrics.clone(),
+        tracer: crate::telemetry::Tracer::default(),
+        types: kinds(ruleset, metrics),
+        ruleset: ruleset.clone(),
+        pauses: pauses.clone(),
+        entity_bytes_max: 1 << 20,
+        decide,
+        fatal: Arc::new(|error| panic!("{error}")),
+    }
+}
+
 /// A node under test.
 pub(super) struct Node {
     pub api: web::Data<Api>,
@@ -134,19 +157,8 @@ impl Node {
         let settle = Settle { shards: shards.clone(), committed: committed.clone() };
         let (writer, _) =
             spawn_writer(log, 64, move |committed| settle.commit(committed), |error| panic!("{error}")).unwrap();
-        let kinds = kinds(&ruleset, &metrics);
         let pauses = Arc::new(Pauses::new(&ruleset));
-        let around = Surroundings {
-            store: store.clone(),
-            metrics: metrics.clone(),
-            tracer: crate::telemetry::Tracer::default(),
-            types: kinds,
-            ruleset: ruleset.clone(),
-            pauses: pauses.clone(),
-            entity_bytes_max: 1 << 20,
-            decide,
-            fatal: Arc::new(|error| panic!("{error}")),
-        };
+        let around = around(&store, &metrics, &ruleset, &pauses);
         let journal = writer.clone();
         let horizon = Horizon::default();
         horizon.start();
@@ -214,10 +226,7 @@ impl Node {
             again,
             replay: no_replay(),
             forgetting: nothing_forgotten(),
-            verify: crate::admin::Verify {
-                begin: Arc::new(|_| Err(crate::admin::NotVerified::Busy)),
-                against: Arc::new(|body| Ok(serde_json::json!({ "bytes": body.len() }))),
-            },
+            verify: no_verify(),
             not_connected: Arc::new(|| vec!["bus".to_owned()]),
             status: Arc::new(|| serde_json::json!({ "sources": ["http"] })),
         };

@@ -13,7 +13,7 @@ use super::progress::Progress;
 use crate::admin::{Replay, ReplayRefused};
 use crate::config::{self, Loaded};
 use crate::journal::JournalReader;
-use crate::model::ids::EntityKey;
+use crate::model::ids::{EntityKey, Incarnation};
 use crate::model::json as text;
 use crate::node::causes;
 use crate::rules::{Ruleset, compile};
@@ -26,10 +26,16 @@ const TOLD_EVERY: Duration = Duration::from_millis(500);
 const BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Answers questions about other rules than those in force.
-pub fn replays(ruleset: &Arc<Ruleset>, journal: &JournalReader, key_bytes_max: usize) -> Replay {
+pub fn replays(
+    ruleset: &Arc<Ruleset>,
+    incarnation: Incarnation,
+    journal: &JournalReader,
+    key_bytes_max: usize,
+) -> Replay {
     let (old, journal, is_busy) = (ruleset.clone(), journal.clone(), Arc::new(AtomicBool::new(false)));
     Arc::new(move |text: &str, entity: Option<EntityKey>| {
         let new = Arc::new(rules_of(text, key_bytes_max).map_err(ReplayRefused::Wrong)?);
+        new.begin(incarnation);
         if is_busy.swap(true, Ordering::AcqRel) {
             return Err(ReplayRefused::Busy);
         }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::{ControlFlow, Range};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::progress::{Progress, Work};
@@ -18,7 +19,11 @@ use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::node::recovery::RecoveryError;
 use crate::rules::{self, EntityRules, Ruleset};
+use crate::store::{Store, StoreOptions};
 use crate::vital;
+
+/// The page cache of a store of which only the marks are read.
+const STORE_CACHE_BYTES: usize = 1024 * 1024;
 
 /// A question about other rules.
 pub struct Prediction {
@@ -40,6 +45,20 @@ struct Pass {
 }
 
 impl Prediction {
+    /// Opens what a node that is not running left, to ask it of that; none if there is nothing. While the journal is read no
+    /// node can start there.
+    ///
+    /// # Errors
+    /// A node runs there, or a file is damaged.
+    pub fn open_stopped(&self, folder: &Path) -> Result<Option<JournalReader>, RecoveryError> {
+        if let Some(store) = Store::of_stopped(folder, StoreOptions { cache_bytes: STORE_CACHE_BYTES })? {
+            let incarnation = store.beginning()?.incarnation;
+            self.old.begin(incarnation);
+            self.new.begin(incarnation);
+        }
+        Ok(JournalReader::of_stopped(folder)?)
+    }
+
     /// The types whose rules differ.
     fn changed<'r>(&self, of: &'r Ruleset) -> impl Iterator<Item = &'r Arc<EntityRules>> {
         let fingerprint = |ruleset: &Ruleset, name: &str| ruleset.get(name).map(|rules| rules.fingerprint);
