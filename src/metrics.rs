@@ -151,6 +151,8 @@ pub struct TypeMetrics {
     pub paused: IntGauge,
     /// Events that are held.
     pub held: IntGauge,
+    /// Entities that were given up because nothing came any more.
+    pub expired: IntCounter,
     /// One a field of `complete`.
     incomplete: Vec<IntGauge>,
     /// One a reference.
@@ -358,6 +360,7 @@ impl Metrics {
             live: self.actors_live.with_label_values(&[name]),
             paused: self.paused.with_label_values(&[name]),
             held: self.held.with_label_values(&[name]),
+            expired: self.retention.expired.with_label_values(&[name]),
             entities: self.entities.with_label_values(&[name]),
             incomplete: complete.iter().map(|field| self.incomplete.with_label_values(&[name, field])).collect(),
             waiting: references.iter().map(|it| self.waiting.with_label_values(&[name, it])).collect(),

@@ -10,8 +10,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use common::database::{Database, Kind};
+use common::event_stream::EventStream;
 use common::hook::{Answer, Hook};
-use common::{Setup, orders, wait_for};
+use common::{Server, Setup, orders, wait_for};
 use promql::{named, quoted};
 use serde_json::{Value, json};
 
@@ -149,6 +150,10 @@ fn systemd_takes_the_unit() {
 }
 
 const RULES: &str = r#"
+[entity.visit]
+key = "event.subject"
+expire = "1s"
+fields = { pages = { on = "Viewed", take = "count" } }
 [entity.routing]
 key = "event.data.routing"
 [entity.routing.fields]
@@ -182,7 +187,7 @@ fn run_of_everything() -> String {
     let tables = format!(
         "[sink.hook]\nkind = \"webhook\"\nurl = {url:?}\nallow_private = true\n\
          secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nretry = {{ attempts = 1 }}\n\
-         [source.clock]\nkind = \"sql\"\nurl = {:?}\ncursor = \"id\"\nevery = \"20ms\"\n\
+         [source.clock]\nkind = \"sql\"\nurl = {:?}\ncursor = \"id\"\nevery = \"20ms\"\nsequence = \"event.data.nr\"\n\
          query = \"SELECT * FROM notes WHERE id > :cursor ORDER BY id LIMIT :limit\"\n\
          event = {{ id = \"row.id\", type = \"'Noted'\", subject = \"'s'\", data = \"{{'text': row.text}}\" }}\n\
          [source.bus]\nkind = \"nats\"\nservers = \"nats://127.0.0.1:1\"\nstream = \"S\"\nconsumer = \"c\"\n\
@@ -199,6 +204,8 @@ fn run_of_everything() -> String {
     timeless.as_object_mut().expect("an object").remove("time");
     orders::feed(&server, &[timeless]);
     server.post("/v1/events", orders::STRUCTURED, orders::paid("o", "failed").to_string()).expect(409);
+    mend_by_hand(&server);
+    let _stream = EventStream::open(&server, "/v1/decisions", None);
     for (sample, least) in [
         ("turnstile_dead_letters{reason=\"exhausted\"}", 1.0),
         ("turnstile_effects_total{effect=\"routing.book\",state=\"succeeded\"}", 1.0),
@@ -206,10 +213,42 @@ fn run_of_everything() -> String {
         ("turnstile_events_accepted_total{source=\"clock\"}", 1.0),
         ("turnstile_rule_errors_total{entity=\"routing\",rule=\"Divided\"}", 1.0),
         ("turnstile_source_caught_up_timestamp_seconds{source=\"clock\"}", 1.0),
+        ("turnstile_source_last_event_timestamp_seconds{source=\"clock\"}", 1.0),
+        ("turnstile_source_last_event_timestamp_seconds{source=\"http\"}", 1.0),
+        ("turnstile_events_without_sequence_total{source=\"clock\"}", 1.0),
+        ("turnstile_entities_expired_total{entity=\"visit\"}", 1.0),
+        ("turnstile_entities_forgotten_total", 1.0),
+        ("turnstile_records_blanked_total", 1.0),
+        ("turnstile_entities_paused{entity=\"order\"}", 1.0),
+        ("turnstile_events_held{entity=\"order\"}", 1.0),
+        ("turnstile_streams{kind=\"decisions\"}", 1.0),
+        ("turnstile_streams_cut_total{reason=\"slow\"}", 0.0),
+        ("turnstile_journal_first_lsn", 1.0),
+        ("turnstile_journal_needed_lsn{by=\"the store\"}", 1.0),
+        ("turnstile_journal_needed_lsn{by=\"sink hook\"}", 1.0),
+        ("turnstile_verify_findings{kind=\"dead_letter\"}", 1.0),
+        ("turnstile_verify_last_success_timestamp_seconds", 1.0),
     ] {
         wait_for(sample, || server.metric(sample).filter(|value| *value >= least));
     }
     server.get("/metrics").expect(200).text()
+}
+
+/// Has one entity forgotten and another one paused, with an event that waits, and verifies all when there is something to
+/// find.
+fn mend_by_hand(server: &Server) {
+    let visit = json!({"id": "v-1", "type": "Viewed", "time": "2026-11-20T10:00:00Z", "subject": "v", "data": {}});
+    orders::feed(server, &[visit, orders::created("gone"), orders::created("held")]);
+    let cli = |arguments: &[&str], code: i32| {
+        let output = server.cli(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    cli(&["forget", "order", "gone", "--yes", "--by", "ann", "--why", "asked"], 0);
+    cli(&["pause", "order", "held", "--by", "ann", "--why", "odd sums"], 0);
+    orders::feed(server, &[orders::reserved("held")]);
+    let letter = "turnstile_dead_letters{reason=\"exhausted\"}";
+    wait_for(letter, || server.metric(letter).filter(|count| *count >= 1.0));
+    cli(&["verify"], 1);
 }
 
 fn samples(exposition: &str) -> Samples {
@@ -276,7 +315,7 @@ fn no_rule_and_no_panel_names_what_is_not_there() {
     let ids: BTreeSet<i64> = panels.iter().map(|panel| panel["id"].as_i64().expect("an id")).collect();
     assert_eq!(ids.len(), panels.len(), "each panel has an id of its own");
     let rows = panels.iter().filter(|panel| panel["type"] == "row").count();
-    assert_eq!(rows, 7, "overview, ingress, journal, entities, decisions, effects, process");
+    assert_eq!(rows, 8, "overview, ingress, journal, entities, decisions, effects, verification, process");
     let targets = panels.iter().flat_map(|panel| {
         let title = panel["title"].as_str().expect("a title");
         let targets = panel["targets"].as_array().into_iter().flatten();
@@ -304,11 +343,41 @@ fn no_rule_and_no_panel_names_what_is_not_there() {
 #[test]
 fn everything_that_is_described_is_exposed() {
     let samples = samples(exposition());
-    let source = std::fs::read_to_string(deploy("../src/metrics.rs")).expect("src/metrics.rs");
+    let parts = std::fs::read_dir(deploy("../src/metrics")).expect("src/metrics");
+    let parts = parts.map(|entry| entry.expect("an entry").path()).chain([deploy("../src/metrics.rs")]);
+    let source: String = parts.map(|part| std::fs::read_to_string(part).expect("a source")).collect();
     let described = source.split('"').filter(|text| text.starts_with("turnstile_") && !text.contains([' ', '{']));
     let described: BTreeSet<&str> = described.collect();
-    assert!(described.len() > 30, "{described:?}");
+    assert!(described.len() > 50, "{described:?}");
     let is_exposed = |name: &&&str| !["", "_count"].iter().any(|part| samples.contains_key(&format!("{name}{part}")));
     let missing: Vec<_> = described.iter().filter(is_exposed).collect();
     assert!(missing.is_empty(), "not exposed: {missing:?}");
+}
+
+/// A table of all metrics, as the node itself tells of them.
+fn table(exposition: &str) -> String {
+    let samples = samples(exposition);
+    let mut table = "| metric | labels | | |\n|---|---|---|---|\n".to_owned();
+    let told = |kind: &'static str| {
+        let begin = format!("# {kind} turnstile_");
+        exposition.lines().filter_map(move |line| line.strip_prefix(begin.as_str())?.split_once(' '))
+    };
+    let types: BTreeMap<&str, &str> = told("TYPE").map(|(name, kind)| (name, kind.trim())).collect();
+    for (name, help) in told("HELP") {
+        let of = |part: &str| samples.get(&format!("turnstile_{name}{part}"));
+        let labels = of("").or_else(|| of("_count")).into_iter().flatten();
+        let labels: Vec<String> = labels.map(|label| format!("`{label}`")).collect();
+        let cells = [&format!("`turnstile_{name}`"), &labels.join(", "), types[name], help];
+        table.extend(["| ", &cells.join(" | "), " |\n"]);
+    }
+    table
+}
+
+/// If this failed, somebody would not find what could be watched, or look for what is not there.
+#[test]
+fn the_page_has_every_metric() {
+    let page = std::fs::read_to_string(deploy("../docs/metrics.md")).expect("docs/metrics.md");
+    let table = table(exposition());
+    assert!(table.lines().count() > 50, "{table}");
+    assert!(page.ends_with(&table), "docs/metrics.md must end with\n{table}");
 }

@@ -137,7 +137,9 @@ fn who_does_not_read_is_closed_with_a_reason() {
         let order = format!("o-{n}");
         feed(&server, &[event(&format!("{order}-p"), "PaymentProcessed", &order, &data), reserved(&order)]);
     }
-    wait_for("it is given up", || server.metric(r#"turnstile_streams_cut_total{reason="slow"}"#));
+    wait_for("it is given up", || {
+        (server.metric(r#"turnstile_streams_cut_total{reason="slow"}"#) == Some(1.0)).then_some(())
+    });
     let mut last = json!(null);
     let (code, reason) = loop {
         match socket.next() {

@@ -126,7 +126,7 @@ impl Entity {
             bytes = decided.record.encode();
         }
         if decided.record.input.ending() == Some(Ending::Expired) {
-            around.metrics.retention.expired.with_label_values(&[&*rules.name]).inc();
+            metrics.expired.inc();
         } else if let Input::Due { name, .. } = &decided.record.input {
             around.metrics.deadlines_fired.with_label_values(&[&*rules.name, name]).inc();
         }

@@ -6,7 +6,7 @@ use super::register;
 
 /// What is counted of what is given up, and of what is kept.
 pub struct OfRetention {
-    pub expired: IntCounterVec,
+    pub(super) expired: IntCounterVec,
     pub forgotten: IntCounter,
     pub blanked: IntCounter,
     pub journal_first_lsn: IntGauge,

@@ -15,6 +15,9 @@ pub(super) struct End {
 }
 
 impl End {
+    /// Every code there is.
+    pub const CODES: [&str; 5] = ["draining", "slow", "trimmed", "idle", "internal"];
+
     /// The node is about to end.
     pub fn draining() -> Self {
         End {
@@ -59,5 +62,18 @@ impl From<End> for Problem {
             "internal" => Problem::internal(end.detail),
             _ => Problem::unavailable(end.code, end.detail),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this failed, nobody would see the first streams that end for a reason, since what is counted begins with them.
+    #[test]
+    fn every_code_is_known_before_it_is_counted() {
+        let (long, why) = (Duration::from_secs(1), String::new);
+        let ends = [End::draining(), End::slow(long), End::trimmed(why()), End::idle(long), End::failed(why())];
+        assert_eq!(ends.map(|end| end.code), End::CODES);
     }
 }

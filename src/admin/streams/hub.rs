@@ -57,6 +57,13 @@ impl Streams {
         let StreamsSetup { journal, render, state, metrics, limits, fatal } = setup;
         let end = watch::Sender::new(journal.last_lsn());
         let shelf = Arc::new(Shelf::new(journal, render));
+        // Whoever looks sees that there are none; and what is counted from nothing would not be seen to grow.
+        for kind in Subject::KINDS {
+            metrics.streams.with_label_values(&[kind]);
+        }
+        for code in End::CODES {
+            metrics.streams_cut.with_label_values(&[code]);
+        }
         Streams { shelf, end, open: watch::Sender::new(0), state, metrics, limits, fatal }
     }
 

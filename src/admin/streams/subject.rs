@@ -17,12 +17,16 @@ pub(in crate::admin) enum Subject {
 }
 
 impl Subject {
+    /// Every kind there is.
+    pub const KINDS: [&str; 3] = ["decisions", "type", "entity"];
+
     /// The word by which streams about it are counted.
     pub fn kind(&self) -> &'static str {
+        let [decisions, type_, entity] = Self::KINDS;
         match self {
-            Subject::Decisions(_) => "decisions",
-            Subject::Type(_) => "type",
-            Subject::Entity(..) => "entity",
+            Subject::Decisions(_) => decisions,
+            Subject::Type(_) => type_,
+            Subject::Entity(..) => entity,
         }
     }
 }
