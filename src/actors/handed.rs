@@ -3,7 +3,7 @@
 
 use super::kept::Kept;
 use crate::model::ids::{EntityKey, Lsn, Version};
-use crate::model::state::Gaps;
+use crate::model::state::{Gaps, LsnBook};
 use crate::store::{EntityWrite, StoredRow, Wake};
 use crate::telemetry::{About, tell};
 
@@ -30,12 +30,11 @@ pub struct HandedOver {
 }
 
 /// What its bytes are.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// What a row of the store holds.
     Row,
-    /// More: some of its identities or positions get rows of their own.
-    WithOverflow,
+    /// More: some of its identities or positions get rows of their own. Such a state may be large: its book is at hand.
+    WithOverflow(Box<LsnBook>),
 }
 
 impl HandedOver {
@@ -52,7 +51,7 @@ impl HandedOver {
             lsn: kept.book.last,
             wake: kept.wake(),
             gaps: state.gaps(),
-            form: if has_overflow { Form::WithOverflow } else { Form::Row },
+            form: if has_overflow { Form::WithOverflow(Box::new(kept.book.clone())) } else { Form::Row },
         }
     }
 
@@ -73,15 +72,23 @@ impl HandedOver {
         }
     }
 
+    /// Where its records are.
+    pub fn book(&self, key: &EntityKey) -> LsnBook {
+        match &self.form {
+            Form::Row => self.kept(key).book,
+            Form::WithOverflow(book) => (**book).clone(),
+        }
+    }
+
     /// What the store is to write of it.
     pub fn write(&self, key: EntityKey) -> EntityWrite {
-        match self.form {
+        match &self.form {
             Form::Row => {
                 let HandedOver { version, ended, lsn, gaps, wake, .. } = *self;
                 let row = StoredRow { version, lsn, gaps, wake, state: self.bytes.to_vec() };
                 EntityWrite { entity: key, row, ended, identities: Vec::new(), history: Vec::new() }
             }
-            Form::WithOverflow => self.kept(&key).write(key),
+            Form::WithOverflow(_) => self.kept(&key).write(key),
         }
     }
 }

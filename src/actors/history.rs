@@ -65,8 +65,9 @@ impl Handler<ReadBook> for Supervisor {
 
     fn handle(&mut self, ReadBook { entity, reply }: ReadBook, _: &mut Self::Context) {
         let live = self.slots.find(&entity).and_then(|id| self.slots.get_mut(id)).map(|slot| slot.book.clone());
+        let here = live.or_else(|| self.handed.get(&entity).map(|handed| handed.book(&entity)));
         // Where the store cannot be read the process ends, and nobody is answered.
-        if let Some(book) = live.or_else(|| self.load(&entity).map(|(kept, _)| kept.book)) {
+        if let Some(book) = here.or_else(|| self.load(&entity).map(|(kept, _)| kept.book)) {
             let _ = reply.send(book);
         }
     }
