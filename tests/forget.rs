@@ -149,6 +149,23 @@ fn sinks_that_lag_behind_are_waited_for_and_what_they_gave_up_is_forgotten_too()
     assert!(files_with(&journal, SECRET).is_empty(), "{:?}", files_with(&journal, SECRET));
 }
 
+/// If this failed, what is forgotten would lie in the journal until sinks have something to do again.
+#[test]
+fn where_no_sink_has_anything_to_do_it_is_forgotten_all_the_same() {
+    let server = Setup::new(RULES).start();
+    post(&server, &[named("other", "Other")]);
+    wait_for("the sink is done", || (!server.decisions_file().is_empty()).then_some(()));
+    // No decision follows from a visit.
+    post(&server, &[event("v", "Visited", "v-1", &json!({ "who": "other", "note": SECRET }))]);
+    let body = br#"{"by":"ann","why":"she asked for it"}"#;
+    server.request("DELETE", "/v1/entities/visit/v-1", &[], body).expect(202);
+    wait_until_done(&server);
+    let left = files_with(&server.path("data/journal"), SECRET);
+    assert!(left.is_empty(), "{left:?}");
+    let told = server.get("/v1/entities/visit/v-1/history").expect(200).text();
+    assert!(!told.contains(SECRET), "{told}");
+}
+
 /// If this failed, a wrong word would delete something, or anybody could.
 #[test]
 fn only_what_is_there_is_forgotten_and_only_by_who_may() {

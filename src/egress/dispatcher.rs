@@ -4,13 +4,12 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use super::notes::Notes;
+use super::notes::{Notes, Reached};
 use super::routing::{Delivery, Routing};
 use crate::journal::{Block, Blocks, JournalError, JournalReader};
 use crate::model::codec::CodecError;
@@ -62,8 +61,8 @@ pub struct DispatcherSetup {
     pub done: SinkWindow,
     pub journal: JournalReader,
     pub note: NoteProgress,
-    /// The progress that is durable, for the journal's trimming.
-    pub noted: Arc<AtomicU64>,
+    /// For the journal's trimming, and for what is to be forgotten.
+    pub reached: Arc<Reached>,
 }
 
 /// Brings decisions to a sink's outlet, step by step; waits for nobody.
@@ -158,11 +157,14 @@ impl Dispatcher {
         let lag = self.setup.routing.metrics.sink_lag.with_label_values(&[&self.setup.routing.sink]);
         lag.set(i64::try_from(committed.0.saturating_sub(delivered.0)).unwrap_or(i64::MAX));
         if let Some(durable) = self.notes.durable() {
-            self.setup.noted.store(durable.0, Ordering::Relaxed);
+            self.setup.reached.note(durable);
         }
         if self.notes.is_due(delivered, finished, now) {
             let durable = (self.setup.note)(self.setup.outlet.progress());
             self.notes.noting(delivered, finished, now, durable);
+        }
+        if self.notes.has_all(finished) {
+            self.setup.reached.settle(delivered);
         }
         let outlet = &self.setup.outlet;
         let note = self.notes.is_worth_it(delivered, finished).then(|| self.notes.due().max(now));

@@ -27,6 +27,7 @@ pub use effects::{Effects, EffectsSetup, NoteStep};
 pub use file::{Beyond, FileSink, StdoutSink};
 pub use lines::{LineSink, Lines};
 pub use nats::Nats;
+pub use notes::Reached;
 pub use routing::{Delivery, Routing};
 pub use sends::{Bury, Outcome, Retry, Sends, SendsSetup, Sent, Transport};
 pub use webhook::Webhook;

@@ -1,5 +1,6 @@
 //! When a sink's progress is journaled: after finished deliveries, at most once a second, one note at a time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -10,6 +11,38 @@ use crate::model::ids::Lsn;
 pub(super) const NOTED_EVERY: Duration = Duration::from_secs(1);
 /// A sink that nothing goes to still notes that it has passed so many records, so that the journal can be trimmed.
 const PASSED_UNNOTED_MAX: u64 = 10_000;
+
+/// How far a sink has come, for others to see.
+#[derive(Debug)]
+pub struct Reached {
+    noted: AtomicU64,
+    settled: AtomicU64,
+}
+
+impl Reached {
+    /// It goes on after `lsn`.
+    pub fn new(lsn: Lsn) -> Self {
+        Reached { noted: lsn.0.into(), settled: lsn.0.into() }
+    }
+
+    /// The progress that is durable: after a crash the journal is read from here on.
+    pub fn noted(&self) -> Lsn {
+        Lsn(self.noted.load(Ordering::Relaxed))
+    }
+
+    /// Nothing up to here will ever be delivered again, a crash included.
+    pub fn settled(&self) -> Lsn {
+        Lsn(self.settled.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn note(&self, lsn: Lsn) {
+        self.noted.store(lsn.0, Ordering::Relaxed);
+    }
+
+    pub(super) fn settle(&self, lsn: Lsn) {
+        self.settled.store(lsn.0, Ordering::Relaxed);
+    }
+}
 
 /// What was noted, and what is on its way.
 #[derive(Debug)]
@@ -30,6 +63,11 @@ impl Notes {
     /// Whether there is something that a crash would lose.
     pub fn is_worth_it(&self, delivered: Lsn, finished: u64) -> bool {
         finished > self.finished || delivered.0 >= self.delivered.0.saturating_add(PASSED_UNNOTED_MAX)
+    }
+
+    /// Whether every delivery that was finished is noted for good.
+    pub fn has_all(&self, finished: u64) -> bool {
+        self.noting.is_none() && finished == self.finished
     }
 
     /// When the next note may be made.
@@ -72,9 +110,10 @@ mod tests {
         let (done, durable) = oneshot::channel();
         notes.noting(Lsn(6), 1, at(1000), durable);
         assert!(!notes.is_due(Lsn(7), 2, at(9000)), "the last one is not durable yet");
-        assert_eq!(notes.durable(), None);
+        assert_eq!((notes.durable(), notes.has_all(1)), (None, false));
         done.send(Lsn(8)).unwrap();
         assert_eq!(notes.durable(), Some(Lsn(6)));
+        assert!(notes.has_all(1) && !notes.has_all(2));
         assert!(!notes.is_due(Lsn(7), 1, at(9000)) && notes.is_due(Lsn(7), 2, at(9000)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ use crate::admin;
 use crate::config::{self, Config, SinkKind};
 use crate::disk::{Disk, RealDisk};
 use crate::egress::{
-    Beyond, DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Retry, Routing, Sends, SendsSetup, SinkControl,
-    SinkPhase, StdoutSink, Transport, Webhook, dispatch,
+    Beyond, DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Reached, Retry, Routing, Sends, SendsSetup,
+    SinkControl, SinkPhase, StdoutSink, Transport, Webhook, dispatch,
 };
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
@@ -69,7 +69,7 @@ pub struct Sinks {
 struct Running {
     name: String,
     kind: &'static str,
-    noted: Arc<AtomicU64>,
+    reached: Arc<Reached>,
     delivered: IntCounter,
     lag: IntGauge,
     control: SinkControl,
@@ -118,7 +118,7 @@ impl Sinks {
             // Durable before anything is delivered, or a crash would move the sink's beginning, or the end of its file.
             let _ = setup.shards.note(entity.clone(), outlet.progress()).await;
         }
-        let noted = Arc::new(AtomicU64::new(done.delivered().0));
+        let reached = Arc::new(Reached::new(done.delivered()));
         let shards = setup.shards.clone();
         let dispatcher = DispatcherSetup {
             routing: Routing {
@@ -135,11 +135,11 @@ impl Sinks {
             done,
             journal: setup.journal.clone(),
             note: Box::new(move |input| shards.note(entity.clone(), input)),
-            noted: noted.clone(),
+            reached: reached.clone(),
         };
         let delivered = setup.metrics.sink_deliveries.with_label_values(&[name.as_str(), "ok"]);
         let lag = setup.metrics.sink_lag.with_label_values(&[&name]);
-        self.running.push(Running { name, kind: kind_name(&declared.kind), noted, delivered, lag, control });
+        self.running.push(Running { name, kind: kind_name(&declared.kind), reached, delivered, lag, control });
         Ok(dispatcher)
     }
 
@@ -158,16 +158,16 @@ impl Sinks {
         Ok(())
     }
 
-    /// A function that tells how far all sinks have delivered for good.
-    pub fn delivered(&self) -> Arc<dyn Fn() -> Lsn + Send + Sync> {
-        let noted: Vec<_> = self.running.iter().map(|sink| sink.noted.clone()).collect();
-        Arc::new(move || Lsn(noted.iter().map(|noted| noted.load(Ordering::Relaxed)).min().unwrap_or(u64::MAX)))
+    /// A function that tells how far no sink will ever deliver anything again.
+    pub fn settled(&self) -> Arc<dyn Fn() -> Lsn + Send + Sync> {
+        let reached: Vec<_> = self.running.iter().map(|sink| sink.reached.clone()).collect();
+        Arc::new(move || reached.iter().map(|reached| reached.settled()).min().unwrap_or(Lsn(u64::MAX)))
     }
 
     /// A function that tells what each of them still has to read.
     pub fn needs(&self) -> Arc<dyn Fn() -> Vec<Need> + Send + Sync> {
         let sinks = self.running.clone();
-        let need = |sink: &Running| Need::after(format!("sink {}", sink.name), Lsn(sink.noted.load(Ordering::Relaxed)));
+        let need = |sink: &Running| Need::after(format!("sink {}", sink.name), sink.reached.noted());
         Arc::new(move || sinks.iter().map(need).collect())
     }
 
@@ -180,7 +180,7 @@ impl Sinks {
                 let mut document = serde_json::json!({
                     "name": sink.name,
                     "kind": sink.kind,
-                    "lsn": sink.noted.load(Ordering::Relaxed),
+                    "lsn": sink.reached.noted().0,
                     "delivered": sink.delivered.get(),
                     "lag": sink.lag.get(),
                 });

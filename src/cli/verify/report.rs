@@ -109,7 +109,10 @@ impl Report {
         writeln!(out, "{verdict}: {entities} entities, {records} records up to LSN {lsn}, {:.1} s", self.seconds)?;
         if self.not_comparable > 0 {
             let cut = count(self.not_comparable);
-            writeln!(out, "  of {cut} entities the first records are trimmed away: their fields are not compared")?;
+            writeln!(
+                out,
+                "  fields of {cut} entities are not compared: their first records are trimmed away, or they kept values of other rules"
+            )?;
         }
         for group in &self.findings {
             let heading = format!("{} {}", count(group.count), group.title);
@@ -160,7 +163,7 @@ mod tests {
         let shown = text(&found);
         for line in [
             "found 4: 1,000 entities, 4,000 records up to LSN 5,000, 0.3 s",
-            "  of 2 entities the first records are trimmed away: their fields are not compared",
+            "  fields of 2 entities are not compared: their first records are trimmed away, or they kept values of other rules",
             "1 fields that are wrong  (field)",
             "  do: mend it",
             "3 keys of the list that are not here  (against_missing)",

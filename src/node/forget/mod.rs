@@ -39,7 +39,7 @@ pub(super) struct Forgetter {
     store: Store,
     journal: JournalWriter<Tag>,
     rewriter: JournalRewriter,
-    sinks_delivered: Arc<dyn Fn() -> Lsn + Send + Sync>,
+    sinks_settled: Arc<dyn Fn() -> Lsn + Send + Sync>,
     committed: watch::Receiver<Lsn>,
     watermark: watch::Receiver<Lsn>,
     checkpoints: crossbeam_channel::Sender<Request>,
@@ -83,7 +83,7 @@ impl Forgetter {
             store: shared.store.clone(),
             journal,
             rewriter: shared.rewriter.clone(),
-            sinks_delivered: sinks.delivered(),
+            sinks_settled: sinks.settled(),
             committed: shared.committed.clone(),
             watermark: shared.watermark.subscribe(),
             checkpoints: checkpoints.clone(),
@@ -151,7 +151,7 @@ impl Forgetter {
     /// store as it is now.
     async fn store_all(&self, fates: &Fates) -> Result<Lsn, ForgetError> {
         let decided = *self.committed.borrow();
-        while (self.sinks_delivered)() < decided {
+        while (self.sinks_settled)() < decided {
             self.doing.send_replace("waiting until every sink has delivered what was decided".to_owned());
             tokio::time::sleep(LOOK_EVERY).await;
         }

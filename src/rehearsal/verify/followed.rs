@@ -125,7 +125,11 @@ impl Followed {
             }
             Input::Held(input) => self.recognize(&rules, lsn, record, input, findings),
             Input::Released(input) if under == Under::These => {
-                self.count(ruleset, lsn, entity, input, findings);
+                self.events += 1;
+                // Rules may have changed since it was held: what they do not take then counts and changes nothing.
+                if let Ok(taken) = take(ruleset, entity, input) {
+                    self.gather(lsn, &taken);
+                }
                 false
             }
             _ => false,

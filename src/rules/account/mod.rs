@@ -51,7 +51,9 @@ impl Account {
         }
         if let Before::States { before, after } = before {
             members.extend(changes::of_derived(rules, before, after));
-            members.extend(changes::open_ends(after));
+            if record.input.ending().is_none() {
+                members.extend(changes::open_ends(after));
+            }
         }
         members.extend(followed::followed(rules, record));
         Account(members)

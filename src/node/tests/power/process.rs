@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::actors::{Copies, Entity, Kept, Slice, StoredCopy};
 use crate::config::Tuning;
 use crate::disk::Place;
 use crate::disk::simulated::SimDisk;
-use crate::egress::{Beyond, Dispatcher, DispatcherSetup, FileSink, Lines, Next, Routing};
+use crate::egress::{Beyond, Dispatcher, DispatcherSetup, FileSink, Lines, Next, Reached, Routing};
 use crate::journal::{Committed, Committer, Entry, JournalReader};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
@@ -138,7 +138,7 @@ pub struct Process {
     started: Instant,
     dispatcher: Option<Dispatcher>,
     notes: Arc<Mutex<Notes>>,
-    noted: Arc<AtomicU64>,
+    reached: Arc<Reached>,
 }
 
 /// The message of an error, with its causes.
@@ -178,7 +178,7 @@ impl Process {
             checkpoint: None,
             dispatcher: None,
             notes: Arc::default(),
-            noted: Arc::default(),
+            reached: Arc::new(Reached::new(Lsn::ZERO)),
         };
         process.start_sink(&place(SINK_PATH), clock)?;
         Ok(process)
@@ -188,7 +188,7 @@ impl Process {
     fn start_sink(&mut self, place: &Place, clock: Clock) -> Result<(), String> {
         let progress = self.progress()?.unwrap_or_default();
         let sink = FileSink::open(place.clone(), progress.offset, Beyond::Cut).map_err(told)?;
-        self.noted.store(progress.delivered.0, Ordering::Relaxed);
+        self.reached = Arc::new(Reached::new(progress.delivered));
         let notes = self.notes.clone();
         let setup = DispatcherSetup {
             routing: Routing {
@@ -209,7 +209,7 @@ impl Process {
                 notes.lock().unwrap().push((input, done));
                 durable
             }),
-            noted: self.noted.clone(),
+            reached: self.reached.clone(),
         };
         self.dispatcher = Some(Dispatcher::new(setup, clock.instant).map_err(told)?);
         Ok(())
@@ -343,7 +343,7 @@ impl Process {
         }
         self.pass_slice()?;
         // At any time, not only after a checkpoint: what may go may go.
-        let delivered = Lsn(self.noted.load(Ordering::Relaxed));
+        let delivered = self.reached.noted();
         let needs = [Need::after("sink", delivered), Need::after("the store", self.store.watermark().map_err(told)?)];
         let kept = self.retention.look(&self.reader, &needs, clock.time, Room::Enough).map_err(told)?;
         self.committer.trim(kept.from);
