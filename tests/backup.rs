@@ -318,6 +318,7 @@ fn each_restore_begins_another_incarnation() {
         feed(&next, &[shipped(&other), paid(&other, "failed"), reserved(&other)]);
         let rejected = next.entity("order", &other);
         assert_eq!(rejected["decisions"]["OrderRejected"]["revision"], incarnation * 1_000_000 + 1);
+        next.verify_clean();
         server = next;
     }
     let backup = back_up(&server, "last").display().to_string();

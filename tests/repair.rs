@@ -67,6 +67,8 @@ fn pauses_survive_kills_and_keep_the_order() {
     let page = server.get("/v1/paused").expect(200).json();
     assert_eq!((&page["types"][0]["paused"]["by"], page["items"].as_array().unwrap().len()), (&json!("bob"), 12));
 
+    server.verify_clean();
+
     // Kills while it is released; what comes meanwhile stays behind.
     cli(&server, &["resume", "order"], 0);
     for n in 0..4 {
@@ -81,6 +83,7 @@ fn pauses_survive_kills_and_keep_the_order() {
         (held(&server) == Some(0.0) && server.entity("order", "o-3")["fields"]["total"] == EVENTS - 1).then_some(())
     });
     assert_eq!(server.metric("turnstile_entities_paused{entity=\"order\"}"), Some(0.0));
+    server.verify_clean();
     wait_for("every revision in the sink's file, in order", || {
         let totals = totals(&server);
         let expected = |order: &str| (1..u64::from(EVENTS) + if order == "o-5" { 4 } else { 0 }).collect::<Vec<_>>();

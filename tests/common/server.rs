@@ -196,6 +196,16 @@ impl Server {
         child.0.take().expect("still owned").wait_with_output().expect("its output")
     }
 
+    /// Has the server verified, and finds nothing; returns the report.
+    pub fn verify_clean(&self) -> Value {
+        let verified = self.cli(&["verify", "--json"]);
+        let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+        assert_eq!(verified.status.code(), Some(0), "{told}{}", String::from_utf8_lossy(&verified.stderr));
+        let report: Value = serde_json::from_str(&told).expect("a document");
+        assert_eq!(report["clean"], true, "{told}");
+        report
+    }
+
     /// A command of the CLI on this configuration and this server.
     pub fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_turnstile"));
