@@ -27,6 +27,7 @@ use super::wheel::{Horizon, TURN, Wheel};
 use crate::journal::{Entry, JournalWriter};
 use crate::model::dealings::Call;
 use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::system::DEAD_LETTER_KIND;
 use crate::model::time::Timestamp;
 use crate::vital;
 
@@ -253,7 +254,8 @@ impl Supervisor {
                     slot.listed = true;
                     self.changed.push(slot.key.clone());
                 }
-                let has_decision = standing.is_some();
+                // Sinks are told of dead letters, too.
+                let has_decision = standing.is_some() || slot.key.kind() == DEAD_LETTER_KIND;
                 let record = Recorded { slot: id, version, standing, pending, aftermath };
                 entries.push(Entry { bytes, has_decision, tag: Tag { shard: self.index, record } });
                 self.post_letters(id, letters);

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,8 +13,9 @@ use super::path::part;
 use super::problem::Problem;
 use super::query::{page_items, query};
 use crate::actors::Snapshot;
+use crate::egress::{add_body, letter_document};
 use crate::model::ids::EntityKey;
-use crate::model::system::{Closed, DEAD_LETTER_KIND, DeadLetter, Origin, SystemState};
+use crate::model::system::{Closed, DEAD_LETTER_KIND, SystemState};
 
 /// So many dead letters are looked at in one go.
 const LOOKED_AT_ONCE: usize = 500;
@@ -139,15 +138,7 @@ fn document(id: &str, snapshot: &Snapshot, with_body: WithBody) -> Option<Value>
         SystemState::ClosedLetter(closed) => (&closed.letter, Some(&**closed)),
         _ => return None,
     };
-    let mut document = json!({
-        "id": id,
-        "time": snapshot.state.now.to_string(),
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "attempts": letter.attempts,
-        "bytes": letter.body.len(),
-    });
-    origin(letter, &mut document);
+    let mut document = letter_document(id, &snapshot.state.now.to_string(), letter);
     if let Some(mandate) = &letter.mandate {
         document["by"] = mandate.by.as_ref().into();
         document["why"] = mandate.why.as_ref().into();
@@ -159,29 +150,7 @@ fn document(id: &str, snapshot: &Snapshot, with_body: WithBody) -> Option<Value>
         // They are in the journal only.
         document.as_object_mut()?.remove("bytes");
     } else if with_body == WithBody::Yes {
-        match std::str::from_utf8(&letter.body) {
-            Ok(text) => document["body"] = text.into(),
-            Err(_) => document["body_base64"] = STANDARD.encode(&letter.body).into(),
-        }
+        add_body(&mut document, letter);
     }
     Some(document)
-}
-
-fn origin(letter: &DeadLetter, document: &mut Value) {
-    match &letter.origin {
-        Origin::Sink { name, lsn, .. } => {
-            document["sink"] = name.as_ref().into();
-            document["lsn"] = lsn.0.into();
-            document["decision"] = letter.id.as_ref().into();
-        }
-        Origin::Source { name, position } => {
-            document["source"] = name.as_ref().into();
-            document["position"] = position.as_ref().into();
-            document["event"] = letter.id.as_ref().into();
-        }
-    }
-    if let Some(entity) = &letter.entity {
-        document["type"] = entity.kind().into();
-        document["key"] = entity.key().into();
-    }
 }

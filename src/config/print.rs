@@ -206,6 +206,9 @@ impl Printer {
         if !sink.types.is_empty() {
             self.value("types", &list(sink.types.iter().map(|glob| &glob.value)));
         }
+        if sink.dead_letters {
+            self.value("dead_letters", "true");
+        }
         self.expr("if", sink.condition.as_ref());
     }
 

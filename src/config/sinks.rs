@@ -18,7 +18,9 @@ pub struct Sink {
     pub from: From,
     /// Globs of the decisions that go there; none: all.
     pub types: Vec<Located<String>>,
-    /// What must be true of a decision that goes there.
+    /// It takes dead letters, and no decisions.
+    pub dead_letters: bool,
+    /// What must be true of what goes there.
     pub condition: Option<Expr>,
 }
 
@@ -57,16 +59,17 @@ const KIND_HELP: &str = "add kind = \"file\" (or stdout, nats, webhook)";
 pub(super) const FROM: [(&str, From); 2] = [("new", From::New), ("all", From::All)];
 
 impl Sink {
-    /// Reads all sinks. The names are those of all that are written down, also of those that are wrong.
+    /// Reads all sinks. The names are those of all that decisions may be sent to, also of those that are wrong.
     pub(super) fn read_all(cx: &mut Context, entry: Option<Entry>) -> (Vec<Sink>, Vec<String>) {
         let entries = Section::open(cx, "sink", entry).rest();
-        let names = entries.iter().map(|entry| entry.name.value.clone()).collect();
+        let mut names: Vec<String> = entries.iter().map(|entry| entry.name.value.clone()).collect();
         let mut paths = Vec::new();
         let mut sinks = Vec::new();
         for entry in entries {
             check_name(&entry.name, NameOf::Sink, &mut cx.out);
             sinks.extend(Sink::read(cx, entry, &mut paths));
         }
+        names.retain(|name| !sinks.iter().any(|sink: &Sink| sink.dead_letters && sink.name.value == *name));
         (sinks, names)
     }
 
@@ -84,14 +87,20 @@ impl Sink {
             Kind::Webhook => WebhookSink::read(&mut section).map(|webhook| SinkKind::Webhook(Box::new(webhook))),
         };
         let from = section.choice("from", &FROM).map_or(From::New, |from| from.value);
-        let types =
+        let mut types =
             section.some_strings("types", "name at least one decision, or leave `types` out").unwrap_or_default();
         for glob in &types {
             check_glob(glob, &mut section.cx.out);
         }
+        let dead_letters = section.boolean("dead_letters", false);
+        if dead_letters && let Some(glob) = types.first() {
+            let message = "a sink takes decisions or dead letters: `types` names decisions";
+            section.cx.out.error(glob.at, message).help("leave `types` out; `if` can tell dead letters apart");
+            types.clear();
+        }
         let condition = section.expr("if");
         section.finish();
-        Some(Sink { name, kind: kind?, from, types, condition })
+        Some(Sink { name, kind: kind?, from, types, dead_letters, condition })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::model::event::Event;
 use crate::model::json;
 use crate::model::outgoing::{cause_of, decision_id, source};
 use crate::model::record::{DecisionRevision, DecisionState, Record};
@@ -80,6 +81,21 @@ impl CloudEvent {
         attributes
             .extend(trace.iter().flat_map(TraceContext::headers).map(|(name, value)| (name, Attribute::Text(value))));
         CloudEvent { id: decision_id(&record.entity, decision), attributes, data }
+    }
+
+    /// An event without extensions.
+    pub(super) fn of_event(event: &Event) -> Self {
+        let text = |text: &str| Attribute::Text(text.to_owned());
+        let mut attributes = vec![("source", text(&event.source)), ("type", text(&event.kind))];
+        attributes.extend(event.subject.iter().map(|subject| ("subject", text(subject))));
+        attributes.push(("time", Attribute::Text(event.time.to_string())));
+        let data = event.data.as_ref().map(|data| {
+            attributes.push((CONTENT_TYPE, text("application/json")));
+            let mut json = Vec::new();
+            json::write(&mut json, data);
+            json
+        });
+        CloudEvent { id: event.id.to_string(), attributes, data }
     }
 
     /// The event that [`CloudEvent::write`] wrote; none if it did not.

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use opentelemetry::KeyValue;
 
 use super::cloud_event::CloudEvent;
+use super::letters::{DEAD_LETTER_EVENT, letter_event, letter_of};
 use crate::config::glob_matches;
 use crate::metrics::Metrics;
+use crate::model::event::Event;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::outgoing::decision_event;
 use crate::model::record::{DecisionRevision, Record};
@@ -93,14 +95,21 @@ impl Delivery {
     }
 }
 
+/// What a sink is for.
+pub enum Takes {
+    /// Decisions with a name that one of these globs matches; none: all.
+    Decisions(Vec<String>),
+    /// Dead letters, except those of sinks that are for dead letters, which are these.
+    DeadLetters(Vec<String>),
+}
+
 /// What goes to one sink.
 pub struct Routing {
     pub sink: String,
     /// The server's name, part of every decision's source.
     pub server: String,
     pub ruleset: Arc<Ruleset>,
-    /// Globs of decisions; none: all.
-    pub types: Vec<String>,
+    pub takes: Takes,
     pub condition: Option<Expr>,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
@@ -109,8 +118,33 @@ pub struct Routing {
 }
 
 impl Routing {
-    /// The decisions of a record that go to the sink, but the first `finished`.
+    /// What of a record goes to the sink, but the first `finished`.
     pub fn deliveries(&self, lsn: Lsn, record: &Record, finished: u32) -> impl Iterator<Item = Delivery> {
+        let letter = if finished == 0 { self.letter(lsn, record) } else { None };
+        self.decisions(lsn, record, finished).chain(letter)
+    }
+
+    fn letter(&self, lsn: Lsn, record: &Record) -> Option<Delivery> {
+        let Takes::DeadLetters(sinks) = &self.takes else { return None };
+        let letter = letter_of(record)?;
+        if matches!(&letter.origin, Origin::Sink { name, .. } if sinks.iter().any(|sink| **sink == **name)) {
+            return None;
+        }
+        let event = letter_event(&self.server, record, letter);
+        self.condition.as_ref().is_none_or(|it| self.passes(it, lsn, record, &event, "")).then(|| Delivery {
+            lsn,
+            place: 0,
+            entity: letter.entity.clone().unwrap_or_else(|| record.entity.clone()),
+            decision: DEAD_LETTER_EVENT.into(),
+            event: CloudEvent::of_event(&event),
+            is_again: false,
+            event_id: None,
+            correlation: Box::default(),
+            trace: None,
+        })
+    }
+
+    fn decisions(&self, lsn: Lsn, record: &Record, finished: u32) -> impl Iterator<Item = Delivery> {
         let trace = self.tracer.released(record).map(Box::new);
         let decisions = record.decisions.iter().zip(0..).skip(finished as usize);
         decisions.filter(move |(decision, _)| self.takes(lsn, record, decision)).map(move |(decision, place)| {
@@ -129,24 +163,28 @@ impl Routing {
     }
 
     fn takes(&self, lsn: Lsn, record: &Record, decision: &DecisionRevision) -> bool {
+        let Takes::Decisions(types) = &self.takes else { return false };
         let rules = self.ruleset.get(record.entity.kind());
+        let passes = |condition| {
+            let event = decision_event(&self.server, record, decision);
+            self.passes(condition, lsn, record, &event, &decision.correlation)
+        };
         rules.is_none_or(|rules| rules.goes_to(&decision.name, &self.sink))
-            && (self.types.is_empty() || self.types.iter().any(|glob| glob_matches(glob, &decision.name)))
-            && self.condition.as_ref().is_none_or(|condition| self.passes(condition, lsn, record, decision))
+            && (types.is_empty() || types.iter().any(|glob| glob_matches(glob, &decision.name)))
+            && self.condition.as_ref().is_none_or(passes)
     }
 
-    /// What is missing makes a condition not true. Where it cannot be computed the decision goes out: a receiver can tell
+    /// What is missing makes a condition not true. Where it cannot be computed the event goes out: a receiver can tell
     /// one too many, but not one that never came.
-    fn passes(&self, condition: &Expr, lsn: Lsn, record: &Record, decision: &DecisionRevision) -> bool {
-        let event = decision_event(&self.server, record, decision);
-        match condition.test(&EventBindings { event: &event, time: None }) {
+    fn passes(&self, condition: &Expr, lsn: Lsn, record: &Record, event: &Event, correlation: &str) -> bool {
+        match condition.test(&EventBindings { event, time: None }) {
             Ok(passes) => passes,
             Err(Fault::Missing(_)) => false,
             Err(Fault::Wrong(why)) => {
                 let rule = format!("sink.{}.if", self.sink);
                 self.metrics.rule_errors.with_label_values(&[record.entity.kind(), &rule]).inc();
                 if !self.told.swap(true, Ordering::Relaxed) {
-                    let about = About { lsn: Some(lsn), ..About::record(record) }.correlated(&decision.correlation);
+                    let about = About { lsn: Some(lsn), ..About::record(record) }.correlated(correlation);
                     tell!(warn, about, sink = %self.sink, id = %event.id, "`if` cannot be computed, so such decisions are sent: {why}");
                 }
                 true

@@ -18,7 +18,7 @@ use crate::config::{self, Config, SinkKind};
 use crate::disk::{Disk, RealDisk};
 use crate::egress::{
     Beyond, DispatcherSetup, FileSink, LineSink, Lines, Nats, Outlet, Reached, Retry, Routing, Sends, SendsSetup,
-    SinkControl, SinkPhase, StdoutSink, Transport, Webhook, dispatch,
+    SinkControl, SinkPhase, StdoutSink, Takes, Transport, Webhook, dispatch,
 };
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
@@ -125,7 +125,7 @@ impl Sinks {
                 sink: name.clone(),
                 server: setup.config.server.name.clone(),
                 ruleset: setup.ruleset.clone(),
-                types: declared.types.iter().map(|glob| glob.value.clone()).collect(),
+                takes: takes(declared, &setup.config.sinks),
                 condition: setup.conditions.remove(&name),
                 metrics: setup.metrics.clone(),
                 tracer: setup.tracer.clone(),
@@ -266,6 +266,15 @@ impl Begin {
 
 fn is_in_order(kind: &SinkKind) -> bool {
     matches!(kind, SinkKind::Stdout | SinkKind::File { .. })
+}
+
+/// What a sink is for, among all of them.
+fn takes(declared: &config::Sink, all: &[config::Sink]) -> Takes {
+    if declared.dead_letters {
+        let for_letters = all.iter().filter(|sink| sink.dead_letters);
+        return Takes::DeadLetters(for_letters.map(|sink| sink.name.value.clone()).collect());
+    }
+    Takes::Decisions(declared.types.iter().map(|glob| glob.value.clone()).collect())
 }
 
 fn kind_name(kind: &SinkKind) -> &'static str {

@@ -33,7 +33,7 @@ impl Sinks {
     /// The sinks as they are; those that have not begun yet are passed over.
     pub fn of(world: &dyn World, declared: &[config::Sink], before: Timestamp) -> Result<Self, VerifyError> {
         let mut all = Vec::new();
-        for sink in declared {
+        for sink in declared.iter().filter(|sink| !sink.dead_letters) {
             let name = sink.name.value.clone();
             let Some(done) = done(world, &name)? else { continue };
             let types = sink.types.iter().map(|glob| glob.value.clone()).collect();

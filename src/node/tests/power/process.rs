@@ -14,7 +14,7 @@ use crate::actors::{Copies, Entity, Kept, Slice, StoredCopy};
 use crate::config::Tuning;
 use crate::disk::Place;
 use crate::disk::simulated::SimDisk;
-use crate::egress::{Beyond, Dispatcher, DispatcherSetup, FileSink, Lines, Next, Reached, Routing};
+use crate::egress::{Beyond, Dispatcher, DispatcherSetup, FileSink, Lines, Next, Reached, Routing, Takes};
 use crate::journal::{Committed, Committer, Entry, JournalReader};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::event::Event;
@@ -195,7 +195,7 @@ impl Process {
                 sink: SINK.to_owned(),
                 server: SERVER.to_owned(),
                 ruleset: RULESET.clone(),
-                types: Vec::new(),
+                takes: Takes::Decisions(Vec::new()),
                 condition: None,
                 metrics: METRICS.clone(),
                 tracer: crate::telemetry::Tracer::default(),
