@@ -75,8 +75,8 @@ fn sinks_for_dead_letters_are_told_of_each_once() {
     server.restart();
     assert_eq!(told(&server, "letters.ndjson"), letters, "each once");
     // What was not noted before the restart goes out again.
-    let paged: BTreeSet<String> = pager.calls().iter().map(|call| call.id().to_owned()).collect();
-    assert_eq!((told(&server, "chosen.ndjson").len(), paged.len()), (0, 3), "no letter is about such a sink's");
+    let rung: BTreeSet<String> = pager.calls().iter().map(|call| call.id().to_owned()).collect();
+    assert_eq!((told(&server, "chosen.ndjson").len(), rung.len()), (0, 3), "no letter is about such a sink's");
     assert_eq!(list(&server).len(), 6);
     for letter in &letters {
         assert_eq!(
