@@ -33,6 +33,9 @@ pub struct Identities {
     index: Option<Box<HashMap<IdentityHash, Seen>>>,
 }
 
+/// So many identities grow one by one.
+const FEW: usize = 8;
+
 impl Identities {
     /// The identity, if it is among those in the state.
     pub fn get(&self, id: IdentityHash) -> Option<Seen> {
@@ -45,7 +48,9 @@ impl Identities {
     /// Counts an identity.
     pub fn push(&mut self, seen: Seen) {
         if self.recent.len() == self.recent.capacity() {
-            self.recent.reserve_exact(self.recent.len() / 2 + 1);
+            // Most entities have a handful, and there are many entities.
+            let room = if self.recent.len() < FEW { 1 } else { self.recent.len() / 2 };
+            self.recent.reserve_exact(room);
         }
         self.recent.push_back(seen);
         match &mut self.index {
