@@ -4,6 +4,8 @@
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::hook::{Answer, Hook};
 use common::orders::NDJSON;
@@ -23,6 +25,8 @@ fields = { who = { on = "Visited", take = "latest", value = "event.data.who" } }
 [entity.visit.ref.person]
 entity = "person"
 key = "visit.who"
+[entity.visit.derived]
+name = "person.name"
 "#;
 /// Segments, checkpoints and passivations all the time.
 const BUSY: &str = "[journal]\nsegment_bytes = \"1MiB\"\ncommit_bytes_max = \"64KiB\"\n\
@@ -146,6 +150,41 @@ fn sinks_that_lag_behind_are_waited_for_and_what_they_gave_up_is_forgotten_too()
     let letters = server.get("/v1/dead-letters").expect(200).json();
     assert_eq!(letters["items"], json!([]), "{letters}");
     let journal = server.path("data/journal");
+    assert!(files_with(&journal, SECRET).is_empty(), "{:?}", files_with(&journal, SECRET));
+}
+
+/// If this failed, a receiver that is down would keep what is to go in sight, and whom else it should forget alive.
+#[test]
+fn while_a_sink_lags_behind_none_of_it_is_shown_and_more_can_be_asked_for() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let seen = is_up.clone();
+    let hook = Hook::start(move |_, _| Answer::Status(if seen.load(Ordering::Relaxed) { 200 } else { 500 }));
+    let sink = format!(
+        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = 1000, backoff = \"200ms..200ms\" }}\n",
+        hook.url()
+    );
+    let server = Setup::new(RULES).tables(&sink).start();
+    let eve = event("eve-1", "Named", "eve", &json!({ "name": SECRET }));
+    post(&server, &[eve, named("abel", SECRET), event("v", "Visited", "v1", &json!({ "who": "eve" }))]);
+    let told = |path: &str| server.get(path).expect(200).text();
+    let paths = ["/v1/entities/person/eve/history", "/v1/correlations/eve-1", "/v1/entities/visit/v1/history"];
+    for path in paths {
+        wait_for(&format!("all of it is shown by {path}"), || told(path).contains(SECRET).then_some(()));
+    }
+    for who in ["eve", "abel"] {
+        forget(&server, who);
+        let path = format!("/v1/entities/person/{who}");
+        wait_for("its life ends", || (server.get(&path).status == 410).then_some(()));
+        let history = format!("{path}/history");
+        wait_for("none of it is shown", || (!told(&history).contains(SECRET)).then_some(()));
+    }
+    for path in paths {
+        assert!(!told(path).contains(SECRET), "{path}: {}", told(path));
+    }
+    let journal = server.path("data/journal");
+    assert!(!files_with(&journal, SECRET).is_empty(), "the sink still needs it");
+    is_up.store(true, Ordering::Relaxed);
+    assert_eq!(wait_until_done(&server).len(), 2);
     assert!(files_with(&journal, SECRET).is_empty(), "{:?}", files_with(&journal, SECRET));
 }
 

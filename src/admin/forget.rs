@@ -15,9 +15,11 @@ use super::entity::{asked_for, gone, unknown};
 use super::mandate::Asked;
 use super::problem::Problem;
 use super::query::{page_items, query};
+use crate::journal::Fate;
+use crate::model::codec::CodecError;
 use crate::model::ids::EntityKey;
 use crate::model::life::Ending;
-use crate::model::record::Input;
+use crate::model::record::{Input, Record};
 use crate::model::system::{FORGET_KIND, Forget, ForgetStage, SystemState};
 use crate::model::time::Timestamp;
 
@@ -28,6 +30,23 @@ pub struct Forgetting {
     pub asked: Arc<Notify>,
     /// What it does, in words; empty: nothing.
     pub doing: watch::Receiver<String>,
+    /// What becomes of records that the journal still has as they were; none: there are no such.
+    pub pending: watch::Receiver<Option<ReadAs>>,
+}
+
+/// Says what becomes of the record in these bytes.
+pub type ReadAs = Arc<dyn Fn(&[u8]) -> Result<Fate, CodecError> + Send + Sync>;
+
+impl Forgetting {
+    /// The record in these bytes, with nothing in it that is to be forgotten; none: all of it is.
+    pub(super) fn read(&self, bytes: &[u8]) -> Result<Option<Record>, CodecError> {
+        let read_as = self.pending.borrow().clone();
+        match read_as.map_or(Ok(Fate::Keep), |read_as| read_as(bytes))? {
+            Fate::Keep => Record::decode(bytes).map(Some),
+            Fate::Replace(bytes) => Record::decode(&bytes).map(Some),
+            Fate::Blank => Ok(None),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]

@@ -48,7 +48,7 @@ mod waiting;
 
 pub use api::{Api, NodeState, RenderDecisions, Routes, configure};
 pub use events::answer;
-pub use forget::Forgetting;
+pub use forget::{Forgetting, ReadAs};
 pub use inboxes::Path;
 pub use openapi::openapi;
 pub use path::entity_link;

@@ -90,7 +90,9 @@ impl<'a> Scan<'a> {
             if self.finder.find(bytes).is_none() && self.calls.is_empty() {
                 continue;
             }
-            let record = Record::decode(bytes).map_err(|source| unreadable(self.api, Unreadable { lsn, source }))?;
+            let read = self.api.forgetting.read(bytes);
+            let read = read.map_err(|source| unreadable(self.api, Unreadable { lsn, source }))?;
+            let Some(record) = read else { continue };
             let Some(rules) = self.api.ruleset.get(record.entity.kind()) else { continue };
             if !self.belongs(&record) {
                 continue;

@@ -28,12 +28,13 @@ impl<'a> Records<'a> {
     }
 
     /// The record of `entity` at `lsn`, and how many bytes it takes; `None` if the journal has been trimmed so far, or
-    /// the record was forgotten.
+    /// the record was, or is about to be, forgotten.
     pub(super) fn get(&mut self, entity: &EntityKey, lsn: Lsn) -> Result<Option<(Record, usize)>, Problem> {
         let api = self.api;
         let Some(block) = self.block_of(lsn)? else { return Ok(None) };
         let Some(bytes) = block.at(lsn) else { return Ok(None) };
-        let record = Record::decode(bytes).map_err(|source| unreadable(api, Unreadable { lsn, source }))?;
+        let read = api.forgetting.read(bytes).map_err(|source| unreadable(api, Unreadable { lsn, source }))?;
+        let Some(record) = read else { return Ok(None) };
         if record.entity != *entity {
             tracing::error!(entity = %entity, lsn = lsn.0, "the index of its records leads to one of {}", record.entity);
             return Err(Problem::internal(format!("the index of {entity} leads to a record of another entity")));

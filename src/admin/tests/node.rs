@@ -123,7 +123,7 @@ pub(super) struct Node {
 }
 
 fn nothing_forgotten() -> Forgetting {
-    Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1 }
+    Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1, pending: watch::channel(None).1 }
 }
 
 /// These tests ask for none.

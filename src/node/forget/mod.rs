@@ -17,7 +17,7 @@ use super::fatal::Fatal;
 use super::sinks::Sinks;
 use super::start::Shared;
 use crate::actors::{Shards, Tag};
-use crate::admin::Forgetting;
+use crate::admin::{Forgetting, ReadAs};
 use crate::journal::{Fate, JournalError, JournalRewriter, JournalWriter};
 use crate::metrics::Metrics;
 use crate::model::codec::CodecError;
@@ -47,6 +47,8 @@ pub(super) struct Forgetter {
     asked: Arc<Notify>,
     /// What is being done, in words; empty: nothing.
     doing: watch::Sender<String>,
+    /// What becomes of records that are still as they were.
+    pending: watch::Sender<Option<ReadAs>>,
     metrics: Arc<Metrics>,
     fatal: Fatal,
 }
@@ -77,7 +79,8 @@ impl Forgetter {
     ) -> (JoinHandle<()>, Forgetting) {
         let doing = watch::Sender::new(String::new());
         let asked = Arc::new(Notify::new());
-        let forgetting = Forgetting { asked: asked.clone(), doing: doing.subscribe() };
+        let pending = watch::Sender::new(None);
+        let forgetting = Forgetting { asked: asked.clone(), doing: doing.subscribe(), pending: pending.subscribe() };
         let forgetter = Forgetter {
             shards: shards.clone(),
             store: shared.store.clone(),
@@ -89,6 +92,7 @@ impl Forgetter {
             checkpoints: checkpoints.clone(),
             asked,
             doing,
+            pending,
             metrics: shared.metrics.clone(),
             fatal: shared.fatal.clone(),
         };
@@ -106,23 +110,24 @@ impl Forgetter {
         }
     }
 
-    /// Forgets all that is asked for by now, in one pass over the journal.
+    /// Forgets all that is asked for until the rewriting begins, in one pass over the journal.
     async fn carry_on(&self) -> Result<(), ForgetError> {
-        let mut open = Vec::new();
-        for (key, forget) in self.system(FORGET_KIND, forgetting).await? {
-            if !matches!(forget.stage, ForgetStage::Done { .. }) {
-                open.push((key, self.end(forget).await?));
+        let (open, fates, through) = loop {
+            let open = self.end_all().await?;
+            if open.is_empty() {
+                return Ok(());
             }
-        }
-        if open.is_empty() {
-            return Ok(());
-        }
-        let ended = open.iter().filter_map(|(_, forget)| match forget.stage {
-            ForgetStage::Ended { version } => Some((forget.entity.clone(), version)),
-            _ => None,
-        });
-        let fates = Fates::new(ended.collect::<HashMap<EntityKey, Version>>(), *self.committed.borrow());
-        let through = self.store_all(&fates).await?;
+            let ended = open.iter().filter_map(|(_, forget)| match forget.stage {
+                ForgetStage::Ended { version } => Some((forget.entity.clone(), version)),
+                _ => None,
+            });
+            let fates = Fates::new(ended.collect::<HashMap<EntityKey, Version>>(), *self.committed.borrow());
+            let fates = Arc::new(fates);
+            self.hide(&fates);
+            if let Some(through) = self.store_all(&fates).await? {
+                break (open, fates, through);
+            }
+        };
         let records = self.rewrite(fates, through).await?;
         self.metrics.retention.blanked.inc_by(records);
         for (key, mut forget) in open {
@@ -130,8 +135,26 @@ impl Forgetter {
             self.note(&key, forget).await?;
             self.metrics.retention.forgotten.inc();
         }
+        self.pending.send_replace(None);
         self.doing.send_replace(String::new());
         Ok(())
+    }
+
+    /// Ends the lives of all that are to be forgotten.
+    async fn end_all(&self) -> Result<Vec<(Arc<str>, Forget)>, ForgetError> {
+        let mut open = Vec::new();
+        for (key, forget) in self.system(FORGET_KIND, forgetting).await? {
+            if !matches!(forget.stage, ForgetStage::Done { .. }) {
+                open.push((key, self.end(forget).await?));
+            }
+        }
+        Ok(open)
+    }
+
+    /// Has records read as they will be, for as long as the journal still has them as they were.
+    fn hide(&self, fates: &Arc<Fates>) {
+        let fates = fates.clone();
+        self.pending.send_replace(Some(Arc::new(move |bytes| fates.of(bytes))));
     }
 
     /// Ends the entity's life. What came for it until then goes with it, also if that was after it was asked for.
@@ -148,12 +171,14 @@ impl Forgetter {
     }
 
     /// Waits until no sink and no recovery needs the records any more. Everything up to the position that is returned is in the
-    /// store as it is now.
-    async fn store_all(&self, fates: &Fates) -> Result<Lsn, ForgetError> {
+    /// store as it is now; none: more is asked for meanwhile, and is to end at once.
+    async fn store_all(&self, fates: &Fates) -> Result<Option<Lsn>, ForgetError> {
         let decided = *self.committed.borrow();
         while (self.sinks_settled)() < decided {
             self.doing.send_replace("waiting until every sink has delivered what was decided".to_owned());
-            tokio::time::sleep(LOOK_EVERY).await;
+            if tokio::time::timeout(LOOK_EVERY, self.asked.notified()).await.is_ok() {
+                return Ok(None);
+            }
         }
         for (key, letter) in self.system(DEAD_LETTER_KIND, dead_letter).await? {
             if fates.concerns(&letter) {
@@ -174,11 +199,11 @@ impl Forgetter {
                 return Err(ForgetError::Ending);
             }
         }
-        Ok(through)
+        Ok(Some(through))
     }
 
     /// Rewrites the journal up to `through`; returns how many records changed.
-    async fn rewrite(&self, fates: Fates, through: Lsn) -> Result<u64, ForgetError> {
+    async fn rewrite(&self, fates: Arc<Fates>, through: Lsn) -> Result<u64, ForgetError> {
         let (journal, rewriter, doing) = (self.journal.clone(), self.rewriter.clone(), self.doing.clone());
         let rewriting = tokio::task::spawn_blocking(move || {
             let sealed = journal.seal().map_err(|_| ForgetError::Ending)?;
