@@ -165,7 +165,7 @@ impl Worker {
         let http = HttpService::build()
             .client_request_timeout(self.hello_timeout)
             .on_connect_ext(|stream: &Connection, data| {
-                data.insert(stream.stalled());
+                data.insert(stream.other_end());
             })
             .graceful_shutdown_signal(move || {
                 let mut stopping = stopping.clone();

@@ -1,4 +1,4 @@
-//! A connection that is given up when its other end takes nothing of what it is sent.
+//! A connection that is given up when its other end takes nothing of what it is sent, and that tells when it will send no more.
 
 use std::future::{Future, pending};
 use std::io;
@@ -17,39 +17,60 @@ pub(super) struct Unread<S> {
     timeout: Duration,
     /// Runs while something waits to be taken.
     patience: Option<Pin<Box<Sleep>>>,
-    stalled: watch::Sender<bool>,
+    standing: watch::Sender<Standing>,
 }
 
-/// Whether the other end of a connection has taken nothing for too long. It stays so, even if it takes something then.
-#[derive(Clone, Debug)]
-pub(super) struct Stalled(watch::Receiver<bool>);
+/// How it stands with the other end. What it has come to stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    There,
+    /// It has taken nothing for too long.
+    Stalled,
+    /// It has closed its half, or all of it; which of both is known only once something was sent to it.
+    Closed,
+}
 
-impl Stalled {
+/// The other end of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct OtherEnd(watch::Receiver<Standing>);
+
+impl OtherEnd {
     /// That of a request's connection; none outside of the server.
     pub fn of(request: &HttpRequest) -> Option<Self> {
-        request.conn_data::<Stalled>().cloned()
+        request.conn_data::<OtherEnd>().cloned()
     }
 
-    pub fn is_so(&self) -> bool {
-        *self.0.borrow()
+    pub fn is_stalled(&self) -> bool {
+        *self.0.borrow() == Standing::Stalled
     }
 
-    /// Waits until it is so.
-    pub async fn wait(&mut self) {
-        if self.0.wait_for(|stalled| *stalled).await.is_err() {
+    /// Waits until it has taken nothing for too long.
+    pub async fn stalled(&mut self) {
+        self.until(|standing| standing == Standing::Stalled).await;
+    }
+
+    /// Waits until there is no reason to send it more.
+    pub async fn left(&mut self) -> Standing {
+        self.until(|standing| standing != Standing::There).await
+    }
+
+    async fn until(&mut self, is_so: fn(Standing) -> bool) -> Standing {
+        let reached = self.0.wait_for(|standing| is_so(*standing)).await.map(|standing| *standing);
+        match reached {
+            Ok(standing) => standing,
             // The connection is gone, and so will be whoever waits here.
-            pending::<()>().await;
+            Err(_) => pending().await,
         }
     }
 }
 
 impl<S> Unread<S> {
     pub fn new(stream: S, timeout: Duration) -> Self {
-        Unread { stream, timeout, patience: None, stalled: watch::Sender::new(false) }
+        Unread { stream, timeout, patience: None, standing: watch::Sender::new(Standing::There) }
     }
 
-    pub fn stalled(&self) -> Stalled {
-        Stalled(self.stalled.subscribe())
+    pub fn other_end(&self) -> OtherEnd {
+        OtherEnd(self.standing.subscribe())
     }
 
     /// What became of writing, or that there was enough patience with it.
@@ -61,7 +82,7 @@ impl<S> Unread<S> {
         let timeout = self.timeout;
         let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(patience.as_mut().poll(cx));
-        if !self.stalled.send_replace(true) {
+        if self.standing.send_replace(Standing::Stalled) != Standing::Stalled {
             patience.as_mut().reset(Instant::now() + timeout);
             ready!(patience.as_mut().poll(cx));
         }
@@ -88,7 +109,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Unread<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Unread<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        let (had, could) = (into.filled().len(), into.remaining());
+        ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
+        if could > 0 && into.filled().len() == had {
+            self.standing.send_if_modified(|standing| {
+                let is_new = *standing == Standing::There;
+                if is_new {
+                    *standing = Standing::Closed;
+                }
+                is_new
+            });
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -114,14 +146,27 @@ mod tests {
         });
         near.write_all(&[0; 24]).await.unwrap();
         let _far = reader.await.unwrap();
-        let (start, mut stalled) = (Instant::now(), near.stalled());
-        assert!(!stalled.is_so());
+        let (start, mut other_end) = (Instant::now(), near.other_end());
+        assert!(!other_end.is_stalled());
         let told = tokio::spawn(async move {
-            stalled.wait().await;
+            other_end.stalled().await;
             start.elapsed().as_secs()
         });
         let error = near.write_all(&[0; 24]).await.unwrap_err();
         assert_eq!((error.kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
         assert_eq!(told.await.unwrap(), 30);
+    }
+
+    /// If this failed, who has closed a stream would be taken for one that listens.
+    #[tokio::test]
+    async fn who_sends_no_more_is_told_of() {
+        let (near, mut far) = duplex(8);
+        let mut near = Unread::new(near, Duration::from_secs(30));
+        let mut other_end = near.other_end();
+        far.write_all(b"GET").await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut sent = Vec::new();
+        near.read_to_end(&mut sent).await.unwrap();
+        assert_eq!((sent.as_slice(), other_end.left().await), (b"GET".as_slice(), Standing::Closed));
     }
 }

@@ -20,7 +20,7 @@ use super::subject::Subject;
 use crate::admin::api::Api;
 use crate::admin::position::Position;
 use crate::admin::problem::Problem;
-use crate::admin::unread::Stalled;
+use crate::admin::unread::OtherEnd;
 use crate::model::refusal::{Code, Refusal};
 
 /// Largest message of a client.
@@ -42,7 +42,7 @@ struct Socket {
     session: Session,
     /// Whoever was served last stands last.
     subscriptions: VecDeque<Subscription>,
-    stalled: Option<Stalled>,
+    other_end: Option<OtherEnd>,
     /// When the client last gave a sign of life.
     heard: Instant,
 }
@@ -65,8 +65,8 @@ pub(in crate::admin) async fn connect(
         .map_err(|error| Problem::invalid(format!("this path speaks WebSocket and nothing else: {error}")))?;
     let messages = messages.max_frame_size(MESSAGE_BYTES_MAX).aggregate_continuations();
     let messages = messages.max_continuation_size(MESSAGE_BYTES_MAX);
-    let stalled = Stalled::of(&request);
-    let socket = Socket { api, session, subscriptions: VecDeque::new(), stalled, heard: Instant::now() };
+    let other_end = OtherEnd::of(&request);
+    let socket = Socket { api, session, subscriptions: VecDeque::new(), other_end, heard: Instant::now() };
     actix_rt::spawn(socket.run(messages));
     Ok(response)
 }
@@ -110,7 +110,7 @@ impl Socket {
             tokio::select! {
                 biased;
                 () = streams.draining() => return Err(Stop::Ended(End::draining())),
-                () = stalled(&mut self.stalled) => return Err(Stop::Ended(End::slow(patience))),
+                () = stalled(self.other_end.as_mut()) => return Err(Stop::Ended(End::slow(patience))),
                 message = messages.next() => match message {
                     Some(Ok(message)) => self.hear(message).await?,
                     Some(Err(_)) | None => return Ok(()),
@@ -223,7 +223,7 @@ impl Socket {
         let patience = self.api.limits.unread_timeout;
         tokio::select! {
             said = self.session.text(text) => said.map_err(|_| Stop::Closed),
-            () = stalled(&mut self.stalled) => Err(Stop::Ended(End::slow(patience))),
+            () = stalled(self.other_end.as_mut()) => Err(Stop::Ended(End::slow(patience))),
         }
     }
 }

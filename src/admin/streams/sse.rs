@@ -21,7 +21,7 @@ use crate::admin::api::Api;
 use crate::admin::entity::document;
 use crate::admin::position::Position;
 use crate::admin::problem::Problem;
-use crate::admin::unread::Stalled;
+use crate::admin::unread::{OtherEnd, Standing};
 
 const EVENT_STREAM: &str = "text/event-stream";
 /// A stream on which nothing is told says after this time that it is still there, and how far it has read.
@@ -54,7 +54,7 @@ pub(in crate::admin) async fn respond(
     if request.method() == Method::HEAD {
         return Ok(response.finish());
     }
-    let events = EventStream::new(api.streams.clone(), Stalled::of(request), feed, opening);
+    let events = EventStream::new(api.streams.clone(), OtherEnd::of(request), feed, opening);
     let chunks = stream::unfold(events, |mut events| async {
         let chunk = events.next().await?;
         Some((Ok::<_, Infallible>(chunk), events))
@@ -85,46 +85,53 @@ struct EventStream {
     streams: Streams,
     feed: Feed,
     opening: Option<Bytes>,
-    stalled: Option<Stalled>,
+    other_end: Option<OtherEnd>,
     ended: bool,
 }
 
 impl EventStream {
-    fn new(streams: Streams, stalled: Option<Stalled>, feed: Feed, first: Option<Item>) -> Self {
+    fn new(streams: Streams, other_end: Option<OtherEnd>, feed: Feed, first: Option<Item>) -> Self {
         // The position at once: who is cut off before the first event can go on where it began.
         let mut opening = format!("retry: {RETRY_MS}\nid: {}\n\n", feed.position()).into_bytes();
         if let Some(first) = &first {
             write_item(&mut opening, first);
         }
-        EventStream { streams, feed, opening: Some(opening.into()), stalled, ended: false }
+        EventStream { streams, feed, opening: Some(opening.into()), other_end, ended: false }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
             return None;
         }
-        Some(self.chunk().await.unwrap_or_else(|end| {
-            self.ended = true;
-            self.streams.cut(end.code);
-            format!("event: end\ndata: {}\n\n", end.document()).into()
-        }))
+        let end = match self.chunk().await {
+            Ok(chunk) => return chunk,
+            Err(end) => end,
+        };
+        self.ended = true;
+        self.streams.cut(end.code);
+        Some(format!("event: end\ndata: {}\n\n", end.document()).into())
     }
 
-    async fn chunk(&mut self) -> Result<Bytes, End> {
+    /// What comes next; none once the reader has closed the connection.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, End> {
         let timeout = self.streams.limits().unread_timeout;
         if let Some(opening) = self.opening.take() {
-            return Ok(opening);
+            return Ok(Some(opening));
         }
         let heartbeat = Instant::now() + HEARTBEAT;
         loop {
             let batch = tokio::select! {
                 biased;
                 () = self.streams.draining() => return Err(End::draining()),
-                () = stalled(&mut self.stalled) => return Err(End::slow(timeout)),
+                standing = left(self.other_end.as_mut()) => match standing {
+                    Standing::Closed => return Ok(None),
+                    _ => return Err(End::slow(timeout)),
+                },
                 batch = self.feed.next() => batch?,
                 // An event without data is not told to anybody, but its id counts.
                 () = tokio::time::sleep_until(heartbeat) => {
-                    return Ok(format!(": heartbeat\nid: {}\n\n", self.feed.position()).into());
+                    let beat = format!(": heartbeat\nid: {}\n\n", self.feed.position());
+                    return Ok(Some(beat.into()));
                 }
             };
             if !batch.is_empty() {
@@ -132,7 +139,7 @@ impl EventStream {
                 for item in &batch {
                     write_item(&mut chunk, item);
                 }
-                return Ok(chunk.into());
+                return Ok(Some(chunk.into()));
             }
         }
     }
@@ -141,16 +148,24 @@ impl EventStream {
 impl Drop for EventStream {
     fn drop(&mut self) {
         // The connection was closed under a reader that took nothing, not even the end.
-        if !self.ended && self.stalled.as_ref().is_some_and(Stalled::is_so) {
+        if !self.ended && self.other_end.as_ref().is_some_and(OtherEnd::is_stalled) {
             self.streams.cut(End::slow(self.streams.limits().unread_timeout).code);
         }
     }
 }
 
 /// Waits until the reader has taken nothing for too long.
-pub(super) async fn stalled(stalled: &mut Option<Stalled>) {
-    match stalled {
-        Some(stalled) => stalled.wait().await,
+pub(super) async fn stalled(reader: Option<&mut OtherEnd>) {
+    match reader {
+        Some(reader) => reader.stalled().await,
+        None => pending().await,
+    }
+}
+
+/// Waits until there is no reason to send the reader more.
+async fn left(reader: Option<&mut OtherEnd>) -> Standing {
+    match reader {
+        Some(reader) => reader.left().await,
         None => pending().await,
     }
 }
