@@ -4,7 +4,7 @@ mod common;
 
 use common::orders::{RULES, created, event, feed, paid, reserved, shipped};
 use common::{Server, Setup, percent, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The document is what every other tool is built on.
 #[test]
@@ -277,4 +277,37 @@ fn promtool(exposition: &str) {
     let output = child.wait_with_output().expect("promtool ends");
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success() && said.is_empty(), "promtool: {}", String::from_utf8_lossy(&said));
+}
+
+/// If this failed, one request would take as much memory as there is data.
+#[test]
+fn pages_are_bounded_in_bytes_and_leave_out_nothing() {
+    const ORDERS: usize = 12;
+    let rules = RULES.replace("days =", "note = \"order.payment.note\", days =");
+    let server = Setup::new(&rules).start();
+    let note = "x".repeat(1_000_000);
+    for n in 0..ORDERS {
+        let order = format!("o-{n:02}");
+        let mut paid =
+            event(&format!("{order}-p"), "PaymentProcessed", &order, &json!({"status": "successful", "note": note}));
+        paid["correlationid"] = "big".into();
+        feed(&server, &[paid, reserved(&order)]);
+    }
+    for (path, member) in [("/v1/entities/order", "key"), ("/v1/decisions", "subject"), ("/v1/correlations/big", "key")]
+    {
+        let (mut seen, mut pages, mut after) = (Vec::new(), 0, String::new());
+        loop {
+            let page = server.get(&format!("{path}?limit=1000{after}")).expect(200).text();
+            assert!(page.len() < 5 << 20, "{path}: {} bytes", page.len());
+            let page: Value = serde_json::from_str(&page).unwrap();
+            let items = page["items"].as_array().unwrap();
+            seen.extend(items.iter().map(|item| item[member].as_str().unwrap().to_owned()));
+            let Some(next) = page["next"].as_str().filter(|_| !items.is_empty()) else { break };
+            after = format!("&after={}", percent(next));
+            pages += 1;
+        }
+        seen.dedup();
+        assert_eq!(seen, (0..ORDERS).map(|n| format!("o-{n:02}")).collect::<Vec<_>>(), "{path}");
+        assert!(pages >= 3, "{path}: {pages}");
+    }
 }

@@ -11,11 +11,11 @@ use super::api::Api;
 use super::entities::{READS_AT_ONCE, SCANNED_MAX, keys};
 use super::path::part;
 use super::problem::Problem;
-use super::query::{page_items, query};
+use super::query::{PAGE_BYTES_MAX, page_items, query};
 use crate::actors::Snapshot;
 use crate::egress::{add_body, letter_document};
 use crate::model::ids::EntityKey;
-use crate::model::system::{Closed, DEAD_LETTER_KIND, SystemState};
+use crate::model::system::{Closed, DEAD_LETTER_KIND, DeadLetter, SystemState};
 
 /// So many dead letters are looked at in one go.
 const LOOKED_AT_ONCE: usize = 500;
@@ -55,13 +55,13 @@ impl Filter {
         Ok(Filter { prefix, reason, closed: false })
     }
 
-    fn passes(&self, snapshot: &Snapshot) -> bool {
+    fn wanted<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a DeadLetter> {
         let letter = match snapshot.state.system.as_deref() {
             Some(SystemState::DeadLetter(letter)) if !self.closed => letter,
             Some(SystemState::ClosedLetter(closed)) if self.closed => &closed.letter,
-            _ => return false,
+            _ => return None,
         };
-        self.reason.as_deref().is_none_or(|reason| reason == &*letter.reason)
+        self.reason.as_deref().is_none_or(|reason| reason == &*letter.reason).then_some(letter)
     }
 }
 
@@ -83,15 +83,18 @@ pub(super) async fn find(
     limit: usize,
     filter: &Filter,
 ) -> Result<(Vec<(Arc<str>, Snapshot)>, Option<String>), Problem> {
-    let (mut found, mut scanned) = (Vec::new(), 0);
+    let (mut found, mut scanned, mut bytes) = (Vec::new(), 0, 0);
     loop {
         let ids = keys(api, &Arc::from(DEAD_LETTER_KIND), after.as_deref(), &filter.prefix, LOOKED_AT_ONCE).await?;
         let is_end = ids.len() < LOOKED_AT_ONCE;
         let read = |id: Arc<str>| async { (read(api, &id).await, id) };
         let mut reading = stream::iter(ids.into_iter().map(read)).buffered(READS_AT_ONCE);
         while let Some((snapshot, id)) = reading.next().await {
-            let passes = snapshot.as_ref().is_some_and(|snapshot| filter.passes(snapshot));
-            if scanned == SCANNED_MAX || (found.len() == limit && passes) {
+            let wanted = snapshot.as_ref().and_then(|snapshot| filter.wanted(snapshot));
+            bytes += wanted.map_or(0, |letter| letter.body.len());
+            let is_full = found.len() == limit || (bytes > PAGE_BYTES_MAX && !found.is_empty());
+            let passes = wanted.is_some();
+            if scanned == SCANNED_MAX || (is_full && passes) {
                 return Ok((found, after));
             }
             scanned += 1;

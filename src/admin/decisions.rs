@@ -9,7 +9,7 @@ use super::api::Api;
 use super::entity::{push_item, unreadable};
 use super::position::Position;
 use super::problem::Problem;
-use super::query::{page_items, query};
+use super::query::{PAGE_BYTES_MAX, page_items, query};
 use super::streams::{self, DecisionFilter, Start, Subject};
 use crate::journal::JournalError;
 use crate::model::codec::CodecError;
@@ -89,7 +89,7 @@ fn read(
                 if !filter.takes_decision(&record.decisions[at].name) {
                     continue;
                 }
-                if count == limit {
+                if count == limit || (count > 0 && items.len() + json.len() > PAGE_BYTES_MAX) {
                     let next = if at == 0 { Position::before(lsn) } else { Position { lsn, read: Some(at) } };
                     return Ok((items, next));
                 }

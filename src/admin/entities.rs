@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::api::Api;
 use super::entity::{StreamQuery, document, entity_type, push_item, unreadable};
 use super::problem::{Problem, suggest};
-use super::query::{page_items, query};
+use super::query::{PAGE_BYTES_MAX, page_items, query};
 use super::streams::{self, Start, Subject};
 use crate::actors::Snapshot;
 use crate::model::ids::EntityKey;
@@ -182,8 +182,12 @@ async fn collect(
             if let Some(snapshot) = snapshot
                 && filter.passes(rules, &entity, &snapshot)
             {
+                let document = document(rules, &entity, &snapshot);
+                if found > 0 && items.len() + document.len() > PAGE_BYTES_MAX {
+                    return Ok(after);
+                }
                 found += 1;
-                push_item(items, &document(rules, &entity, &snapshot));
+                push_item(items, &document);
             }
             after = Some(entity.key().to_owned());
         }

@@ -12,6 +12,8 @@ use crate::model::time::Span;
 pub(super) const PAGE_ITEMS_DEFAULT: usize = 100;
 /// Most items of a page.
 pub(super) const PAGE_ITEMS_MAX: usize = 1000;
+/// A page ends before what would take it beyond so many bytes, unless that is its first item.
+pub(super) const PAGE_BYTES_MAX: usize = 4 << 20;
 /// How long a request waits unless it says how long.
 pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Longest time that a request waits.

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::super::api::Api;
 use super::super::path::part;
 use super::super::problem::Problem;
-use super::super::query::{page_items, query};
+use super::super::query::{PAGE_BYTES_MAX, page_items, query};
 use super::records::Unreadable;
 use super::{answer, position, unreadable};
 use crate::journal::{Block, JournalError};
@@ -54,11 +54,13 @@ struct Scan<'a> {
     /// Calls that records which were found have asked for: their steps belong to them.
     calls: HashSet<(EntityKey, Box<str>, u32)>,
     items: Vec<Vec<u8>>,
+    /// How many bytes these are.
+    bytes: usize,
 }
 
 impl<'a> Scan<'a> {
     fn new(api: &'a Api, id: &'a str) -> Self {
-        Scan { api, id, finder: Finder::new(id), calls: HashSet::new(), items: Vec::new() }
+        Scan { api, id, finder: Finder::new(id), calls: HashSet::new(), items: Vec::new(), bytes: 0 }
     }
 
     /// What is found, and after which record to go on, unless that was the last one.
@@ -97,7 +99,12 @@ impl<'a> Scan<'a> {
             if !self.belongs(&record) {
                 continue;
             }
-            self.items.push(Account::new(rules, lsn, &record, Before::Nothing).to_json());
+            let item = Account::new(rules, lsn, &record, Before::Nothing).to_json();
+            self.bytes += item.len();
+            if self.bytes > PAGE_BYTES_MAX && !self.items.is_empty() {
+                return Ok(Some(Lsn(lsn.0 - 1)));
+            }
+            self.items.push(item);
             if self.calls.len() < CALLS_MAX {
                 let asked = record.effects.iter().map(|it| (record.entity.clone(), it.name.clone(), it.run));
                 self.calls.extend(asked);

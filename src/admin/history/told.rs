@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::super::api::Api;
 use super::super::problem::Problem;
+use super::super::query::PAGE_BYTES_MAX;
 use super::records::Records;
 use super::{Order, unreadable};
 use crate::actors::History;
@@ -19,8 +20,6 @@ use crate::vital;
 const REPLAYED_RECORDS_MAX: usize = 512;
 /// For others, so many records before a page are looked at for what fields held.
 const EARLIER_RECORDS_MAX: usize = 64;
-/// A page ends when its records come to so many bytes.
-const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// An entity whose history is told.
 pub(super) struct Telling<'a> {
