@@ -162,6 +162,39 @@ fn what_a_sink_is_stuck_on_is_skipped_and_sent_again_later() {
     assert!(counted.is_none_or(|counted| counted < 0.5), "{counted:?}");
 }
 
+/// If this failed, a dead letter would say that it was dropped, or was never taken, although somebody else had it delivered.
+#[test]
+fn a_dead_letter_is_in_one_pair_of_hands_at_a_time() {
+    let gate = Arc::new(Gate::default());
+    let behind = gate.clone();
+    let hook =
+        Hook::start(move |_, before| if before < 2 { Answer::Status(500) } else { Answer::Behind(behind.clone()) });
+    let sink = format!(
+        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
+         allow_private = true\ntypes = [\"Total\"]\nretry = {{ attempts = 2, backoff = \"10ms..20ms\" }}\n",
+        hook.url()
+    );
+    let server = Setup::new(RULES).tables(&sink).start();
+    feed_revisions(&server, &["o-1".to_owned()], 1..2);
+    let letters = || server.get("/v1/dead-letters").expect(200).json()["items"].clone();
+    let letter = wait_for("it is given up", || letters().get(0).cloned());
+    let path = format!("/v1/dead-letters/{}", letter["id"].as_str().unwrap());
+    let retry = format!("{path}/retry");
+    std::thread::scope(|scope| {
+        let ann = scope.spawn(|| server.request("POST", &retry, &[], br#"{"by":"ann"}"#).expect(200).json());
+        wait_for("it is being sent", || (hook.calls().len() == 3).then_some(()));
+        server.request("POST", &retry, &[], br#"{"by":"bob"}"#).problem(409);
+        server.request("DELETE", &path, &[], br#"{"by":"bob"}"#).problem(409);
+        let all = server.request("POST", "/v1/dead-letters/retry", &[], br#"{"all":true,"by":"bob"}"#).expect(200);
+        assert_eq!(all.json()["not_tried"], 1);
+        assert_eq!(letters()[0], letter, "none of that leaves a trace");
+        gate.open();
+        let came = ann.join().unwrap();
+        assert_eq!((&came["outcome"], &came["by"]), (&json!("retried"), &json!("ann")), "{came}");
+    });
+    assert_eq!(hook.calls().len(), 3);
+}
+
 fn applications(hook: &Hook) -> String {
     format!(
         "[entity.application]\nkey = \"event.data.id\"\n[entity.application.fields]\n\

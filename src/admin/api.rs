@@ -14,6 +14,7 @@ use super::guard::EVENTS_ROUTE;
 use super::inboxes::{self, Path};
 use super::problem::{method_not_allowed, not_found};
 use super::replay::Replay;
+use super::retry::InHand;
 use super::sinks::{self, Sinks};
 use super::sources::{self, Sources};
 use super::streams::{self, Streams};
@@ -88,6 +89,7 @@ pub struct Api {
     pub sinks: Sinks,
     /// Tries dead letters of sources again.
     pub again: Again,
+    pub in_hand: InHand,
     pub forgetting: Forgetting,
     pub streams: Streams,
     /// The sources that cannot receive at the moment.

@@ -54,6 +54,7 @@ pub use openapi::openapi;
 pub use path::entity_link;
 pub use recovering::{Told, configure_recovering};
 pub use replay::{Refused as ReplayRefused, Replay};
+pub use retry::InHand;
 pub use server::{HttpServer, Stop, serve};
 pub use sinks::Sinks;
 pub use sources::Sources;

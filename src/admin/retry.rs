@@ -1,6 +1,8 @@
 //! `POST /v1/dead-letters/{id}/retry`, `POST /v1/dead-letters/retry` and `DELETE /v1/dead-letters/{id}`: dead letters are
 //! tried again or dropped. Each leaves a record of who and why on the dead letter's own entity.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -15,7 +17,7 @@ use super::mandate::{Asked, body};
 use super::path::part;
 use super::problem::Problem;
 use super::query::page_items;
-use crate::egress::{Delivery, SkipError};
+use crate::egress::{Delivery, NotTaken, SkipError};
 use crate::model::ids::EntityKey;
 use crate::model::mandate::Mandate;
 use crate::model::record::Input;
@@ -25,6 +27,33 @@ use crate::model::system::{Closing, DEAD_LETTER_KIND, DeadLetter, Origin, System
 
 /// How long a request waits for what sinks make of what is sent again; it goes on without the request.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
+
+/// The dead letters that somebody is doing something with. No second one does meanwhile: what came of the first would be
+/// overwritten, or contradicted.
+#[derive(Clone, Default)]
+pub struct InHand(Arc<Mutex<HashSet<Box<str>>>>);
+
+/// One of them, until this is dropped.
+struct Taken {
+    all: InHand,
+    id: Box<str>,
+}
+
+impl InHand {
+    fn take(&self, id: &str) -> Option<Taken> {
+        let is_free = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.into());
+        is_free.then(|| Taken { all: self.clone(), id: id.into() })
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.all.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+/// What is said of one that is in hand already.
+const IN_HAND: &str = "it is being tried or dropped at this moment; look at it again";
 
 /// What came of a retry.
 #[derive(Debug)]
@@ -62,6 +91,7 @@ struct Trial {
     id: String,
     letter: DeadLetter,
     mandate: Mandate,
+    _taken: Taken,
 }
 
 /// Tries one again.
@@ -72,7 +102,8 @@ pub(super) async fn retry(
 ) -> Result<HttpResponse, Problem> {
     let mandate = body::<Asked>(&asked)?.mandate()?;
     let id = part(&request, 2)?;
-    let trial = Trial { letter: open_letter(&api, &id).await?, api: api.clone(), id: id.clone(), mandate };
+    let _taken = take(&api, &id)?;
+    let trial = Trial { letter: open_letter(&api, &id).await?, api: api.clone(), id: id.clone(), mandate, _taken };
     match trial.run().await {
         Came::Busy(why) => Err(Problem::unavailable(Code::Busy.as_str(), why)),
         Came::Cannot(why) => Err(Problem::new(StatusCode::CONFLICT, "conflict", why)),
@@ -109,12 +140,18 @@ pub(super) async fn retry_several(api: web::Data<Api>, asked: web::Bytes) -> Res
     let filter = Filter::new(sink.as_deref(), source.as_deref(), reason)?;
     let (found, next) = find(&api, after, page_items(limit)?, &filter).await?;
     let mut under_way = Vec::new();
-    for (id, snapshot) in found {
+    for (id, _) in found {
+        let Some(_taken) = api.in_hand.take(&id) else {
+            under_way.push((id, Trying::Over(Came::Busy(IN_HAND.to_owned()))));
+            continue;
+        };
+        // As it is now that nobody else does anything with it.
+        let Some(snapshot) = read(&api, &id).await else { continue };
         let Some(letter) = snapshot.state.system.as_deref().and_then(SystemState::open_letter).cloned() else {
             continue;
         };
         let is_of_source = matches!(letter.origin, Origin::Source { .. });
-        let trial = Trial { api: api.clone(), id: id.to_string(), letter, mandate: mandate.clone() };
+        let trial = Trial { api: api.clone(), id: id.to_string(), letter, mandate: mandate.clone(), _taken };
         let trying = actix_web::rt::spawn(trial.run());
         // In the order in which they came: a source's one after the other, and a sink is asked for each in turn.
         let came = if is_of_source {
@@ -123,8 +160,9 @@ pub(super) async fn retry_several(api: web::Data<Api>, asked: web::Bytes) -> Res
             actix_web::rt::task::yield_now().await;
             Trying::UnderWay(trying)
         };
-        under_way.push(async move { (id, came.end().await) });
+        under_way.push((id, came));
     }
+    let under_way = under_way.into_iter().map(|(id, trying)| async move { (id, trying.end().await) });
     let (mut items, mut counts) = (Vec::new(), [0_u64; 4]);
     for (id, came) in join_all(under_way).await {
         counts[came.place()] += 1;
@@ -145,6 +183,7 @@ pub(super) async fn drop_one(
 ) -> Result<HttpResponse, Problem> {
     let mandate = body::<Asked>(&asked)?.mandate()?;
     let id = part(&request, 2)?;
+    let _taken = take(&api, &id)?;
     open_letter(&api, &id).await?;
     note(&api, &id, Input::Closed(mandate, Closing::Dropped)).await.ok_or_else(ending)?;
     Ok(HttpResponse::Ok().json(shown(&api, &id).await))
@@ -152,6 +191,10 @@ pub(super) async fn drop_one(
 
 fn ending() -> Problem {
     Problem::unavailable("draining", "the node is about to end")
+}
+
+fn take(api: &Api, id: &str) -> Result<Taken, Problem> {
+    api.in_hand.take(id).ok_or_else(|| Problem::new(StatusCode::CONFLICT, "conflict", IN_HAND))
 }
 
 async fn open_letter(api: &Api, id: &str) -> Result<DeadLetter, Problem> {
@@ -208,7 +251,8 @@ impl Trial {
         Ok(actix_web::rt::spawn(async move {
             match asked.await {
                 Ok(Ok(())) => self.close().await,
-                Ok(Err(not_taken)) => self.refused(not_taken.reason, not_taken.why).await,
+                Ok(Err(NotTaken::Refused { reason, why })) => self.refused(reason, why).await,
+                Ok(Err(NotTaken::Unsent(why))) => Came::Busy(why.to_owned()),
                 Err(_) => Came::Busy("the node is about to end".to_owned()),
             }
         }))

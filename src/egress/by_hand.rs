@@ -54,12 +54,13 @@ pub struct Stuck {
     pub why: Box<str>,
 }
 
-/// Why a receiver did not take what was sent once more.
+/// Why a receiver did not take what was to be sent once more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotTaken {
-    /// A stable word.
-    pub reason: &'static str,
-    pub why: String,
+pub enum NotTaken {
+    /// It was sent: what came of that, as a stable word and in words.
+    Refused { reason: &'static str, why: String },
+    /// It was not sent.
+    Unsent(&'static str),
 }
 
 /// Why nothing was skipped.
@@ -162,12 +163,13 @@ impl Asked {
     /// What was sent once more came to this.
     pub fn was_sent_again(&mut self, delivery: &Delivery, outcome: Outcome) {
         let Some(done) = self.sending.remove(&(delivery.lsn, delivery.place)) else { return };
+        let refused = |reason, why| Err(NotTaken::Refused { reason, why });
         let came = match outcome {
             Outcome::Delivered => Ok(()),
-            Outcome::Failed { why, .. } => Err(NotTaken { reason: FAILED, why }),
-            Outcome::Busy { .. } => Err(NotTaken { reason: BUSY, why: "the receiver has too much to do".to_owned() }),
-            Outcome::Never { reason, why } => Err(NotTaken { reason, why }),
-            Outcome::Closed { why } => Err(NotTaken { reason: CLOSED, why }),
+            Outcome::Failed { why, .. } => refused(FAILED, why),
+            Outcome::Busy { .. } => refused(BUSY, "the receiver has too much to do".to_owned()),
+            Outcome::Never { reason, why } => refused(reason, why),
+            Outcome::Closed { why } => refused(CLOSED, why),
         };
         drop(done.send(came));
     }
@@ -247,15 +249,10 @@ impl Sends {
     fn ask_to_resend(&mut self, delivery: Delivery, done: oneshot::Sender<Result<(), NotTaken>>) {
         let place = (delivery.lsn, delivery.place);
         if self.window.is_closed() {
-            let why = "the sink is disabled until the next start".to_owned();
-            drop(done.send(Err(NotTaken { reason: CLOSED, why })));
-            return;
+            return drop(done.send(Err(NotTaken::Unsent("the sink is disabled until the next start"))));
         }
         match self.by_hand.sending.entry(place) {
-            Entry::Occupied(_) => {
-                let why = "it is being sent already".to_owned();
-                drop(done.send(Err(NotTaken { reason: BUSY, why })));
-            }
+            Entry::Occupied(_) => drop(done.send(Err(NotTaken::Unsent("it is being sent already")))),
             Entry::Vacant(free) => {
                 free.insert(done);
                 self.window.put(delivery);

@@ -11,7 +11,7 @@ use super::sources;
 use super::start::{NodeError, Shared, Starting};
 use super::told::Told;
 use crate::actors::Shards;
-use crate::admin::{self, Api, Forgetting, NodeState, RenderDecisions, Sources, Streams, StreamsSetup};
+use crate::admin::{self, Api, Forgetting, InHand, NodeState, RenderDecisions, Sources, Streams, StreamsSetup};
 use crate::backup::{Backups, Facts};
 use crate::egress::write_cloud_event;
 use crate::ingress::{Admission, Again, SourceMetrics};
@@ -85,6 +85,7 @@ impl Starting<'_> {
             not_connected: told.not_connected,
             sinks,
             again,
+            in_hand: InHand::default(),
         })
     }
 }

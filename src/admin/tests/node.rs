@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::super::{
-    Api, Forgetting, NodeState, NotVerified, RenderDecisions, Routes, Sinks, Sources, Streams, StreamsSetup, Verify,
-    configure,
+    Api, Forgetting, InHand, NodeState, NotVerified, RenderDecisions, Routes, Sinks, Sources, Streams, StreamsSetup,
+    Verify, configure,
 };
 use crate::actors::{self, Horizon, Pauses, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::backup::{Backups, Facts};
@@ -224,6 +224,7 @@ impl Node {
             sources: sources(),
             sinks: sinks(),
             again,
+            in_hand: InHand::default(),
             replay: no_replay(),
             forgetting: nothing_forgotten(),
             verify: no_verify(),
