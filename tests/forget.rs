@@ -225,3 +225,67 @@ fn only_what_is_there_is_forgotten_and_only_by_who_may() {
     request("boss", "DELETE", "/v1/entities/person/eve", b"").expect(202);
     wait_for("it is gone", || (request("read", "GET", "/v1/entities/person/eve", b"").status == 410).then_some(()));
 }
+
+const ORDERED: &str = r#"
+[entity.customer]
+key = "event.data.customer"
+fields = { orders = { on = "Ordered", take = "count" } }
+[entity.order]
+key = "event.data.order"
+fields = { name = { on = "Ordered", take = "latest", value = "event.data.name" } }
+[entity.order.decision.Sum]
+data = { name = "order.name" }
+when = "has(order.name)"
+"#;
+
+fn ordered() -> Value {
+    event("e", "Ordered", "-", &json!({ "order": "a", "customer": "c", "name": SECRET }))
+}
+
+/// If this failed, new rules would bring to life again, and publish, what was forgotten while another type held the same event.
+#[test]
+fn new_rules_leave_the_forgotten_where_it_is() {
+    let setup = Setup::new(ORDERED);
+    let mut server = setup.start();
+    let pause =
+        |change: &str| server.request("POST", &format!("/v1/entities/customer/{change}"), &[], b"{}").expect(200);
+    pause("pause");
+    post(&server, &[ordered()]);
+    server.request("DELETE", "/v1/entities/order/a", &[], b"").expect(202);
+    wait_until_done(&server);
+    pause("resume");
+    wait_for("the customer has it", || (server.entity("customer", "c")["events"] == 1).then_some(()));
+    assert_eq!(server.terminate().code(), Some(0));
+    server.rewrite(&Setup::new(&ORDERED.replace("name = \"order.name\" }", "name = \"order.name + '!'\" }")).text());
+    server.start();
+    server.get("/v1/entities/order/a").expect(410);
+    server.verify_clean();
+    let told =
+        server.decisions_file().iter().filter(|it| it["subject"] == "a" && it["decisionstate"] == "made").count();
+    assert_eq!(told, 1, "that of its first life: {:?}", server.decisions_file());
+}
+
+/// If this failed, a type that came with new rules would take what was forgotten, as long as some sink was behind.
+#[test]
+fn new_types_take_nothing_of_what_is_being_forgotten() {
+    let hook = Hook::start(|_, _| Answer::Status(500));
+    let sink = format!(
+        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = 1000, backoff = \"10s..20s\" }}\n",
+        hook.url()
+    );
+    // Nobody else took the event.
+    let order = ORDERED.replace("on = \"Ordered\", take = \"count\"", "on = \"Cancelled\", take = \"count\"");
+    let mut server = Setup::new(&order).tables(&sink).start();
+    post(&server, &[ordered()]);
+    server.request("DELETE", "/v1/entities/order/a", &[], b"").expect(202);
+    wait_for("it has ended", || (server.get("/v1/entities/order/a").status == 410).then_some(()));
+    wait_for("that is noted", || (forgotten(&server)[0]["state"] == "ended").then_some(()));
+    server.kill();
+    let person = format!(
+        "{order}[entity.person]\nkey = \"event.data.name\"\n\
+         fields = {{ orders = {{ on = \"Ordered\", take = \"set\", value = \"event.data.order\" }} }}\n"
+    );
+    server.rewrite(&Setup::new(&person).tables(&sink).text());
+    server.start();
+    server.get(&format!("/v1/entities/person/{SECRET}")).expect(404);
+}

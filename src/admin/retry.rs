@@ -102,8 +102,9 @@ pub(super) async fn retry(
 ) -> Result<HttpResponse, Problem> {
     let mandate = body::<Asked>(&asked)?.mandate()?;
     let id = part(&request, 2)?;
-    let _taken = take(&api, &id)?;
-    let trial = Trial { letter: open_letter(&api, &id).await?, api: api.clone(), id: id.clone(), mandate, _taken };
+    let taken = take(&api, &id)?;
+    let trial =
+        Trial { letter: open_letter(&api, &id).await?, api: api.clone(), id: id.clone(), mandate, _taken: taken };
     match trial.run().await {
         Came::Busy(why) => Err(Problem::unavailable(Code::Busy.as_str(), why)),
         Came::Cannot(why) => Err(Problem::new(StatusCode::CONFLICT, "conflict", why)),
@@ -141,7 +142,7 @@ pub(super) async fn retry_several(api: web::Data<Api>, asked: web::Bytes) -> Res
     let (found, next) = find(&api, after, page_items(limit)?, &filter).await?;
     let mut under_way = Vec::new();
     for (id, _) in found {
-        let Some(_taken) = api.in_hand.take(&id) else {
+        let Some(taken) = api.in_hand.take(&id) else {
             under_way.push((id, Trying::Over(Came::Busy(IN_HAND.to_owned()))));
             continue;
         };
@@ -151,7 +152,7 @@ pub(super) async fn retry_several(api: web::Data<Api>, asked: web::Bytes) -> Res
             continue;
         };
         let is_of_source = matches!(letter.origin, Origin::Source { .. });
-        let trial = Trial { api: api.clone(), id: id.to_string(), letter, mandate: mandate.clone(), _taken };
+        let trial = Trial { api: api.clone(), id: id.to_string(), letter, mandate: mandate.clone(), _taken: taken };
         let trying = actix_web::rt::spawn(trial.run());
         // In the order in which they came: a source's one after the other, and a sink is asked for each in turn.
         let came = if is_of_source {

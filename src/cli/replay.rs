@@ -94,7 +94,7 @@ fn of_folder(
     let failed = |error: &dyn std::error::Error| Failure::message(Exit::Io, node::causes(error));
     let old = check::ready(config)?.prepared.ruleset;
     let new = Arc::clone(&new.prepared.ruleset);
-    let prediction = Prediction { old, new, entity: args.entity.clone(), bytes_max: BYTES_MAX };
+    let mut prediction = Prediction::new(old, new, args.entity.clone(), BYTES_MAX);
     let none = || Failure::message(Exit::Io, format!("there is no journal in {}", folder.display()));
     let reader = prediction.open_stopped(folder).map_err(|error| failed(&error))?.ok_or_else(none)?;
     let mut go_on = |progress: &Progress| {

@@ -56,7 +56,7 @@ impl Starting<'_> {
             replay: rebuild::replays(
                 &self.prepared.ruleset,
                 shared.beginning.incarnation,
-                &shared.journal,
+                (&shared.journal, &shared.store),
                 key_bytes_max,
             ),
             server_name: self.config.server.name.clone(),

@@ -5,6 +5,7 @@
 mod account;
 mod admit;
 mod anew;
+mod audience;
 mod bindings;
 mod compile;
 mod conclude;
@@ -33,6 +34,7 @@ mod watches;
 pub use account::{Account, AtVersion, Before, Earlier};
 pub use admit::{Ruleset, Taken, Takers};
 pub use anew::{Anew, Content, anew};
+pub use audience::Audience;
 pub use bindings::{BodyBindings, EventBindings};
 pub use compile::{compile, compile_condition, compile_text};
 pub use decide::{Decided, Outcome, Verdict, decide, decide_inside, decide_system, touched, without_conclusions};

@@ -1,17 +1,24 @@
 //! What becomes of the journal's records when entities are forgotten: theirs are blank from then on, and so is what others were
-//! told of them.
+//! told of them. Until they are, nobody takes anything from them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use crate::actors::Kept;
 use crate::journal::Fate;
 use crate::model::codec::CodecError;
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::record::{Content, Input, Record};
 use crate::model::record_head::RecordHead;
-use crate::model::system::{DeadLetter, Origin};
+use crate::model::system::{DeadLetter, FORGET_KIND, ForgetStage, Origin, SystemState};
+use crate::store::{Store, StoreError};
+
+/// So many requests are looked up at a time.
+const KEYS_AT_ONCE: usize = 500;
 
 /// Entities whose last life ended with the record of a version, and the journal's end after that.
-pub(super) struct Fates {
+#[derive(Default)]
+pub struct Fates {
     ended: HashMap<EntityKey, Version>,
     through: Lsn,
 }
@@ -19,6 +26,35 @@ pub(super) struct Fates {
 impl Fates {
     pub fn new(ended: HashMap<EntityKey, Version>, through: Lsn) -> Self {
         Fates { ended, through }
+    }
+
+    /// What is asked for in a store and not done: what the entities had until now is as good as gone.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn pending(store: &Store) -> Result<Self, StoreError> {
+        let (mut fates, mut after) = (Fates::default(), None::<Arc<str>>);
+        loop {
+            let keys = store.keys(FORGET_KIND, after.as_deref(), "", KEYS_AT_ONCE)?;
+            let Some(last) = keys.last().cloned() else { return Ok(fates) };
+            for key in keys {
+                let kept = Kept::load(store, &EntityKey::new(FORGET_KIND, key))?;
+                let system = kept.as_ref().and_then(|kept| kept.entity.state().system.as_deref());
+                let Some(SystemState::Forget(forget)) = system else { continue };
+                let version = match forget.stage {
+                    ForgetStage::Asked => Version(u64::MAX),
+                    ForgetStage::Ended { version } => version,
+                    ForgetStage::Done { .. } => continue,
+                };
+                fates.ended.insert(forget.entity.clone(), version);
+            }
+            after = Some(last);
+        }
+    }
+
+    /// Whether a record is of a life that is forgotten.
+    pub fn hides(&self, entity: &EntityKey, version: Version) -> bool {
+        self.ended.get(entity).is_some_and(|ended| version < *ended)
     }
 
     /// Whether a dead letter holds what one of them decided.
@@ -33,7 +69,7 @@ impl Fates {
     /// When the record cannot be read.
     pub fn of(&self, bytes: &[u8]) -> Result<Fate, CodecError> {
         let head = RecordHead::of(bytes)?;
-        if self.ended.get(&head.entity).is_some_and(|ended| head.version < *ended) {
+        if self.hides(&head.entity, head.version) {
             return Ok(Fate::Blank);
         }
         if !head.may_quote() {
@@ -43,9 +79,8 @@ impl Fates {
         match &mut record.input {
             Input::DeadLetter(letter) if self.concerns(letter) => return Ok(Fate::Blank),
             Input::Message(received) => {
-                let is_told = self.ended.get(&received.from).is_some_and(|ended| received.version < *ended);
                 let Content::Notice { reference, .. } = &received.content else { return Ok(Fate::Keep) };
-                if !is_told {
+                if !self.hides(&received.from, received.version) {
                     return Ok(Fate::Keep);
                 }
                 let reference = reference.clone();

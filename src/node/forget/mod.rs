@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use self::fates::Fates;
+pub use self::fates::Fates;
 use super::checkpointer::Request;
 use super::fatal::Fatal;
 use super::sinks::Sinks;

@@ -16,7 +16,9 @@ use crate::journal::JournalReader;
 use crate::model::ids::{EntityKey, Incarnation};
 use crate::model::json as text;
 use crate::node::causes;
+use crate::node::recovery::RecoveryError;
 use crate::rules::{Ruleset, compile};
+use crate::store::Store;
 
 /// Lines that wait for whoever asked.
 const LINES_MAX: usize = 16;
@@ -29,10 +31,11 @@ const BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub fn replays(
     ruleset: &Arc<Ruleset>,
     incarnation: Incarnation,
-    journal: &JournalReader,
+    (journal, store): (&JournalReader, &Store),
     key_bytes_max: usize,
 ) -> Replay {
-    let (old, journal, is_busy) = (ruleset.clone(), journal.clone(), Arc::new(AtomicBool::new(false)));
+    let (old, journal, store) = (ruleset.clone(), journal.clone(), store.clone());
+    let is_busy = Arc::new(AtomicBool::new(false));
     Arc::new(move |text: &str, entity: Option<EntityKey>| {
         let new = Arc::new(rules_of(text, key_bytes_max).map_err(ReplayRefused::Wrong)?);
         new.begin(incarnation);
@@ -41,11 +44,11 @@ pub fn replays(
         }
         let busy = Busy(is_busy.clone());
         let (lines, receiver) = mpsc::channel(LINES_MAX);
-        let prediction = Prediction { old: old.clone(), new, entity, bytes_max: BYTES_MAX };
-        let journal = journal.clone();
+        let prediction = Prediction::new(old.clone(), new, entity, BYTES_MAX);
+        let (journal, store) = (journal.clone(), store.clone());
         let run = move || {
             let _busy = busy;
-            answer(&prediction, &journal, &lines);
+            answer(prediction, &journal, &store, &lines);
         };
         let begun = std::thread::Builder::new().name("replay".to_owned()).spawn(run);
         // Without a thread nobody is busy, and the lines end at once.
@@ -75,7 +78,7 @@ fn rules_of(text: &str, key_bytes_max: usize) -> Result<Ruleset, String> {
     }
 }
 
-fn answer(prediction: &Prediction, journal: &JournalReader, lines: &Sender<Vec<u8>>) {
+fn answer(mut prediction: Prediction, journal: &JournalReader, store: &Store, lines: &Sender<Vec<u8>>) {
     let mut told = Instant::now();
     let mut go_on = |progress: &Progress| {
         if lines.is_closed() {
@@ -88,7 +91,8 @@ fn answer(prediction: &Prediction, journal: &JournalReader, lines: &Sender<Vec<u
         }
         ControlFlow::Continue(())
     };
-    let line = match prediction.run(journal, journal.last_lsn(), &mut go_on) {
+    let left_out = prediction.leave_out_forgotten(store).map_err(RecoveryError::from);
+    let line = match left_out.and_then(|()| prediction.run(journal, journal.last_lsn(), &mut go_on)) {
         Ok(Some(report)) => format!("{{\"report\":{}}}\n", text::to_string(&report.document())),
         Ok(None) => return,
         Err(error) => format!("{}\n", json!({ "failed": causes(&error) })),

@@ -17,9 +17,10 @@ use crate::model::ids::{EntityKey, Lsn, PARTITIONS, Partition, Version};
 use crate::model::record::Record;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
+use crate::node::forget::Fates;
 use crate::node::recovery::RecoveryError;
 use crate::rules::{self, EntityRules, Ruleset};
-use crate::store::{Store, StoreOptions};
+use crate::store::{Store, StoreError, StoreOptions};
 use crate::vital;
 
 /// The page cache of a store of which only the marks are read.
@@ -27,13 +28,12 @@ const STORE_CACHE_BYTES: usize = 1024 * 1024;
 
 /// A question about other rules.
 pub struct Prediction {
-    /// The rules in force.
-    pub old: Arc<Ruleset>,
-    pub new: Arc<Ruleset>,
-    /// Nothing else is looked at.
-    pub entity: Option<EntityKey>,
-    /// What is held in memory at a time, about.
-    pub bytes_max: u64,
+    old: Arc<Ruleset>,
+    new: Arc<Ruleset>,
+    entity: Option<EntityKey>,
+    bytes_max: u64,
+    /// What nobody takes any more.
+    forgotten: Fates,
 }
 
 /// What was found of some partitions.
@@ -45,16 +45,32 @@ struct Pass {
 }
 
 impl Prediction {
+    /// What rules would make of the journal instead of those in force; of one entity, or of all. About `bytes_max` is held in
+    /// memory at a time.
+    pub fn new(old: Arc<Ruleset>, new: Arc<Ruleset>, entity: Option<EntityKey>, bytes_max: u64) -> Self {
+        Prediction { old, new, entity, bytes_max, forgotten: Fates::default() }
+    }
+
+    /// Leaves out what is to be forgotten as the store has it.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn leave_out_forgotten(&mut self, store: &Store) -> Result<(), StoreError> {
+        self.forgotten = Fates::pending(store)?;
+        Ok(())
+    }
+
     /// Opens what a node that is not running left, to ask it of that; none if there is nothing. While the journal is read no
     /// node can start there.
     ///
     /// # Errors
     /// A node runs there, or a file is damaged.
-    pub fn open_stopped(&self, folder: &Path) -> Result<Option<JournalReader>, RecoveryError> {
+    pub fn open_stopped(&mut self, folder: &Path) -> Result<Option<JournalReader>, RecoveryError> {
         if let Some(store) = Store::of_stopped(folder, StoreOptions { cache_bytes: STORE_CACHE_BYTES })? {
             let incarnation = store.beginning()?.incarnation;
             self.old.begin(incarnation);
             self.new.begin(incarnation);
+            self.leave_out_forgotten(&store)?;
         }
         Ok(JournalReader::of_stopped(folder)?)
     }
@@ -189,12 +205,13 @@ impl Reading<'_> {
             old.end(&record.entity);
             new.end(&record.entity);
         }
-        offer(&self.asked.new, self.changed, &record, |taken| match taken {
+        let forgotten = &self.asked.forgotten;
+        offer(&self.asked.new, forgotten, self.changed, &record, |taken| match taken {
             Ok(taken) if is_here(&taken.entity) => new.count(taken, record.now),
             Ok(_) => {}
             Err(why) => refused.one(why),
         });
-        offer(&self.asked.old, self.were, &record, |taken| match taken {
+        offer(&self.asked.old, forgotten, self.were, &record, |taken| match taken {
             Ok(taken) if is_here(&taken.entity) => old.count(taken, record.now),
             // What the rules in force refuse now, since they changed before, does not count.
             Ok(_) | Err(_) => {}

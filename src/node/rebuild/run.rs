@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::progress::{Progress, Telling};
 use super::reading::{Pass, Reading, Refused};
 use crate::model::ids::{EntityKey, Lsn, PARTITIONS};
+use crate::node::forget::Fates;
 use crate::node::recovery::{Opened, RecoveryError};
 use crate::node::replay::Recovered;
 use crate::rules::{EntityRules, Ruleset};
@@ -74,7 +75,9 @@ pub fn run(
         Mode::Rebuild => {
             mark_under_way(&store, plan)?;
             let kinds = &plan.changed;
-            let reading = Reading { reader, ruleset, kinds, threads, bytes_max: rebuilt_bytes_max, progress };
+            let forgotten = &Fates::pending(&store)?;
+            let reading =
+                Reading { reader, ruleset, forgotten, kinds, threads, bytes_max: rebuilt_bytes_max, progress };
             let refused = rebuild(&store, &mut adopting, &reading)?;
             if let Some(first) = refused.first {
                 tracing::warn!(

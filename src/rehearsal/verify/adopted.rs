@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::world::VerifyError;
 use crate::actors::Kept;
 use crate::model::ids::{EntityKey, Lsn};
-use crate::model::record::{EventInput, Input, Record};
+use crate::model::record::Record;
 use crate::model::system::{RULES_KIND, SystemState};
-use crate::rules::{EntityRules, Ruleset, Taken};
+use crate::rules::{Audience, EntityRules, Ruleset, Taken};
 use crate::store::Store;
 
 /// Since when a type is by the rules it has.
@@ -74,26 +74,16 @@ impl AdoptedTypes {
         record: &'a Record,
     ) -> impl Iterator<Item = Box<Taken>> + use<'a> {
         let entity = &record.entity;
-        let counted = counted(record);
+        let counted = Audience::of(&record.input);
         let event = counted.map(|(input, _)| input.event.unpack());
-        let takes = move |it: &&Adopted, kind: &str, is_held: bool| {
-            // What an entity holds is applied there when it is released.
-            it.is_known && lsn < it.at && it.rules.takes(kind) && !(is_held && *it.rules.name == *entity.kind())
+        let takes = move |it: &&Adopted, kind: &str, audience: Audience| {
+            it.is_known && lsn < it.at && it.rules.takes(kind) && audience.has(&it.rules.name, entity)
         };
         self.0.values().filter_map(move |it| {
-            let (input, is_held) = counted?;
-            let event = event.as_ref().filter(|event| takes(&it, &event.kind, is_held))?;
+            let (input, audience) = counted?;
+            let event = event.as_ref().filter(|event| takes(&it, &event.kind, audience))?;
             // What does not fit the rules counted no more when they were taken.
             ruleset.take_again(&it.rules.name, entity, input, event).ok().flatten()
         })
-    }
-}
-
-/// The event that came, and whether it was held.
-fn counted(record: &Record) -> Option<(&EventInput, bool)> {
-    match &record.input {
-        Input::Event(input) | Input::Released(input) => Some((input, false)),
-        Input::Held(input) => Some((input, true)),
-        _ => None,
     }
 }

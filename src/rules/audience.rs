@@ -1,0 +1,36 @@
+//! Which types a journaled event is offered to again, when rules have changed.
+
+use crate::model::ids::EntityKey;
+use crate::model::record::{EventInput, Input};
+
+/// Who is offered the event of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every type: those that took it when it came have a record of it, too, and count it once.
+    All,
+    /// All types but the record's own, which holds it until it is released.
+    Others,
+    /// The record's own: others had it when it was held.
+    Own,
+}
+
+impl Audience {
+    /// The event that a record brings its entity, and who is offered it.
+    pub fn of(input: &Input) -> Option<(&EventInput, Audience)> {
+        match input {
+            Input::Event(input) => Some((input, Audience::All)),
+            Input::Held(input) => Some((input, Audience::Others)),
+            Input::Released(input) => Some((input, Audience::Own)),
+            _ => None,
+        }
+    }
+
+    /// Whether a type is among them, where `entity` has the record.
+    pub fn has(self, kind: &str, entity: &EntityKey) -> bool {
+        match self {
+            Audience::All => true,
+            Audience::Others => kind != entity.kind(),
+            Audience::Own => kind == entity.kind(),
+        }
+    }
+}
