@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use common::orders::PAYMENTS;
 use common::tls::{Certificates, curl, named, python, shown};
-use common::{Http, PATIENCE, Server, Setup, wait_for};
+use common::{Http, PATIENCE, Server, Setup, deliver, wait_for};
 
 /// Sends its input to host:port over TLS and prints the answers until all so many lines are acknowledged.
 const PYTHON: &str = "
@@ -262,6 +262,27 @@ fn an_address_has_so_many_connections() {
     let mut third = connect(server.http());
     let closed = third.read(&mut [0; 16]);
     assert!(closed.is_err() || closed.is_ok_and(|read| read == 0), "one too many is closed without a word");
+}
+
+/// If this failed, who has a token for the server and sends to a source that asks for none would have it journaled as an event,
+/// and be told of lines it never sent.
+#[test]
+fn a_token_that_nobody_asks_for_is_passed_over() {
+    let rules = "[entity.order]\nkey = \"event.data.?subject.orValue('none')\"\n\
+                 fields = { payments = { on = \"*\", take = \"count\" } }\n";
+    let server = Setup::new(rules).tcp("event = { id = \"hash(body)\", type = \"'Any'\", data = \"body\" }").start();
+    let token = r#"{"token":"SECRET"}"#.to_owned();
+    let sent = deliver(server.tcp(), &[token.clone(), r#"{"subject":"o"}"#.to_owned(), "nonsense".to_owned()]);
+    assert_eq!(
+        (sent.acked, sent.refused.len(), &sent.refused[0]["refused"]),
+        (2, 1, &serde_json::json!(2)),
+        "{sent:?}"
+    );
+    assert_eq!(server.entity("order", "o")["events"], 1);
+    server.get("/v1/entities/order/none").problem(404);
+    // Only as the first line, and nothing else.
+    assert_eq!(deliver(server.tcp(), &[r#"{"token":"a","n":1}"#.to_owned(), token]).acked, 2);
+    assert_eq!(server.entity("order", "none")["events"], 2);
 }
 
 /// If this failed, a sender's token would be good for nothing, or an operator's secret would have to be shared.

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::orders::{BATCH, NDJSON, RULES, STRUCTURED, created, event, feed, lines, paid, reserved, shipped};
-use common::{Http, Setup, wait_for};
+use common::{Http, Setup, deliver, wait_for};
 use serde_json::{Value, json};
 
 /// The receipt tells what was taken and where to look at it; the same event again changes nothing.
@@ -174,4 +174,19 @@ fn connections_are_kept() {
         let document = http.request("GET", &format!("/v1/entities/order/{order}"), &[], b"").expect(200);
         assert_eq!(document.json()["key"], order);
     }
+}
+
+/// If this failed, which of several events without a time counts as the latest would be a matter of their ids.
+#[test]
+fn of_events_without_a_time_the_one_sent_last_is_the_latest() {
+    let server = Setup::new(RULES).start();
+    let noted = |n: u32| {
+        json!({"id": format!("zz{}", 9 - n), "source": format!("s{}", 9 - n), "type": "Noted",
+                                "subject": "tie", "data": n})
+    };
+    let all: Vec<Value> = (1..7).map(noted).collect();
+    feed(&server, &all[..4]);
+    assert_eq!(server.entity("note", "tie")["fields"]["text"], 4);
+    assert_eq!(deliver(server.tcp(), &all.iter().map(Value::to_string).collect::<Vec<_>>()).duplicates, 4);
+    assert_eq!(server.entity("note", "tie")["fields"]["text"], 6);
 }

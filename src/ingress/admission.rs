@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::credits::{Credits, Need};
@@ -50,6 +51,21 @@ pub enum Patience {
     Endless,
 }
 
+/// When events without a time came: each later than the one before, so that of several that come at once the last one sent
+/// counts as the latest, also while the clock is set back.
+#[derive(Debug, Default)]
+pub struct Receipts(AtomicI64);
+
+impl Receipts {
+    fn next(&self, now: Timestamp) -> Timestamp {
+        // Nanoseconds since 1970 fit until 2262.
+        let Ok(now_nanos) = i64::try_from(now.nanos()) else { return now };
+        let after = |last: i64| last.saturating_add(1).max(now_nanos);
+        let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
+        Timestamp::from_nanos(i128::from(after(last.unwrap_or_default()))).unwrap_or(now)
+    }
+}
+
 /// Admission.
 pub struct Admission {
     pub ruleset: Arc<Ruleset>,
@@ -58,6 +74,7 @@ pub struct Admission {
     pub gate: Gate,
     pub metrics: Arc<Metrics>,
     pub tracer: Tracer,
+    pub receipts: Receipts,
     pub deliver: Deliver,
     /// What numbers the events of a source, by its name, where it declares that.
     pub sequences: HashMap<String, Expr>,
@@ -99,9 +116,12 @@ impl Admission {
     ///
     /// # Errors
     /// The refusal; then nobody takes it.
-    pub fn admit(&self, event: &Event, now: Timestamp, source: &SourceMetrics) -> Result<Admitted, Refusal> {
-        let trace = self.tracer.receive(event, &source.name);
-        let mut takers = match self.ruleset.admit(event) {
+    pub fn admit(&self, mut event: Event, now: Timestamp, source: &SourceMetrics) -> Result<Admitted, Refusal> {
+        if event.time_given == TimeGiven::AtReceipt {
+            event.time = self.receipts.next(now);
+        }
+        let trace = self.tracer.receive(&event, &source.name);
+        let mut takers = match self.ruleset.admit(&event) {
             Ok(takers) => takers,
             Err(refusal) => {
                 if let Some(trace) = trace {
@@ -116,7 +136,7 @@ impl Admission {
         }
         source.last_event.set(now.millis() as f64 / 1e3);
         if let Some(sequence) = self.sequences.get(&source.name) {
-            number(sequence, event, source, &mut takers);
+            number(sequence, &event, source, &mut takers);
         }
         Ok(Admitted { takers, trace: trace.map(Arc::new) })
     }
@@ -184,5 +204,26 @@ fn number(sequence: &Expr, event: &Event, metrics: &SourceMetrics, takers: &mut 
         (None, _) => metrics.without_sequence.inc(),
         // Ignored by everybody.
         (Some(_), None) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If this failed, what was sent last would be older than what came before it.
+    #[test]
+    fn each_receipt_is_later_than_the_one_before() {
+        let receipts = Receipts::default();
+        let at = |text: &str| Timestamp::parse(text).unwrap();
+        let noon = at("2026-11-20T12:00:00Z");
+        for (now, expected) in [
+            (noon, noon),
+            (noon, at("2026-11-20T12:00:00.000000001Z")),
+            (at("2026-11-20T11:00:00Z"), at("2026-11-20T12:00:00.000000002Z")),
+            (at("2026-11-20T13:00:00Z"), at("2026-11-20T13:00:00Z")),
+        ] {
+            assert_eq!(receipts.next(now), expected);
+        }
     }
 }

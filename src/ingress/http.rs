@@ -172,7 +172,7 @@ pub async fn post(
     let bytes_each = bytes.div_ceil(count.max(1)) as u64;
     let mut deliveries = Vec::new();
     for (line, event) in request.events {
-        let takers = event.and_then(|event| admission.admit(&event, now, source));
+        let takers = event.and_then(|event| admission.admit(event, now, source));
         let admitted = match takers {
             Ok(takers) => {
                 let need = admission.credits.need(takers.len() as u64, bytes_each);

@@ -148,6 +148,15 @@ impl TcpSource {
     }
 }
 
+/// Whether a line is nothing but a token. It is no event, and must not become one.
+pub(super) fn is_token_line(line: &[u8]) -> bool {
+    if line.len() > TOKEN_LINE_BYTES_MAX {
+        return false;
+    }
+    let Ok(serde_json::Value::Object(members)) = serde_json::from_slice(line) else { return false };
+    members.len() == 1 && members.get("token").is_some_and(serde_json::Value::is_string)
+}
+
 /// The token of the first line, `{"token":"…"}`; what follows stays in `buffer`.
 async fn token_line(stream: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> Option<String> {
     loop {

@@ -17,7 +17,7 @@ mod sql;
 mod tcp;
 mod window;
 
-pub use admission::{Admission, Admitted, Deliver, Delivery, Patience, SourceMetrics};
+pub use admission::{Admission, Admitted, Deliver, Delivery, Patience, Receipts, SourceMetrics};
 pub use again::Again;
 pub use credits::{Credits, Need};
 pub use decode::{Decoder, Given, Mapping, SOURCE_DEFAULT};

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 
 use super::admission::Admitted;
 use super::credits::Need;
-use super::listener::{Phase, TcpSource};
+use super::listener::{Phase, TcpSource, is_token_line};
 use super::receiving::{FREE_BYTES, Room};
 use super::window::{Window, refusal_line};
 use crate::model::refusal::{Code, Refusal};
@@ -120,7 +120,8 @@ impl Connection {
     async fn read(self: Arc<Self>, read: &mut (impl AsyncRead + Unpin), mut buffer: BytesMut) -> End {
         let mut phase = self.source.phase.clone();
         let mut end = self.end.subscribe();
-        let mut lines = Lines { skipping: false, searched: 0 };
+        let may_be_token = self.source.tokens.is_empty();
+        let mut lines = Lines { may_be_token, skipping: false, searched: 0 };
         let mut long_line = None;
         loop {
             lines.take(&self, &mut buffer).await;
@@ -264,6 +265,8 @@ async fn overdue(line: Option<&LongLine>) {
 
 /// Splitting what was received into lines.
 struct Lines {
+    /// The first line, where no token is asked for: whoever has one may show it.
+    may_be_token: bool,
     /// The rest of a line that is too long is passed over.
     skipping: bool,
     /// No line ends before here.
@@ -275,12 +278,11 @@ impl Lines {
     async fn take(&mut self, connection: &Arc<Connection>, buffer: &mut BytesMut) {
         let mut batch = Batch::new(connection);
         while let Some(end) = memchr::memchr(b'\n', &buffer[self.searched..]).map(|at| self.searched + at) {
-            if std::mem::take(&mut self.skipping) {
-                buffer.advance(end + 1);
-            } else {
+            let is_token = std::mem::take(&mut self.may_be_token) && is_token_line(&buffer[..end]);
+            if !std::mem::take(&mut self.skipping) && !is_token {
                 batch.line(&buffer[..end]).await;
-                buffer.advance(end + 1);
             }
+            buffer.advance(end + 1);
             self.searched = 0;
         }
         self.searched = buffer.len();
@@ -298,7 +300,8 @@ impl Lines {
 
     /// Takes what comes after the last line end.
     async fn take_last(&mut self, connection: &Arc<Connection>, buffer: &mut BytesMut) {
-        if !self.skipping {
+        let is_token = self.may_be_token && is_token_line(buffer);
+        if !self.skipping && !is_token {
             let mut batch = Batch::new(connection);
             batch.line(buffer).await;
             batch.finish().await;
@@ -334,7 +337,7 @@ impl<'c> Batch<'c> {
         let takers = source
             .decoder
             .decode(line, self.now)
-            .and_then(|event| source.admission.admit(&event, self.now, &source.metrics));
+            .and_then(|event| source.admission.admit(event, self.now, &source.metrics));
         self.add(line.len(), takers).await;
     }
 

@@ -32,7 +32,7 @@ use crate::actors::{Horizon, Pauses, Shards, Slice, Tag};
 use crate::admin::{NodeState, Sources, Stop};
 use crate::config::{Config, Limits};
 use crate::egress::{Effects, EffectsSetup, NoteStep};
-use crate::ingress::{Admission, Again, Credits, Gate, Phase, Receiving};
+use crate::ingress::{Admission, Again, Credits, Gate, Phase, Receipts, Receiving};
 use crate::journal::{JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::Lsn;
@@ -314,6 +314,7 @@ impl Starting<'_> {
             gate: Gate::default(),
             metrics: shared.metrics.clone(),
             tracer: shared.tracer.clone(),
+            receipts: Receipts::default(),
             deliver: delivering(shards.clone()),
             sequences: std::mem::take(&mut self.prepared.sequences),
         })

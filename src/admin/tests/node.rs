@@ -19,7 +19,7 @@ use super::super::{
 use crate::actors::{self, Horizon, Pauses, ShardSetup, Shards, Slice, Supervisor, Surroundings, Tag, Work};
 use crate::backup::{Backups, Facts};
 use crate::config::{self, Diagnostics};
-use crate::ingress::{Admission, Again, Credits, Decoder, Gate, Receiving, SourceMetrics};
+use crate::ingress::{Admission, Again, Credits, Decoder, Gate, Receipts, Receiving, SourceMetrics};
 use crate::journal::{Committed, Journal, JournalOptions, JournalReader, JournalWriter, spawn_writer};
 use crate::metrics::{Metrics, TypeMetrics};
 use crate::model::ids::{Lsn, PayloadHash};
@@ -186,6 +186,7 @@ impl Node {
             receiving: Receiving::new(limits.receiving_bytes_max, limits.receiving_timeout),
             gate: Gate::default(),
             tracer: crate::telemetry::Tracer::default(),
+            receipts: Receipts::default(),
             metrics: metrics.clone(),
             deliver: Arc::new(move |deliveries| {
                 to_shards.deliver(deliveries.into_iter().map(|d| Work::Event {

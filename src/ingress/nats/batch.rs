@@ -40,7 +40,7 @@ impl<'s> Batch<'s> {
         let hand = &self.source.hand;
         let event = message.event(&self.source.decoder, self.now);
         message.event_id = event.as_ref().ok().map(|event| event.id.clone());
-        let takers = event.and_then(|event| hand.admission.admit(&event, self.now, &hand.metrics));
+        let takers = event.and_then(|event| hand.admission.admit(event, self.now, &hand.metrics));
         if let (Place::Request { entities, .. }, Ok(takers)) = (&mut message.place, &takers) {
             entities.extend(takers.iter().map(|taken| taken.entity.clone()));
         }

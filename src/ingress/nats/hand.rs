@@ -262,6 +262,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::ingress::Receipts;
     use crate::ingress::{Credits, Gate, Receiving};
     use crate::metrics::Metrics;
     use crate::model::refusal::Code;
@@ -279,6 +280,7 @@ mod tests {
             gate: Gate::default(),
             metrics: metrics.clone(),
             tracer: crate::telemetry::Tracer::default(),
+            receipts: Receipts::default(),
             deliver: Arc::new(drop),
             sequences: std::collections::HashMap::new(),
         };
