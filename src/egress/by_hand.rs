@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::routing::Delivery;
-use super::sends::{Outcome, Sends};
+use super::sends::{Outcome, Sends, TOO_MUCH};
 use super::window::Seized;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::mandate::Mandate;
@@ -167,7 +167,7 @@ impl Asked {
         let came = match outcome {
             Outcome::Delivered => Ok(()),
             Outcome::Failed { why, .. } => refused(FAILED, why),
-            Outcome::Busy { .. } => refused(BUSY, "the receiver has too much to do".to_owned()),
+            Outcome::Busy { .. } => refused(BUSY, TOO_MUCH.to_owned()),
             Outcome::Never { reason, why } => refused(reason, why),
             Outcome::Closed { why } => refused(CLOSED, why),
         };
@@ -203,7 +203,7 @@ impl Asked {
 fn told(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Failed { why, .. } | Outcome::Never { why, .. } | Outcome::Closed { why } => why.clone(),
-        Outcome::Busy { .. } => "the receiver has too much to do".to_owned(),
+        Outcome::Busy { .. } => TOO_MUCH.to_owned(),
         Outcome::Delivered => String::new(),
     }
 }

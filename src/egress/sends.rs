@@ -27,6 +27,9 @@ use crate::telemetry::{Leg, Tracer, tell};
 /// The longest body that a dead letter keeps, in bytes; far above what any decision has.
 const DEAD_LETTER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What is said of a receiver that asks for a pause.
+pub(super) const TOO_MUCH: &str = "the receiver has too much to do";
+
 /// The reason of what was given up by hand.
 const SKIPPED: &str = "skipped";
 
@@ -170,7 +173,7 @@ impl Sends {
             let panicked = |_| Outcome::Failed { why: "the sink panicked".to_owned(), pause: None };
             let outcome = AssertUnwindSafe(sent).catch_unwind().await.unwrap_or_else(panicked);
             if let Some(mut leg) = leg {
-                leg.note("turnstile.attempt", i64::from(sending.failures) + 1);
+                leg.note("turnstile.attempt", i64::from(sending.tries) + 1);
                 outcome.ends(leg);
             }
             report.tell(sending, Step::Sent(outcome));
@@ -211,7 +214,8 @@ impl Sends {
                 self.counters.busy.inc();
                 self.busy = self.busy.saturating_add(1);
                 let pause = pause.unwrap_or_else(|| backoff(retry.first, retry.longest, self.busy, delivery.id()));
-                self.window.put_off(&delivery, now + pause.min(PAUSE_MAX));
+                self.tell_failing(&delivery, TOO_MUCH);
+                self.window.put_off(&delivery, now + pause.min(PAUSE_MAX), TOO_MUCH);
             }
             Step::Sent(Outcome::Failed { why, pause }) => {
                 self.counters.failed.inc();
@@ -276,7 +280,7 @@ impl Sends {
             origin: Origin::Sink { name, lsn: delivery.lsn, place: delivery.place },
             reason: reason.into(),
             detail: why.into(),
-            attempts: if mandate.is_some() { sending.failures } else { sending.failures + 1 },
+            attempts: if mandate.is_some() { sending.tries } else { sending.tries + 1 },
             entity: Some(delivery.entity.clone()),
             id: delivery.id().into(),
             form: if is_whole { Form::Decision } else { Form::Partial },

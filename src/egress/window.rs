@@ -33,7 +33,7 @@ pub(super) struct Window {
     in_flight: usize,
     held: usize,
     held_bytes: usize,
-    /// Keys whose first delivery failed before.
+    /// Keys whose first delivery was not taken before.
     failing: usize,
     /// Nothing is sent before.
     paused_until: Option<Instant>,
@@ -50,8 +50,11 @@ struct Open {
 #[derive(Debug, Default)]
 struct Lane {
     queue: VecDeque<Arc<Delivery>>,
+    /// How often the first was not taken.
+    tries: u32,
+    /// How many of these count against it.
     failures: u32,
-    /// What the last of them was.
+    /// Why it was not, the last time.
     why: Box<str>,
 }
 
@@ -59,6 +62,8 @@ struct Lane {
 #[derive(Clone, Debug)]
 pub(super) struct Sending {
     pub delivery: Arc<Delivery>,
+    /// How often it was sent before.
+    pub tries: u32,
     /// How often it failed before.
     pub failures: u32,
 }
@@ -70,6 +75,12 @@ pub(super) enum Seized {
     InFlight(Arc<Delivery>),
     /// No key waits for it.
     Nothing,
+}
+
+impl Lane {
+    fn sending(&self, delivery: Arc<Delivery>) -> Sending {
+        Sending { delivery, tries: self.tries, failures: self.failures }
+    }
 }
 
 impl Window {
@@ -102,7 +113,7 @@ impl Window {
         self.held == 0
     }
 
-    /// Whether a key waits because its delivery failed.
+    /// Whether a key waits because its delivery was not taken.
     pub fn is_failing(&self) -> bool {
         self.failing > 0
     }
@@ -147,7 +158,7 @@ impl Window {
         let key = self.ready.pop_front()?;
         let lane = self.lanes.get(&key)?;
         self.in_flight += 1;
-        Some(Sending { delivery: lane.queue.front()?.clone(), failures: lane.failures })
+        Some(lane.sending(lane.queue.front()?.clone()))
     }
 
     /// When there is something to send though nothing else happens; none if that is so now, or never.
@@ -177,8 +188,8 @@ impl Window {
         }
         let Some(lane) = self.lanes.get_mut(&delivery.entity) else { return };
         lane.queue.pop_front();
-        self.failing -= usize::from(lane.failures > 0);
-        lane.failures = 0;
+        self.failing -= usize::from(lane.tries > 0);
+        (lane.tries, lane.failures) = (0, 0);
         if lane.queue.is_empty() {
             self.lanes.remove(&delivery.entity);
         } else {
@@ -189,11 +200,9 @@ impl Window {
     /// It failed; its key waits until `again`.
     pub fn failed(&mut self, delivery: &Delivery, again: Instant, why: &str) {
         if let Some(lane) = self.lanes.get_mut(&delivery.entity) {
-            self.failing += usize::from(lane.failures == 0);
             lane.failures += 1;
-            lane.why = why.into();
         }
-        self.rest(delivery, again);
+        self.rest(delivery, again, why);
     }
 
     /// Takes the first thing of a key, if it is the one that is wanted and is not in flight; then it is.
@@ -203,7 +212,7 @@ impl Window {
         let Some(delivery) = lane.queue.front().cloned() else { return Seized::Nothing };
         let rests = self.resting.iter().find(|(_, resting)| *resting == key).map(|(at, _)| *at);
         let waits = self.ready.iter().position(|ready| ready == key);
-        let sending = Sending { delivery, failures: lane.failures };
+        let sending = lane.sending(delivery);
         match (rests, waits) {
             (Some(at), _) => drop(self.resting.remove(&at)),
             (None, Some(at)) => drop(self.ready.remove(at)),
@@ -215,17 +224,17 @@ impl Window {
 
     /// What was not taken at its last attempt, with how often it was tried and why it was not: in the order of the journal.
     pub fn stuck(&self) -> Vec<(Arc<Delivery>, u32, Box<str>)> {
-        let failing = self.lanes.values().filter(|lane| lane.failures > 0);
-        let first = failing.filter_map(|lane| Some((lane.queue.front()?.clone(), lane.failures, lane.why.clone())));
+        let failing = self.lanes.values().filter(|lane| lane.tries > 0);
+        let first = failing.filter_map(|lane| Some((lane.queue.front()?.clone(), lane.tries, lane.why.clone())));
         let mut stuck: Vec<_> = first.collect();
         stuck.sort_by_key(|(delivery, ..)| (delivery.lsn, delivery.place));
         stuck
     }
 
     /// It was not taken, through no fault of its own; nothing at all is sent until `again`.
-    pub fn put_off(&mut self, delivery: &Delivery, again: Instant) {
+    pub fn put_off(&mut self, delivery: &Delivery, again: Instant, why: &str) {
         self.paused_until = self.paused_until.max(Some(again));
-        self.rest(delivery, again);
+        self.rest(delivery, again, why);
     }
 
     /// It was not taken, and nothing ever will be.
@@ -239,7 +248,12 @@ impl Window {
         self.closed
     }
 
-    fn rest(&mut self, delivery: &Delivery, again: Instant) {
+    fn rest(&mut self, delivery: &Delivery, again: Instant, why: &str) {
+        if let Some(lane) = self.lanes.get_mut(&delivery.entity) {
+            self.failing += usize::from(lane.tries == 0);
+            lane.tries += 1;
+            lane.why = why.into();
+        }
         self.in_flight -= 1;
         self.rests += 1;
         self.resting.insert((again, self.rests), delivery.entity.clone());

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{delivery, places};
 use crate::egress::dispatcher::Outlet;
 use crate::egress::routing::Delivery;
-use crate::egress::sends::{Outcome, Retry, Sends, SendsSetup, Sent, Transport};
+use crate::egress::sends::{Outcome, Retry, Sends, SendsSetup, Sent, TOO_MUCH, Transport};
 use crate::metrics::Metrics;
 use crate::model::ids::Lsn;
 use crate::model::record::Input;
@@ -122,12 +122,17 @@ async fn pauses_that_the_receiver_asks_for_are_kept() {
     let busy = |seconds| Outcome::Busy { pause: Some(Duration::from_secs(seconds)) };
     let outcomes = [busy(60), busy(60), busy(60), busy(60), failed(Some(30)), Outcome::Delivered];
     let mut test = Test::new(&outcomes, &[(1, 0, "a")]);
-    let mut waits = Vec::new();
+    let control = test.sends.control();
+    let (mut waits, mut troubles) = (Vec::new(), Vec::new());
     while let Some(due) = test.settle().await {
         waits.push((due - test.now).as_secs());
+        troubles.push(control.trouble());
         test.now = due;
     }
+    let troubles: Vec<_> = troubles.iter().map(Option::as_deref).collect();
     assert_eq!(waits, [60, 60, 60, 60, 30]);
+    assert_eq!(troubles, [Some(TOO_MUCH), Some(TOO_MUCH), Some(TOO_MUCH), Some(TOO_MUCH), Some("HTTP 500")]);
+    assert_eq!(control.trouble(), None, "it is over");
     assert_eq!((test.counted("ok"), test.counted("busy"), test.counted("failed")), (1, 4, 1));
     assert!(test.buried.lock().unwrap().is_empty());
 }

@@ -79,13 +79,17 @@ fn a_pause_holds_for_everything_and_is_no_failure() {
     let at = |seconds| now + Duration::from_secs(seconds);
     let mut window = window(8, &[(1, 0, "a"), (2, 0, "b"), (3, 0, "b")]);
     let first = sent(&mut window, now);
-    window.put_off(&first[0].delivery, at(60));
+    window.put_off(&first[0].delivery, at(60), "busy");
     window.finished(&first[1].delivery);
     assert_eq!(shown(&sent(&mut window, at(59))), []);
     assert_eq!(window.next_at(), Some(at(60)));
     let after = sent(&mut window, at(60));
     assert_eq!(shown(&after), [(3, 0), (1, 0)]);
     assert!(after.iter().all(|sending| sending.failures == 0));
+    let stuck = window.stuck();
+    assert_eq!((stuck.len(), stuck[0].0.lsn, stuck[0].1, &*stuck[0].2), (1, Lsn(1), 1, "busy"), "but it is seen");
+    window.finished(&after[1].delivery);
+    assert!(!window.is_failing());
 }
 
 /// If this failed, a sink that is done with would go on sending, or would be said to have finished what it has not.
