@@ -64,7 +64,9 @@ fn pauses_survive_kills_and_keep_the_order() {
     feed_revisions(&server, &orders, 190..EVENTS);
     let listed = cli(&server, &["ls", "order", "--paused", "--json"], 0);
     assert_eq!(listed.lines().count(), 12, "{listed}");
-    let page = server.get("/v1/paused").expect(200).json();
+    let page = wait_for("what is stored as paused was looked at", || {
+        Some(server.get("/v1/paused").expect(200).json()).filter(|page| page["complete"] == true)
+    });
     assert_eq!((&page["types"][0]["paused"]["by"], page["items"].as_array().unwrap().len()), (&json!("bob"), 12));
 
     server.verify_clean();

@@ -18,6 +18,8 @@ pub struct Pauses {
     types: HashMap<Arc<str>, AtomicBool>,
     /// Asked for each event: mostly there is none.
     is_any: AtomicBool,
+    /// Since the start all entities were looked at that may be paused themselves, or hold events.
+    is_known: AtomicBool,
     /// One change at a time, so that what is said last in the journal is what holds.
     changing: Mutex<()>,
 }
@@ -26,7 +28,7 @@ impl Pauses {
     /// None of the types is paused yet.
     pub fn new(ruleset: &Ruleset) -> Self {
         let types = ruleset.types().iter().map(|rules| (rules.name.clone(), AtomicBool::new(false))).collect();
-        Pauses { types, is_any: AtomicBool::new(false), changing: Mutex::default() }
+        Pauses { types, is_any: AtomicBool::new(false), is_known: AtomicBool::new(false), changing: Mutex::default() }
     }
 
     /// Takes over what the journal says. To be called before anything is delivered.
@@ -36,6 +38,16 @@ impl Pauses {
                 self.set(kind, said.is_paused);
             }
         }
+    }
+
+    /// All entities that are stored as paused, or as holding events, were looked at.
+    pub fn are_known(&self) {
+        self.is_known.store(true, Ordering::Release);
+    }
+
+    /// Whether what shards know of paused entities is all there is.
+    pub fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
     }
 
     /// Whether events of the type are held.

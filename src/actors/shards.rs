@@ -12,7 +12,7 @@ use super::kept::Snapshot;
 use super::mailbox::post;
 use super::releasing::{ListPaused, Standing};
 use super::supervisor::{Committed, Inputs, ListUnsaved, ReadEntity, Supervisor, WatchEntity};
-use super::wheel::Schedule;
+use super::wheel::{Filled, Schedule};
 use crate::model::book::LsnBook;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Input;
@@ -123,19 +123,19 @@ impl Shards {
         durable
     }
 
-    /// Gives entities to the wheels of their shards, to be looked at; answers how many entries the fullest has.
-    pub async fn schedule(&self, rows: Vec<(Wake, EntityKey)>) -> usize {
+    /// Gives entities to the wheels of their shards, to be looked at; answers how full they are then.
+    pub async fn schedule(&self, rows: Vec<(Wake, EntityKey)>) -> Filled {
         let mut by_shard: Vec<Vec<_>> = self.0.iter().map(|_| Vec::new()).collect();
         for row in rows {
             by_shard[row.1.partition().shard(self.0.len())].push(row);
         }
-        let mut fullest = 0;
+        let mut filled = Filled::default();
         for (supervisor, rows) in self.0.iter().zip(by_shard) {
             let (reply, answer) = oneshot::channel();
             post(supervisor, Schedule { rows, reply });
-            fullest = fullest.max(answer.await.unwrap_or_default());
+            filled = filled.max(answer.await.unwrap_or_default());
         }
-        fullest
+        filled
     }
 
     /// Tells a shard of commits.

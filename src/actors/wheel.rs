@@ -131,12 +131,28 @@ impl Supervisor {
     }
 }
 
-/// Rows of the store's agenda for this shard; answers how many entries there are.
+/// How full a wheel is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filled {
+    pub entries: usize,
+    /// Some of them are to be looked at because the node has started.
+    pub has_started: bool,
+}
+
+impl Filled {
+    /// As full as the fuller of both.
+    #[must_use]
+    pub fn max(self, other: Filled) -> Filled {
+        Filled { entries: self.entries.max(other.entries), has_started: self.has_started || other.has_started }
+    }
+}
+
+/// Rows of the store's agenda for this shard; answers how full the wheel is then.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Schedule {
     pub rows: Vec<(Wake, EntityKey)>,
-    pub reply: oneshot::Sender<usize>,
+    pub reply: oneshot::Sender<Filled>,
 }
 
 impl Handler<Schedule> for Supervisor {
@@ -144,6 +160,8 @@ impl Handler<Schedule> for Supervisor {
 
     fn handle(&mut self, message: Schedule, _: &mut Self::Context) {
         self.wheel.entries.extend(message.rows);
-        let _ = message.reply.send(self.wheel.entries.len());
+        let entries = &self.wheel.entries;
+        let has_started = entries.first().is_some_and(|(wake, _)| *wake == Wake::AT_START);
+        let _ = message.reply.send(Filled { entries: entries.len(), has_started });
     }
 }

@@ -102,6 +102,7 @@ pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
         let split = after.split_once('/').map(|(kind, key)| EntityKey::new(kind, key));
         split.ok_or_else(|| Problem::invalid("after: it is written TYPE/KEY, as `next` is"))
     });
+    let is_known = api.pauses.is_known();
     let mut listed = api.shards.paused(query.r#type.as_deref(), after.transpose()?.as_ref(), limit + 1).await;
     let has_more = listed.len() > limit;
     listed.truncate(limit);
@@ -124,7 +125,7 @@ pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
             types.push(type_shown(&api, &rules.name).await);
         }
     }
-    Ok(HttpResponse::Ok().json(json!({ "types": types, "items": items, "next": next })))
+    Ok(HttpResponse::Ok().json(json!({ "types": types, "items": items, "next": next, "complete": is_known })))
 }
 
 /// How it stands with an entity.

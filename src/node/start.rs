@@ -240,6 +240,7 @@ impl Starting<'_> {
             store: shared.store.clone(),
             shards: shards.clone(),
             horizon: shared.horizon.clone(),
+            pauses: shared.pauses.clone(),
             fatal: shared.fatal.clone(),
         };
         self.runtime.spawn(agenda.load());
