@@ -289,3 +289,27 @@ fn new_types_take_nothing_of_what_is_being_forgotten() {
     server.start();
     server.get(&format!("/v1/entities/person/{SECRET}")).expect(404);
 }
+
+/// If this failed, a decision that others were told would be told with another content under the same id.
+#[test]
+fn what_was_decided_from_it_keeps_its_content() {
+    let rules = "[entity.customer]\nkey = \"event.subject\"\n\
+                 fields = { name = { on = \"Named\", take = \"latest\", value = \"event.data.name\" } }\n\
+                 [entity.order]\nkey = \"event.subject\"\n\
+                 fields = { of = { on = \"Ordered\", take = \"latest\", value = \"event.data.of\" } }\n\
+                 [entity.order.ref.customer]\nentity = \"customer\"\nkey = \"order.of\"\n\
+                 [entity.order.decision.Ready]\nwhen = \"has(customer.name)\"\n";
+    let server = Setup::new(rules).start();
+    post(&server, &[event("o", "Ordered", "o-1", &json!({ "of": "c-1" }))]);
+    post(&server, &[event("n", "Named", "c-1", &json!({ "name": SECRET }))]);
+    let decisions = || server.get("/v1/decisions").expect(200).json()["items"].as_array().unwrap().clone();
+    let made = wait_for("it is decided", || decisions().first().cloned());
+    assert_eq!(made["causationid"], "n");
+    server.request("DELETE", "/v1/entities/customer/c-1", &[], b"").expect(202);
+    wait_until_done(&server);
+    let withdrawn = wait_for("it is withdrawn", || decisions().get(1).cloned());
+    assert_eq!((&withdrawn["revision"], &withdrawn["causationid"]), (&json!(2), &json!("forgotten:customer/c-1")));
+    assert_eq!(decisions()[0], made);
+    let left = files_with(&server.path("data/journal"), SECRET);
+    assert!(left.is_empty(), "{left:?}");
+}

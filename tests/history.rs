@@ -232,3 +232,39 @@ fn a_hot_key_is_paged_from_the_back_to_the_front() {
     let told = said(&server, &["explain", "count", "hot", "--limit", "2"], 0);
     assert!(told.contains("version 20,000, ") && told.contains(&format!("Counted {number} from")), "{told}");
 }
+
+/// If this failed, nobody would find out from a key who had kept its events back, once its type is resumed.
+#[test]
+fn who_paused_a_type_is_told_by_its_keys() {
+    let mut server = Setup::new(RULES).start();
+    let change = |server: &Server, what: &str, by: &str| {
+        let body = json!({"by": by, "why": format!("{what} for a look")}).to_string();
+        server.request("POST", &format!("/v1/entities/count/{what}"), &[], body.as_bytes()).expect(200);
+    };
+    for (round, [pauses, resumes]) in [["ann", "bob"], ["cyd", "dan"]].into_iter().enumerate() {
+        change(&server, "pause", pauses);
+        post(&server, &[counted(&format!("e{round}"), "k", 1)]);
+        server.restart();
+        change(&server, "resume", resumes);
+        wait_for("it is released", || (server.entity("count", "k")["paused"].is_null()).then_some(()));
+    }
+    let items = all(&server, "count", "k", "asc", 100);
+    let who = |item: &Value| [&item["type_paused"]["by"], &item["type_resumed"]["by"]].map(Value::clone);
+    let told: Vec<_> =
+        items.iter().map(|item| (item["input"]["kind"].as_str().unwrap().to_owned(), who(item))).collect();
+    let told: Vec<_> = told.iter().map(|(kind, who)| (kind.as_str(), who[0].as_str(), who[1].as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("held", Some("ann"), None),
+            ("released", None, Some("bob")),
+            ("held", Some("cyd"), None),
+            ("released", None, Some("dan")),
+        ]
+    );
+    let read = said(&server, &["explain", "count", "k"], 0);
+    assert!(
+        read.contains("because       the type was paused ") && read.contains("(by cyd: pause for a look)"),
+        "{read}"
+    );
+}

@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::query::{page_items, query};
 use crate::actors::Standing;
 use crate::model::ids::EntityKey;
+use crate::model::mandate::Mandate;
 use crate::model::pause::ByHand;
 use crate::model::record::Input;
 use crate::model::settle::Noted;
@@ -58,7 +59,7 @@ pub(super) async fn pause_type(
     asked: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
     let mandate = body::<Asked>(&asked)?.mandate()?;
-    change_type(&api, &request, Input::Paused(mandate)).await
+    change_type(&api, &request, mandate, true).await
 }
 
 /// What the entities of a type hold is applied, but for those that are paused themselves.
@@ -68,13 +69,21 @@ pub(super) async fn resume_type(
     asked: web::Bytes,
 ) -> Result<HttpResponse, Problem> {
     let mandate = body::<Asked>(&asked)?.mandate()?;
-    change_type(&api, &request, Input::Resumed(mandate)).await
+    change_type(&api, &request, mandate, false).await
 }
 
-async fn change_type(api: &Api, request: &HttpRequest, input: Input) -> Result<HttpResponse, Problem> {
+async fn change_type(
+    api: &Api,
+    request: &HttpRequest,
+    mandate: Mandate,
+    pauses: bool,
+) -> Result<HttpResponse, Problem> {
     let kind = entity_type(api, request)?.name.clone();
     let was_paused = api.pauses.is_paused(&kind);
-    if matches!(input, Input::Paused(_)) || was_paused {
+    if pauses || was_paused {
+        let what = if pauses { "paused" } else { "resumed" };
+        tracing::info!(by = %mandate.by, why = %mandate.why, "the type `{kind}` is {what}");
+        let input = if pauses { Input::Paused(mandate) } else { Input::Resumed(mandate) };
         api.pauses.change(&api.shards, &kind, input).await.ok_or_else(ending)?;
     }
     let mut document = type_shown(api, &kind).await;

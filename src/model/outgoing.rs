@@ -75,6 +75,13 @@ pub fn cause_of(record: &Record) -> Option<Cow<'_, str>> {
             });
             Some(Cow::Owned(id))
         }
+        Input::Forgotten(_) => {
+            let mut id = String::from("forgotten:");
+            encode(&mut id, record.entity.kind());
+            id.push('/');
+            encode(&mut id, record.entity.key());
+            Some(Cow::Owned(id))
+        }
         // What the system keeps, and what is held, decides nothing.
         _ => None,
     }

@@ -6,6 +6,7 @@
 mod correlation;
 mod records;
 mod told;
+mod type_pauses;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -17,7 +18,8 @@ use super::api::Api;
 use super::entity::{asked_for, push_item, unknown, unreadable};
 use super::problem::Problem;
 use super::query::{page_items, query};
-use crate::model::ids::{Lsn, Version};
+use crate::model::ids::{EntityKey, Lsn, Version};
+use crate::model::system::PAUSE_KIND;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,10 +51,13 @@ pub(super) async fn of_entity(api: web::Data<Api>, request: HttpRequest) -> Resu
     if book.version == Version(0) {
         return Err(unknown(&entity));
     }
+    let type_pauses = EntityKey::new(PAUSE_KIND, entity.kind());
+    let type_book = api.shards.book(&type_pauses).await.ok_or_else(gone)?;
     let (kind, key) = (entity.kind().to_owned(), entity.key().to_owned());
     let (version, duplicates) = (book.version.0, book.duplicates());
     let page = web::block(move || {
-        let telling = Telling { api: &api, rules: &rules, entity: &entity, book: &book };
+        let pauses = (&type_pauses, &type_book);
+        let telling = Telling { api: &api, rules: &rules, entity: &entity, book: &book, pauses };
         telling.page(after, before, order, limit)
     });
     let page = page.await.map_err(|_| gone())??;

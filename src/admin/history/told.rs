@@ -6,6 +6,7 @@ use super::super::api::Api;
 use super::super::problem::Problem;
 use super::super::query::PAGE_BYTES_MAX;
 use super::records::Records;
+use super::type_pauses::TypePauses;
 use super::{Order, unreadable};
 use crate::actors::History;
 use crate::model::book::LsnBook;
@@ -27,6 +28,8 @@ pub(super) struct Telling<'a> {
     pub rules: &'a Arc<EntityRules>,
     pub entity: &'a EntityKey,
     pub book: &'a LsnBook,
+    /// What its type's pauses are journaled as.
+    pub pauses: (&'a EntityKey, &'a LsnBook),
 }
 
 /// A page of it.
@@ -88,9 +91,10 @@ impl Telling<'_> {
         trimmed_before: Option<Lsn>,
     ) -> Result<Vec<Vec<u8>>, Problem> {
         let Some((first, _)) = records.first() else { return Ok(Vec::new()) };
+        let pauses = TypePauses::before(self.api, self.pauses, records)?;
         if trimmed_before.is_none()
             && let Some(state) = self.state_before(history, *first)?
-            && let Some(items) = self.with_states(state, records)
+            && let Some(items) = self.with_states(state, records, &pauses)
         {
             return Ok(items);
         }
@@ -103,7 +107,7 @@ impl Telling<'_> {
             }
         }
         let account = |(lsn, record): &(Lsn, Record)| {
-            let item = Account::new(self.rules, *lsn, record, Before::Earlier(&earlier)).to_json();
+            let item = self.account(*lsn, record, Before::Earlier(&earlier), &pauses);
             earlier.note(record);
             item
         };
@@ -127,7 +131,7 @@ impl Telling<'_> {
     }
 
     /// The accounts with everything before and after each record; `None` if a record does not fit.
-    fn with_states(&self, mut state: State, records: &[(Lsn, Record)]) -> Option<Vec<Vec<u8>>> {
+    fn with_states(&self, mut state: State, records: &[(Lsn, Record)], pauses: &TypePauses) -> Option<Vec<Vec<u8>>> {
         let seen = |state: &State| AtVersion::new(self.rules, self.entity.key(), state.clone());
         let (mut items, mut before) = (Vec::with_capacity(records.len()), seen(&state));
         for (lsn, record) in records {
@@ -136,10 +140,16 @@ impl Telling<'_> {
             }
             let after = seen(&state);
             let states = Before::States { before: &before, after: &after };
-            items.push(Account::new(self.rules, *lsn, record, states).to_json());
+            items.push(self.account(*lsn, record, states, pauses));
             before = after;
         }
         Some(items)
+    }
+
+    fn account(&self, lsn: Lsn, record: &Record, before: Before<'_>, pauses: &TypePauses) -> Vec<u8> {
+        let mut account = Account::new(self.rules, lsn, record, before);
+        pauses.tell(&mut account, lsn, &record.input);
+        account.to_json()
     }
 }
 

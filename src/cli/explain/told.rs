@@ -40,6 +40,7 @@ pub(super) fn record(
     let mut lines = Lines { out, paint };
     lines.timing(&input)?;
     lines.input(&input)?;
+    lines.type_pause(account)?;
     lines.changes(account)?;
     lines.followed(account)?;
     let is_same = |last: &Map| OPEN_ENDS.iter().all(|name| last.get(name) == account.get(name));
@@ -70,7 +71,7 @@ fn came(input: &Map) -> String {
             let says = match &*text("says") {
                 "watch" => "begins to watch",
                 "unwatch" => "watches no more",
-                "gone" => "is there no more",
+                "gone" => "is there no more, or what it told was forgotten",
                 _ => "tells what it shows",
             };
             format!("{} {} {says} (reference {})", text("from_type"), text("from_key"), text("reference"))
@@ -107,6 +108,17 @@ impl Lines<'_> {
     fn line(&mut self, label: &str, told: &str) -> io::Result<()> {
         let label = render::safe(label);
         writeln!(self.out, "    {label:LABEL_COLUMNS$}  {told}")
+    }
+
+    fn type_pause(&mut self, account: &Map) -> io::Result<()> {
+        for (name, what) in [("type_paused", "paused"), ("type_resumed", "resumed")] {
+            if let Some(Value::Map(by_hand)) = account.get(name) {
+                let [by, why] = ["by", "why"].map(|name| text(by_hand, name));
+                let told = format!("the type was {what} {} (by {by}: {why})", moment(by_hand, "since"));
+                self.line("because", &render::safe(&told))?;
+            }
+        }
+        Ok(())
     }
 
     fn timing(&mut self, input: &Map) -> io::Result<()> {

@@ -85,8 +85,11 @@ impl Fates {
                 }
                 let reference = reference.clone();
                 received.content = Content::Gone { reference };
-                received.correlation = None;
-                received.cause = Box::default();
+                // What was decided from it was told with its cause, and is told so again.
+                if record.decisions.is_empty() && record.effects.is_empty() {
+                    received.correlation = None;
+                    received.cause = Box::default();
+                }
             }
             _ => return Ok(Fate::Keep),
         }

@@ -59,6 +59,11 @@ impl Account {
         Account(members)
     }
 
+    /// Adds what the record itself does not say.
+    pub fn add(&mut self, name: &'static str, told: Value) {
+        self.0.push((name, told));
+    }
+
     /// The account as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         write_members(&self.0)
