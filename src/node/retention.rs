@@ -33,8 +33,11 @@ pub enum Room {
     Short,
 }
 
+/// Who keeps what nobody needs.
+const RETENTION: &str = "retention";
+
 /// What is kept, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Everything before this may go.
     pub from: Lsn,
@@ -42,6 +45,13 @@ pub struct Kept {
     pub held_by: String,
     /// When the first record that is there was made.
     pub since: Option<Timestamp>,
+}
+
+/// Everything, until it was looked at.
+impl Default for Kept {
+    fn default() -> Self {
+        Kept { from: Lsn::FIRST, held_by: RETENTION.to_owned(), since: None }
+    }
 }
 
 /// One segment.
@@ -110,7 +120,7 @@ impl Retention {
 
     fn kept(&self, spans: &[Span], needs: &[Need], now: Timestamp, room: Room) -> Kept {
         let since = spans.first().and_then(|oldest| oldest.at);
-        let mut kept = Kept { from: self.wanted(spans, now, room), held_by: "retention".to_owned(), since };
+        let mut kept = Kept { from: self.wanted(spans, now, room), held_by: RETENTION.to_owned(), since };
         if let Some(need) = needs.iter().filter(|need| need.from < kept.from).min_by_key(|need| need.from) {
             kept.from = need.from;
             kept.held_by.clone_from(&need.by);

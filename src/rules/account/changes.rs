@@ -125,7 +125,8 @@ fn held(state: &State, merge: &Merge) -> Value {
         (Some(FieldState::By(entries)), Some(by)) => entries.iter().find(|(name, _)| &**name == by).map(|(_, it)| it),
         (field, _) => field,
     };
-    field.and_then(FieldState::value).unwrap_or(Value::Null)
+    let empty = if is_number(merge.take) && merge.by.is_none() { Value::Int(0) } else { Value::Null };
+    field.and_then(FieldState::value).unwrap_or(empty)
 }
 
 /// A field that an event is for and that it left as it is.

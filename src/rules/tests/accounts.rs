@@ -81,7 +81,7 @@ fn changes_are_told_with_what_was_before_as_far_as_it_is_known() {
             r#"[{"field":"of","new":"k","old":null,"take":"latest"},{"field":"price","new":3,"old":null,"take":"max"}]"#,
             r#"[{"field":"of","new":"k","old":"k","take":"latest"}]"#,
             r#"[{"field":"of","new":"j","old":"k","take":"latest"}]"#,
-            r#"[{"added":1,"by":"mo","field":"by_day","new":1,"old":null,"take":"count"},{"added":4,"field":"paid","new":4,"old":null,"take":"sum"}]"#,
+            r#"[{"added":1,"by":"mo","field":"by_day","new":1,"old":null,"take":"count"},{"added":4,"field":"paid","new":4,"old":0,"take":"sum"}]"#,
             r#"[{"added":6.5,"field":"paid","new":10.5,"old":4,"take":"sum"}]"#,
             r#"[{"added":[1],"field":"notes","take":"list"}]"#,
         ]
