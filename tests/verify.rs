@@ -8,46 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::orders::{RULES, created, event, feed, lines, paid, reserved, shipped};
+use common::verified::{Verify, details, found, kinds, verify, verify_stopped};
 use common::{Http, Server, percent, wait_for};
 use serde_json::{Value, json};
 use turnstile::model::ids::{EntityKey, Version};
 use turnstile::rehearsal::verify::{HELD_MAX, Options, Setup, Stopped};
 use turnstile::store::{CheckpointWriter, EntityWrite, Store, StoreOptions};
-
-/// One of the two below.
-type Verify = fn(&Server, &[&str]) -> (Option<i32>, Value);
-
-/// Runs `verify`; its exit code and its report.
-fn verify(server: &Server, arguments: &[&str]) -> (Option<i32>, Value) {
-    let output = server.cli(&[&["verify", "--json"], arguments].concat());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = serde_json::from_slice(&output.stdout);
-    (output.status.code(), report.unwrap_or_else(|error| panic!("{error}: {said}")))
-}
-
-/// The same, of the server's folder.
-fn verify_stopped(server: &Server, arguments: &[&str]) -> (Option<i32>, Value) {
-    let data = server.path("data");
-    verify(server, &[&["--data-dir", data.to_str().expect("UTF-8")], arguments].concat())
-}
-
-/// What was found: counts by kind.
-fn kinds(report: &Value) -> Vec<(String, u64)> {
-    let groups = report["findings"].as_array().expect("a list").iter();
-    groups.map(|it| (it["kind"].as_str().expect("a word").to_owned(), it["count"].as_u64().expect("a count"))).collect()
-}
-
-fn found(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
-    expected.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
-}
-
-/// What is told of a kind.
-fn details(report: &Value, kind: &str) -> Vec<String> {
-    let groups = report["findings"].as_array().expect("a list").iter();
-    let examples = groups.filter(|it| it["kind"] == kind).flat_map(|it| it["examples"].as_array().expect("a list"));
-    let text = |it: &Value, name: &str| it[name].as_str().expect("text").to_owned();
-    examples.map(|it| format!("{}: {}", text(it, "subject"), text(it, "detail"))).collect()
-}
 
 fn order(name: &str) -> [Value; 5] {
     [created(name), paid(name, "successful"), reserved(name), shipped(name), created(name)]

@@ -167,7 +167,8 @@ impl World for Running {
     }
 
     fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<State>>, VerifyError> {
-        let read = |entity: EntityKey| async move { self.shards.read(&entity).await.map(|snapshot| snapshot.state) };
+        let read =
+            |entity: EntityKey| async move { self.shards.read_whole(&entity).await.map(|snapshot| snapshot.state) };
         let reading = stream::iter(entities.to_vec()).map(read).buffered(READS_AT_ONCE);
         let read = self.runtime.block_on(reading.collect());
         // While the shards end, nothing is there any more.

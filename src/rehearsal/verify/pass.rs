@@ -141,7 +141,7 @@ impl Run<'_> {
             self.counts.cut += 1;
         }
         let Some(state) = state else {
-            // Who is only waited for, or whose life has ended, is shown to nobody.
+            // Of who is only waited for, or whose life has ended, nobody has to know.
             if followed.is_not_there() {
                 return;
             }
@@ -183,11 +183,19 @@ impl Run<'_> {
         self.cut = cut;
         followed?;
         for (entity, state) in &moved {
-            if let Some(followed) = entities.get(entity) {
-                self.compare(entity, followed, Some(state));
+            let Some(followed) = entities.get(entity) else { continue };
+            if followed.version < state.version && self.was_forgotten(entity, state)? {
+                continue;
             }
+            self.compare(entity, followed, Some(state));
         }
         Ok(())
+    }
+
+    /// Whether the entity was forgotten after it was read: then records that made it what it was are blank.
+    fn was_forgotten(&self, entity: &EntityKey, state: &State) -> Result<bool, VerifyError> {
+        let now = self.setup.world.read(std::slice::from_ref(entity))?.pop().flatten();
+        Ok(now.is_some_and(|now| now.ended() > state.version))
     }
 
     /// Looks at stored entities that have no records: those are gone if the journal was trimmed, else nothing made them.

@@ -55,7 +55,8 @@ pub trait World {
     /// Entities show what is journaled up to here, at least.
     fn committed(&self) -> Lsn;
 
-    /// Entities as they are, in the order they are asked for.
+    /// Entities as they are, in the order they are asked for; also those whose life has ended, and those that others only
+    /// wait for.
     ///
     /// # Errors
     /// When they cannot be asked any more.
