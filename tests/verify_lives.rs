@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::Setup;
 use common::orders::{feed, happened};
 use common::verified::{found, kinds, verify, verify_stopped};
+use common::{Server, Setup, wait_for};
 use serde_json::json;
 
 const SESSIONS: &str = r#"
@@ -43,5 +43,44 @@ fn lives_that_end_meanwhile_are_followed() {
     server.start();
     // All that is overdue expires now.
     let (code, report) = verify(&server, &[]);
+    assert_eq!((code, kinds(&report)), (Some(0), found(&[])), "{report}");
+}
+
+const ORDERS: &str = r#"
+[entity.customer]
+key = "event.data.customer"
+fields = { orders = { on = "Ordered", take = "count" } }
+[entity.order]
+key = "event.data.order"
+fields = { name = { on = "Ordered", take = "latest", value = "event.data.name" } }
+[entity.order.decision.Sum]
+when = "has(order.name)"
+data = { name = "order.name" }
+"#;
+
+fn forget(server: &Server, order: &str) {
+    let body = br#"{"by":"ann","why":"she asked for it"}"#;
+    server.request("DELETE", &format!("/v1/entities/order/{order}"), &[], body).expect(202);
+    wait_for("it is forgotten", || {
+        let all = server.get("/v1/forgotten").expect(200).json();
+        all["items"].as_array().expect("a list").iter().all(|it| it["state"] == "done").then_some(())
+    });
+}
+
+/// If this failed, a key that was forgotten and came back would be called damaged for good, once rules were changed.
+#[test]
+fn who_was_forgotten_and_came_back_is_no_damage_under_other_rules() {
+    let mut server = Setup::new(ORDERS).start();
+    let ordered = |id: &str| happened(id, "Ordered", &json!({ "order": "a", "customer": "c", "name": id }));
+    feed(&server, &[ordered("1")]);
+    forget(&server, "a");
+    feed(&server, &[ordered("2")]);
+    server.verify_clean();
+    assert!(server.terminate().success());
+    server.rewrite(&Setup::new(&ORDERS.replace("data = { name", "data = { key = \"key\", name")).text());
+    server.start();
+    server.verify_clean();
+    assert!(server.terminate().success());
+    let (code, report) = verify_stopped(&server, &[]);
     assert_eq!((code, kinds(&report)), (Some(0), found(&[])), "{report}");
 }
