@@ -158,7 +158,8 @@ impl Kind {
             Kind::SequenceGap => (
                 "sequence_gap",
                 "numbers of a sequence that never came",
-                "have the source send them again: what is known counts once",
+                "have the source send them again: what is known counts once; a number of an event that was refused, or whose \
+                 type `[server] ignore` names, is never known",
             ),
             Kind::SequenceTwice => (
                 "sequence_twice",
@@ -209,12 +210,13 @@ pub struct Group {
 pub struct Findings {
     groups: BTreeMap<Kind, Group>,
     examples_max: usize,
+    notes: Vec<String>,
 }
 
 impl Findings {
     /// None; of each kind so many will be kept to be shown.
     pub fn new(examples_max: usize) -> Self {
-        Findings { groups: BTreeMap::new(), examples_max }
+        Findings { groups: BTreeMap::new(), examples_max, notes: Vec::new() }
     }
 
     /// Adds one about anything.
@@ -225,7 +227,7 @@ impl Findings {
     /// Adds so many at once, told as one.
     pub fn add_many(&mut self, kind: Kind, count: u64, subject: impl Into<String>, detail: impl Into<String>) {
         let group = self.groups.entry(kind).or_default();
-        group.count += count;
+        group.count = group.count.saturating_add(count);
         if group.examples.len() < self.examples_max {
             group.examples.push(Example { subject: subject.into(), detail: detail.into() });
         }
@@ -234,6 +236,16 @@ impl Findings {
     /// Adds one about an entity.
     pub fn of(&mut self, kind: Kind, entity: &EntityKey, detail: impl Into<String>) {
         self.add(kind, named(entity), detail);
+    }
+
+    /// Notes what whoever reads the findings should know, and nobody has to do anything about.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// What was noted.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// How many there are of a kind.

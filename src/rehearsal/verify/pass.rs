@@ -32,7 +32,7 @@ impl Run<'_> {
     pub fn pass(&mut self, range: &Range<u16>) -> Result<(), VerifyError> {
         let mut entities = Entities::new();
         let first = self.setup.world.journal().first_lsn();
-        self.each_record(first, |run, lsn, bytes| {
+        self.blank = self.each_record(first, |run, lsn, bytes| {
             run.step()?;
             let entity = Record::entity_of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             let is_in_range = range.contains(&entity.partition().0);
