@@ -7,17 +7,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::orders::{RULES, created, event, feed, lines, paid, reserved, shipped};
-use common::verified::{Verify, details, found, kinds, verify, verify_stopped};
+use common::orders::{RULES, created, event, feed, lines, order, reserved};
+use common::verified::{details, found, kinds, verify, verify_stopped};
 use common::{Http, Server, percent, wait_for};
 use serde_json::{Value, json};
 use turnstile::model::ids::{EntityKey, Version};
 use turnstile::rehearsal::verify::{HELD_MAX, Options, Setup, Stopped};
 use turnstile::store::{CheckpointWriter, EntityWrite, Store, StoreOptions};
-
-fn order(name: &str) -> [Value; 5] {
-    [created(name), paid(name, "successful"), reserved(name), shipped(name), created(name)]
-}
 
 /// Ends what goes on meanwhile, also where a test fails.
 struct Done<'a>(&'a AtomicBool);
@@ -238,71 +234,6 @@ fn decisions_that_are_not_delivered_are_found() {
     server.kill();
     let (code, stopped) = verify_stopped(&server, &["--waiting-longer", "0s"]);
     assert_eq!((code, kinds(&stopped)), (Some(1), kinds(&report)), "{stopped}");
-}
-
-/// If this failed, a list of what should be here would pass for what is here.
-#[test]
-fn an_outside_list_is_compared() {
-    let mut server = common::Setup::new(RULES).start();
-    feed(&server, &["a", "b", "c", "d/e"].iter().flat_map(|name| order(name)).collect::<Vec<_>>());
-    std::fs::write(
-        server.path("list.csv"),
-        "key,payment.status,shipping.estimatedDays,status,id,source\n\
-         a,successful,2,processing,a-paid,/test\n\
-         b,failed,2.0,,b-lost,/test\n\
-         x,successful,2,,,\n\
-         d/e,,3,processing,,\n",
-    )
-    .expect("a file");
-    let rows = [
-        json!({ "type": "order", "key": "a", "stock.reservedItems": ["SKU-1"], "shipping.estimatedDays": 2 }),
-        json!({ "type": "order", "key": "b", "stock": { "orderId": "b" }, "decisions.OrderConfirmed.state": "revised" }),
-        json!({ "type": "note", "key": "n" }),
-    ];
-    std::fs::write(server.path("list.ndjson"), lines(&rows)).expect("a file");
-    let of_csv = ["--against", "list.csv", "--entity", "order", "--complete-list"];
-    let of_lines = ["--against", "list.ndjson"];
-    let check = |run: Verify, server: &Server| {
-        let (code, report) = run(server, &of_csv);
-        assert_eq!(code, Some(1));
-        let expected = [("against_missing", 1), ("against_value", 2), ("against_event", 1), ("against_extra", 1)];
-        let mut told = kinds(&report);
-        told.sort();
-        let mut expected = found(&expected);
-        expected.sort();
-        assert_eq!(told, expected, "{report}");
-        let mut values = details(&report, "against_value");
-        values.sort();
-        assert_eq!(
-            values,
-            [
-                "order/b: payment.status: is \"successful\", the list has \"failed\"",
-                "order/d/e: shipping.estimatedDays: is 2, the list has \"3\"",
-            ]
-        );
-        assert_eq!(details(&report, "against_missing"), ["order/x: nothing was heard of it"]);
-        assert_eq!(details(&report, "against_event"), ["order/b: event \"b-lost\" of \"/test\""]);
-        assert_eq!(details(&report, "against_extra"), ["order/c: not in the list"]);
-        let (code, report) = run(server, &of_lines);
-        assert_eq!(
-            (code, kinds(&report)),
-            (Some(1), found(&[("against_missing", 1), ("against_value", 1)])),
-            "{report}"
-        );
-        assert!(details(&report, "against_value")[0].starts_with("order/b: stock: is {"), "{report}");
-    };
-    check(verify, &server);
-    assert_eq!(server.metric("turnstile_verify_findings{kind=\"against_missing\"}"), Some(1.0));
-    let output = server.cli(&["verify", "--against", "list.csv"]);
-    assert_eq!(output.status.code(), Some(2), "rows without a type");
-    std::fs::write(server.path("ids.csv"), "source,id\n/test,a-paid\n/test,lost\n,a-paid\n").expect("a file");
-    let (code, report) = verify(&server, &["--against", "ids.csv"]);
-    let mut told = details(&report, "against_event");
-    told.sort();
-    let never = |id: &str, source: &str| format!("all entities: event {id:?} of {source:?} never came");
-    assert_eq!((code, told), (Some(1), vec![never("a-paid", "default"), never("lost", "/test")]));
-    server.kill();
-    check(verify_stopped, &server);
 }
 
 /// If this failed, verifications would pile up on a busy server, or one that nobody waits for would keep others out.

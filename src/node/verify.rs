@@ -11,13 +11,12 @@ use tokio::sync::{mpsc, watch};
 use super::checkpointer::step_back;
 use super::fatal::causes;
 use super::start::{Shared, Starting};
-use crate::actors::Shards;
+use crate::actors::{Shards, Snapshot};
 use crate::admin::{NodeState, NotVerified, Verify};
 use crate::config::{Config, HTTP_SOURCE};
 use crate::journal::JournalReader;
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
-use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::rehearsal::verify::{
     AgainstError, Batch, Findings, HELD_MAX, Heard, Kind, Options, Progress, Report, Setup, VerifyError, World,
@@ -166,9 +165,8 @@ impl World for Running {
         *self.committed.borrow()
     }
 
-    fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<State>>, VerifyError> {
-        let read =
-            |entity: EntityKey| async move { self.shards.read_whole(&entity).await.map(|snapshot| snapshot.state) };
+    fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<Snapshot>>, VerifyError> {
+        let read = |entity: EntityKey| async move { self.shards.read_whole(&entity).await };
         let reading = stream::iter(entities.to_vec()).map(read).buffered(READS_AT_ONCE);
         let read = self.runtime.block_on(reading.collect());
         // While the shards end, nothing is there any more.

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use crate::cli::check;
 use crate::cli::client::{ANSWER_TIMEOUT, Client, ServerArgs, not_understood};
@@ -79,17 +80,18 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// The list is wrong (2), it cannot be compared (3).
-    pub fn against(&self, rows: &[Json]) -> Result<Json, Failure> {
-        let batch = json!({ "rows": rows });
+    pub fn against(&self, rows: &[Box<RawValue>]) -> Result<Json, Failure> {
+        let rows: Vec<&str> = rows.iter().map(|row| row.get()).collect();
+        let batch = format!("{{\"rows\":[{}]}}", rows.join(","));
         match self {
             Target::Running(client) => {
-                let answer = client.post(&["verify", "against"], &batch.to_string())?;
+                let answer = client.post(&["verify", "against"], &batch)?;
                 let mut answer: Json =
                     serde_json::from_slice(&answer.body).map_err(|error| not_understood(&error.to_string()))?;
                 Ok(answer["findings"].take())
             }
             Target::Stopped(folder) => {
-                let batch: Batch = serde_json::from_value(batch).map_err(|error| Failure::new(Exit::Usage, error))?;
+                let batch: Batch = serde_json::from_str(&batch).map_err(|error| Failure::new(Exit::Usage, error))?;
                 let found = against(&folder.world, &folder.prepared.ruleset, &batch).map_err(|error| match error {
                     AgainstError::Invalid(why) => Failure::message(Exit::Usage, why),
                     AgainstError::Failed(error) => failure(error),

@@ -114,7 +114,7 @@ impl Run<'_> {
             }
         }
         let keys: Vec<EntityKey> = rows.iter().map(|(entity, _)| entity.clone()).collect();
-        let states = self.setup.world.read(&keys)?;
+        let states = self.setup.world.read(&keys)?.into_iter().map(|read| read.map(|it| it.state));
         let mut read = Vec::with_capacity(rows.len());
         for ((entity, kept), state) in rows.into_iter().zip(states) {
             if let (Some(kept), Some(state)) = (kept, &state) {
@@ -195,7 +195,7 @@ impl Run<'_> {
     /// Whether the entity was forgotten after it was read: then records that made it what it was are blank.
     fn was_forgotten(&self, entity: &EntityKey, state: &State) -> Result<bool, VerifyError> {
         let now = self.setup.world.read(std::slice::from_ref(entity))?.pop().flatten();
-        Ok(now.is_some_and(|now| now.ended() > state.version))
+        Ok(now.is_some_and(|now| now.state.ended() > state.version))
     }
 
     /// Looks at stored entities that have no records: those are gone if the journal was trimmed, else nothing made them.

@@ -91,7 +91,7 @@ impl Sink {
 /// What a sink has finished, as it is noted.
 fn done(world: &dyn World, name: &str) -> Result<Option<SinkWindow>, VerifyError> {
     let state = world.read(&[EntityKey::new(SINK_KIND, name)])?.pop().flatten();
-    Ok(match state.and_then(|state| state.system).map(|system| *system) {
+    Ok(match state.and_then(|read| read.state.system).map(|system| *system) {
         Some(SystemState::Progress(progress)) => Some(SinkWindow::through(progress.delivered)),
         Some(SystemState::Window(window)) => Some(window),
         _ => None,
