@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::orders::{feed, happened};
+use common::orders::{feed, feed_patiently, happened};
 use common::verified::{details, found, kinds, verify, verify_stopped};
 use common::{Server, Setup, wait_for};
 use serde_json::{Value, json};
@@ -171,4 +171,45 @@ fn numbers_that_were_trimmed_away_are_not_missed() {
     let (code, report) = verify(&server, &["--gap-older", "0s"]);
     assert_eq!((code, kinds(&report)), (Some(0), found(&[])), "{report}");
     assert!(notes(&report).contains("the journal was trimmed, so that only later numbers"), "{report}");
+}
+
+/// If this failed, a server whose journal is trimmed all the time could not be verified, or would keep all of it for ever.
+#[test]
+fn nothing_is_trimmed_while_it_is_verified() {
+    let tables = [TRIMMING, "[limits]\nverify_records_per_second = 700\n"].concat();
+    let server = Setup::new(ORDERS).tables(&tables).start();
+    let mut n = 0;
+    let mut fill = || {
+        let data = |n: u64| json!({ "order": format!("o{}", n % 50), "name": "x".repeat(2_000) });
+        let events: Vec<Value> = (n..n + 200).map(|n| happened(&n.to_string(), "Ordered", &data(n))).collect();
+        n += 200;
+        feed_patiently(&server, &events);
+    };
+    let journal = || server.get("/v1/status").expect(200).json()["journal"].clone();
+    let is_held = |by: &str| journal()["held_by"] == by;
+    (0..5).for_each(|_| fill());
+    let first = std::thread::scope(|scope| {
+        let verifying = scope.spawn(|| verify(&server, &[]));
+        let first = wait_for("it holds the journal", || {
+            fill();
+            is_held("a verification").then(|| journal()["first_lsn"].as_u64())
+        });
+        let (code, report) = verifying.join().expect("it verifies");
+        assert_eq!((code, kinds(&report)), (Some(0), found(&[])), "{report}");
+        first
+    });
+    let is_trimmed = || !is_held("a verification") && journal()["first_lsn"].as_u64() > first;
+    wait_for("the journal is trimmed again", || {
+        fill();
+        is_trimmed().then_some(())
+    });
+    let mut asked = std::net::TcpStream::connect(server.http()).expect("HTTP accepts the connection");
+    std::io::Write::write_all(&mut asked, b"POST /v1/verify HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        .expect("sent");
+    wait_for("the next one holds it, too", || {
+        fill();
+        is_held("a verification").then_some(())
+    });
+    drop(asked);
+    wait_for("nobody waits for it any more", || (!is_held("a verification")).then_some(()));
 }

@@ -14,7 +14,7 @@ use super::start::{Shared, Starting};
 use crate::actors::{Shards, Snapshot};
 use crate::admin::{NodeState, NotVerified, Verify};
 use crate::config::{Config, HTTP_SOURCE};
-use crate::journal::JournalReader;
+use crate::journal::{JournalError, JournalReader};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::time::Timestamp;
@@ -29,6 +29,10 @@ use crate::store::Store;
 const READS_AT_ONCE: usize = 32;
 /// Lines that wait for whoever asked; of more, those that tell how far it is are left out.
 const LINES_MAX: usize = 16;
+
+/// What to do where the journal was trimmed although it is verified.
+const TRIMMED: &str =
+    "that happens while the disk has too little room (limits.disk_free_min): make room, then verify again";
 
 /// A node that runs, as it is verified.
 #[derive(Clone)]
@@ -60,7 +64,7 @@ impl Starting<'_> {
             metrics: shared.metrics.clone(),
             started: Timestamp::now(),
         };
-        let (comparing, is_busy) = (running.clone(), Arc::new(AtomicBool::new(false)));
+        let (comparing, is_busy) = (running.clone(), shared.holds.verification.clone());
         Verify {
             begin: Arc::new(move |body| begin(&running, body, &is_busy)),
             against: Arc::new(move |body| compare(&comparing, body)),
@@ -68,10 +72,11 @@ impl Starting<'_> {
     }
 }
 
-/// Begins a verification, unless one is under way.
+/// Begins a verification, unless one is under way. As long as it is busy, nothing of the journal is trimmed unless room is
+/// short.
 fn begin(running: &Running, body: &[u8], is_busy: &Arc<AtomicBool>) -> Result<mpsc::Receiver<Vec<u8>>, NotVerified> {
     let options = Options::parse(body).map_err(NotVerified::Invalid)?;
-    if is_busy.swap(true, Ordering::AcqRel) {
+    if is_busy.swap(true, Ordering::SeqCst) {
         return Err(NotVerified::Busy);
     }
     let ending = Ending(is_busy.clone());
@@ -94,7 +99,7 @@ struct Ending(Arc<AtomicBool>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.store(false, Ordering::SeqCst);
     }
 }
 
@@ -118,13 +123,21 @@ impl Running {
             }
             !lines.is_closed() && !self.is_ending()
         };
-        match verify(&setup, &mut tell) {
+        let mut verified = verify(&setup, &mut tell);
+        if is_trimmed(&verified) {
+            // It may have been decided just before the verification began; from now on it is not, while there is room.
+            verified = verify(&setup, &mut tell);
+        }
+        match verified {
             Ok(report) => {
                 self.count(&report);
                 json!({ "report": report.to_json() })
             }
             Err(VerifyError::Unwanted | VerifyError::Ending) => {
                 json!({ "error": "the node is about to end, or nobody waits for the outcome any more" })
+            }
+            Err(VerifyError::Journal(error @ JournalError::Trimmed { .. })) => {
+                json!({ "error": format!("{error}; {TRIMMED}") })
             }
             Err(error) => {
                 tracing::error!("verification has failed: {}", causes(&error));
@@ -188,6 +201,10 @@ impl World for Running {
         });
         heard.collect()
     }
+}
+
+fn is_trimmed(verified: &Result<Report, VerifyError>) -> bool {
+    matches!(verified, Err(VerifyError::Journal(JournalError::Trimmed { .. })))
 }
 
 /// Compares a part of an outside list.

@@ -31,8 +31,7 @@ impl Run<'_> {
     /// Verifies the entities of some partitions.
     pub fn pass(&mut self, range: &Range<u16>) -> Result<(), VerifyError> {
         let mut entities = Entities::new();
-        let first = self.setup.world.journal().first_lsn();
-        self.blank = self.each_record(first, |run, lsn, bytes| {
+        self.blank = self.each_record(self.first, |run, lsn, bytes| {
             run.step()?;
             let entity = Record::entity_of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             let is_in_range = range.contains(&entity.partition().0);
@@ -200,7 +199,7 @@ impl Run<'_> {
 
     /// Looks at stored entities that have no records: those are gone if the journal was trimmed, else nothing made them.
     fn rows(&mut self, range: &Range<u16>, entities: &Entities) -> Result<(), VerifyError> {
-        let is_whole = self.setup.world.journal().first_lsn() <= Lsn::FIRST;
+        let is_whole = self.first <= Lsn::FIRST;
         let mut after = None;
         loop {
             let rows = self.setup.world.store().readable_rows(after.as_ref(), ROWS_AT_ONCE)?;

@@ -101,6 +101,8 @@ impl Report {
 pub(super) struct Run<'a> {
     pub setup: &'a Setup<'a>,
     pub now: Timestamp,
+    /// Where the journal began at the start: what is trimmed after that ends the verification.
+    pub first: Lsn,
     /// What is journaled up to here is compared.
     pub cut: Lsn,
     /// Numbers of sequences are noted up to here while entities are followed.
@@ -129,6 +131,7 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
     let mut run = Run {
         setup,
         now,
+        first,
         cut,
         noted: cut,
         findings: Findings::new(setup.options.examples),
@@ -141,11 +144,11 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
         pace: Pace::new(setup.records_per_second, tell),
     };
     run.audit()?;
-    for range in run.ranges(first)? {
+    for range in run.ranges()? {
         run.pass(&range)?;
     }
     run.follow_sequences()?;
-    run.look_again(first)?;
+    run.look_again()?;
     let Run { mut findings, counts, sequences, sinks, sought, blank, .. } = run;
     sequences.tell(Timestamp::now(), setup.options.gap_older, blank, &mut findings);
     sinks.tell(setup.world, &mut findings)?;
@@ -188,8 +191,8 @@ impl Run<'_> {
     }
 
     /// The partitions that can be held at a time.
-    fn ranges(&mut self, first: Lsn) -> Result<Vec<Range<u16>>, VerifyError> {
-        let records = (self.cut.0 + 1).saturating_sub(first.0);
+    fn ranges(&mut self) -> Result<Vec<Range<u16>>, VerifyError> {
+        let records = (self.cut.0 + 1).saturating_sub(self.first.0);
         let held_max = self.setup.held_max;
         if records * (RECORD_BYTES + ENTITY_BYTES) <= held_max {
             self.pace.total = records;
@@ -197,7 +200,7 @@ impl Run<'_> {
         }
         self.pace.total = 2 * records;
         let mut weights = vec![0_u64; usize::from(PARTITIONS)];
-        self.each_record(first, |run, lsn, bytes| {
+        self.each_record(self.first, |run, lsn, bytes| {
             let head = RecordHead::of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             let weight = RECORD_BYTES + if head.version.0 == 1 { ENTITY_BYTES } else { 0 };
             weights[usize::from(head.entity.partition().0)] += weight;
@@ -263,13 +266,13 @@ impl Run<'_> {
     }
 
     /// What sequences cannot be told of without it is read once more, in the order in which it came.
-    fn look_again(&mut self, first: Lsn) -> Result<(), VerifyError> {
-        let beginning = if first > Lsn::FIRST { Beginning::Trimmed } else { Beginning::Kept };
+    fn look_again(&mut self) -> Result<(), VerifyError> {
+        let beginning = if self.first > Lsn::FIRST { Beginning::Trimmed } else { Beginning::Kept };
         if !self.sequences.are_doubtful(beginning) {
             return Ok(());
         }
-        self.expect((self.cut.0 + 1).saturating_sub(first.0));
-        self.each_record(first, |run, lsn, bytes| {
+        self.expect((self.cut.0 + 1).saturating_sub(self.first.0));
+        self.each_record(self.first, |run, lsn, bytes| {
             run.step()?;
             let record = Record::decode(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             if let Some(input) = record.input.arrived() {
