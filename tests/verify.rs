@@ -236,6 +236,35 @@ fn decisions_that_are_not_delivered_are_found() {
     assert_eq!((code, kinds(&stopped)), (Some(1), kinds(&report)), "{stopped}");
 }
 
+/// If this failed, decisions that can never be delivered any more would pass for delivered, until the next start is refused.
+#[test]
+fn what_a_sink_lacks_and_the_journal_no_longer_has_is_found() {
+    let tables = "[journal]\nsegment_bytes = \"1MiB\"\ncommit_bytes_max = \"64KiB\"\n[sink.hook]\nkind = \"webhook\"\n\
+                  url = \"http://127.0.0.1:1/\"\nsecret = \"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\"\nallow_private = true\n";
+    let mut server = common::Setup::new(RULES).tables(tables).start();
+    let large = json!({ "x": "x".repeat(8_000) });
+    let mut n = 0;
+    wait_for("there is a second segment", || {
+        let events: Vec<Value> =
+            (0..20).map(|of| event(&format!("{n}"), "OrderCreated", &format!("o{}", n + of), &large)).collect();
+        feed(&server, &events);
+        n += 20;
+        server.path("data/journal/2.redb").exists().then_some(())
+    });
+    feed(&server, &order("a"));
+    assert!(server.terminate().success());
+    assert_eq!(kinds(&verify_stopped(&server, &[]).1), found(&[]));
+    std::fs::remove_file(server.path("data/journal/1.redb")).expect("it is there");
+    let (code, report) = verify_stopped(&server, &[]);
+    assert_eq!((code, kinds(&report)), (Some(1), found(&[("undeliverable", 1)])), "{report}");
+    let told = details(&report, "undeliverable").remove(0);
+    assert!(
+        told.starts_with("sink hook: LSN ") && told.ends_with(" are gone, and it has not delivered all of them"),
+        "{told}"
+    );
+    assert_eq!(server.run_to_end().status.code(), Some(3), "no server starts there");
+}
+
 /// If this failed, verifications would pile up on a busy server, or one that nobody waits for would keep others out.
 #[test]
 fn there_is_one_at_a_time_and_it_ends_when_nobody_waits() {

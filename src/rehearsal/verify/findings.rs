@@ -24,6 +24,7 @@ pub enum Kind {
     NotTaken,
     Gauges,
     Agenda,
+    Undeliverable,
     Waiting,
     Incomplete,
     Undelivered,
@@ -41,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind: what metrics and pages list.
-    pub const ALL: [Kind; 28] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Unreadable,
         Kind::Field,
         Kind::Events,
@@ -57,6 +58,7 @@ impl Kind {
         Kind::NotTaken,
         Kind::Gauges,
         Kind::Agenda,
+        Kind::Undeliverable,
         Kind::Waiting,
         Kind::Incomplete,
         Kind::Undelivered,
@@ -92,6 +94,7 @@ impl Kind {
                                that is clean and send again what came since";
         const BUG: &str = "this is a bug or damage: keep a copy of the data folder and report it; restoring a backup that \
                            is clean brings back what is right";
+        const AGAIN: &str = "have their source send them again: what is known counts once";
         match self {
             Kind::Unreadable => ("unreadable", "rows of the store that cannot be read", RESTORE),
             Kind::Field => ("field", "fields that are not what their events make them", RESTORE),
@@ -117,6 +120,12 @@ impl Kind {
             ),
             Kind::Gauges => ("gauges", "counts of the store that are wrong", RESTORE),
             Kind::Agenda => ("agenda", "entities that are not looked at when they should be", RESTORE),
+            Kind::Undeliverable => (
+                "undeliverable",
+                "sinks that lack what the journal no longer has",
+                "no server starts there: keep a copy of the data folder and put the missing files of its journal back; or \
+                 restore the last backup and send again what came since",
+            ),
             Kind::Waiting => (
                 "waiting",
                 "entities that wait for another one too long",
@@ -166,11 +175,7 @@ impl Kind {
                 "numbers of a sequence that several events have",
                 "the source gives a number twice: see whether it was restarted, or whether two of it run",
             ),
-            Kind::AgainstMissing => (
-                "against_missing",
-                "keys of the list that are not here",
-                "have their source send them again: what is known counts once",
-            ),
+            Kind::AgainstMissing => ("against_missing", "keys of the list that are not here", AGAIN),
             Kind::AgainstExtra => (
                 "against_extra",
                 "keys that are here and not in the list",
@@ -181,11 +186,7 @@ impl Kind {
                 "values that are not those of the list",
                 "see which event is missing or wrong; sending the right one again corrects it",
             ),
-            Kind::AgainstEvent => (
-                "against_event",
-                "events of the list that were never received",
-                "have their source send them again: what is known counts once",
-            ),
+            Kind::AgainstEvent => ("against_event", "events of the list that were never received", AGAIN),
         }
     }
 }

@@ -144,6 +144,7 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
         pace: Pace::new(setup.records_per_second, tell),
     };
     run.audit()?;
+    Sinks::tell_lost(setup.world, &setup.config.sinks, first, &mut run.findings)?;
     for range in run.ranges()? {
         run.pass(&range)?;
     }
