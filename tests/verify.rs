@@ -12,7 +12,7 @@ use common::verified::{details, found, kinds, verify, verify_stopped};
 use common::{Http, Server, percent, wait_for};
 use serde_json::{Value, json};
 use turnstile::model::ids::{EntityKey, Version};
-use turnstile::rehearsal::verify::{HELD_MAX, Options, Setup, Stopped};
+use turnstile::rehearsal::verify::{Effects, HELD_MAX, Options, Setup, Stopped};
 use turnstile::store::{CheckpointWriter, EntityWrite, Store, StoreOptions};
 
 /// Ends what goes on meanwhile, also where a test fails.
@@ -265,6 +265,29 @@ fn what_a_sink_lacks_and_the_journal_no_longer_has_is_found() {
     assert_eq!(server.run_to_end().status.code(), Some(3), "no server starts there");
 }
 
+/// If this failed, a shadow would never be clean, since it calls nobody.
+#[test]
+fn what_a_shadow_does_not_call_is_no_finding() {
+    let effect = "[entity.order.effect.call]\nwhen = \"has(order.payment)\"\n\
+                  request = { url = \"http://127.0.0.1:1/\", json = { key = \"key\" } }\n";
+    let mut server = common::Setup::new(&[RULES, effect].concat()).write();
+    server.set_options(&["--shadow"]);
+    server.start();
+    feed(&server, &order("a"));
+    assert_eq!(server.entity("order", "a")["effects"]["call"]["state"], "requested");
+    let is_open = |report: &Value| kinds(report).iter().any(|(kind, _)| kind == "effect_open");
+    let check = |report: &Value| {
+        assert!(!is_open(report) && report["notes"].to_string().contains("this is a shadow"), "{report}");
+    };
+    check(&verify(&server, &["--waiting-longer", "0s"]).1);
+    assert!(server.terminate().success());
+    check(&verify(&server, &["--waiting-longer", "0s", "--data-dir", "data-shadow"]).1);
+    // Elsewhere it is nobody's shadow: the effect would be called at the next start.
+    std::fs::rename(server.path("data-shadow"), server.path("data")).expect("it can be moved");
+    let (_, report) = verify_stopped(&server, &["--waiting-longer", "0s"]);
+    assert!(is_open(&report), "{report}");
+}
+
 /// If this failed, verifications would pile up on a busy server, or one that nobody waits for would keep others out.
 #[test]
 fn there_is_one_at_a_time_and_it_ends_when_nobody_waits() {
@@ -311,7 +334,8 @@ fn many_passes_find_what_one_finds() {
     let run = |held_max| {
         let options = Options { gap_older: Duration::ZERO, ..Options::default() };
         let ruleset = &prepared.ruleset;
-        let setup = Setup { world: &world, ruleset, config: &config, options, records_per_second: None, held_max };
+        let (effects, records_per_second) = (Effects::Called, None);
+        let setup = Setup { world: &world, ruleset, config: &config, options, effects, records_per_second, held_max };
         let report = turnstile::rehearsal::verify::verify(&setup, &mut |_| true).expect("it can be read").to_json();
         let counted = ["records", "entities", "rows", "not_comparable"].map(|name| report[name].as_u64());
         (counted, report["findings"].clone())

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::checkpointer::step_back;
 use super::fatal::causes;
-use super::start::{Shared, Starting};
+use super::start::{Role, Shared, Starting};
 use crate::actors::{Shards, Snapshot};
 use crate::admin::{NodeState, NotVerified, Verify};
 use crate::config::{Config, HTTP_SOURCE};
@@ -19,8 +19,8 @@ use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::time::Timestamp;
 use crate::rehearsal::verify::{
-    AgainstError, Batch, Findings, HELD_MAX, Heard, Kind, Options, Progress, Report, Setup, VerifyError, World,
-    against, verify,
+    AgainstError, Batch, Effects, Findings, HELD_MAX, Heard, Kind, Options, Progress, Report, Setup, VerifyError,
+    World, against, verify,
 };
 use crate::rules::Ruleset;
 use crate::store::Store;
@@ -47,6 +47,7 @@ struct Running {
     runtime: Handle,
     metrics: Arc<Metrics>,
     started: Timestamp,
+    effects: Effects,
 }
 
 impl Starting<'_> {
@@ -63,6 +64,7 @@ impl Starting<'_> {
             runtime: self.runtime.handle().clone(),
             metrics: shared.metrics.clone(),
             started: Timestamp::now(),
+            effects: if self.options.role == Role::Shadow { Effects::LeftOut } else { Effects::Called },
         };
         let (comparing, is_busy) = (running.clone(), shared.holds.verification.clone());
         Verify {
@@ -111,6 +113,7 @@ impl Running {
             ruleset: &self.ruleset,
             config: &self.config,
             options,
+            effects: self.effects,
             records_per_second: Some(self.config.tuning.limits.verify_records_per_second),
             held_max: HELD_MAX,
         };

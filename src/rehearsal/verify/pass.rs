@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::findings::Kind;
 use super::followed::Followed;
-use super::holes;
+use super::holes::{self, Measure};
 use super::run::Run;
 use super::world::VerifyError;
 use crate::actors::Kept;
@@ -158,8 +158,8 @@ impl Run<'_> {
         }
         followed.compare(entity, state, &mut self.findings);
         let rules = self.setup.ruleset.get(entity.kind()).map(|rules| &**rules);
-        let asked = (&self.setup.options, self.now);
-        holes::look(rules, entity, state, followed.incomplete_since, asked, &mut self.findings);
+        let measure = Measure::of(self.setup, self.now);
+        holes::look(rules, entity, state, followed.incomplete_since, measure, &mut self.findings);
     }
 
     /// Follows entities that have moved on since the cut to where they were when they were read, and compares them.
@@ -221,7 +221,8 @@ impl Run<'_> {
                 self.counts.cut += 1;
                 let Some(state) = state else { continue };
                 let rules = self.setup.ruleset.get(entity.kind()).map(|rules| &**rules);
-                holes::look(rules, &entity, &state, None, (&self.setup.options, self.now), &mut self.findings);
+                let measure = Measure::of(self.setup, self.now);
+                holes::look(rules, &entity, &state, None, measure, &mut self.findings);
             }
         }
     }

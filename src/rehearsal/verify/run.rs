@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::adopted::AdoptedTypes;
 use super::findings::{Findings, Kind};
-use super::options::Options;
+use super::options::{Effects, Options};
 use super::sequence::{Beginning, Sequences};
 use super::sinks::Sinks;
 use super::world::{VerifyError, World};
@@ -43,6 +43,7 @@ pub struct Setup<'a> {
     pub ruleset: &'a Ruleset,
     pub config: &'a Config,
     pub options: Options,
+    pub effects: Effects,
     /// So many records are read in a second; none: as fast as it goes.
     pub records_per_second: Option<u64>,
     /// See [`HELD_MAX`].
@@ -143,6 +144,10 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
         sought: setup.options.ids.iter().map(|it| (IdentityHash::of(&it.0, &it.1), it.clone())).collect(),
         pace: Pace::new(setup.records_per_second, tell),
     };
+    if setup.effects == Effects::LeftOut {
+        run.findings
+            .note("this is a shadow, which calls no effects: that they are asked for and not called is no finding");
+    }
     run.audit()?;
     Sinks::tell_lost(setup.world, &setup.config.sinks, first, &mut run.findings)?;
     for range in run.ranges()? {
