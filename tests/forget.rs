@@ -313,3 +313,25 @@ fn what_was_decided_from_it_keeps_its_content() {
     let left = files_with(&server.path("data/journal"), SECRET);
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// If this failed, a healthy folder would be called damaged once somebody was forgotten of whom others were made by new rules.
+#[test]
+fn what_new_rules_made_of_it_before_is_no_damage() {
+    let order = ORDERED.replace("on = \"Ordered\", take = \"count\"", "on = \"Cancelled\", take = \"count\"");
+    let mut server = Setup::new(&order).start();
+    post(&server, &[ordered()]);
+    assert_eq!(server.terminate().code(), Some(0));
+    let person = format!(
+        "{order}[entity.person]\nkey = \"event.data.name\"\n\
+         fields = {{ orders = {{ on = \"Ordered\", take = \"set\", value = \"event.data.order\" }} }}\n"
+    );
+    server.rewrite(&Setup::new(&person).text());
+    server.start();
+    let path = format!("/v1/entities/person/{SECRET}");
+    assert_eq!(server.get(&path).expect(200).json()["events"], 1);
+    assert_eq!(server.verify_clean()["not_comparable"], 0);
+    server.request("DELETE", "/v1/entities/order/a", &[], b"").expect(202);
+    wait_until_done(&server);
+    assert_eq!(server.get(&path).expect(200).json()["events"], 1, "it had taken it");
+    assert_eq!(server.verify_clean()["not_comparable"], 1);
+}

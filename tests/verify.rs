@@ -7,51 +7,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::orders::{RULES, created, event, feed, lines, paid, reserved, shipped};
+use common::orders::{RULES, created, event, feed, lines, order, reserved};
+use common::verified::{details, found, kinds, verify, verify_stopped};
 use common::{Http, Server, percent, wait_for};
 use serde_json::{Value, json};
 use turnstile::model::ids::{EntityKey, Version};
-use turnstile::rehearsal::verify::{HELD_MAX, Options, Setup, Stopped};
+use turnstile::rehearsal::verify::{Effects, HELD_MAX, Options, Setup, Stopped};
 use turnstile::store::{CheckpointWriter, EntityWrite, Store, StoreOptions};
-
-/// One of the two below.
-type Verify = fn(&Server, &[&str]) -> (Option<i32>, Value);
-
-/// Runs `verify`; its exit code and its report.
-fn verify(server: &Server, arguments: &[&str]) -> (Option<i32>, Value) {
-    let output = server.cli(&[&["verify", "--json"], arguments].concat());
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let report = serde_json::from_slice(&output.stdout);
-    (output.status.code(), report.unwrap_or_else(|error| panic!("{error}: {said}")))
-}
-
-/// The same, of the server's folder.
-fn verify_stopped(server: &Server, arguments: &[&str]) -> (Option<i32>, Value) {
-    let data = server.path("data");
-    verify(server, &[&["--data-dir", data.to_str().expect("UTF-8")], arguments].concat())
-}
-
-/// What was found: counts by kind.
-fn kinds(report: &Value) -> Vec<(String, u64)> {
-    let groups = report["findings"].as_array().expect("a list").iter();
-    groups.map(|it| (it["kind"].as_str().expect("a word").to_owned(), it["count"].as_u64().expect("a count"))).collect()
-}
-
-fn found(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
-    expected.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
-}
-
-/// What is told of a kind.
-fn details(report: &Value, kind: &str) -> Vec<String> {
-    let groups = report["findings"].as_array().expect("a list").iter();
-    let examples = groups.filter(|it| it["kind"] == kind).flat_map(|it| it["examples"].as_array().expect("a list"));
-    let text = |it: &Value, name: &str| it[name].as_str().expect("text").to_owned();
-    examples.map(|it| format!("{}: {}", text(it, "subject"), text(it, "detail"))).collect()
-}
-
-fn order(name: &str) -> [Value; 5] {
-    [created(name), paid(name, "successful"), reserved(name), shipped(name), created(name)]
-}
 
 /// Ends what goes on meanwhile, also where a test fails.
 struct Done<'a>(&'a AtomicBool);
@@ -274,69 +236,56 @@ fn decisions_that_are_not_delivered_are_found() {
     assert_eq!((code, kinds(&stopped)), (Some(1), kinds(&report)), "{stopped}");
 }
 
-/// If this failed, a list of what should be here would pass for what is here.
+/// If this failed, decisions that can never be delivered any more would pass for delivered, until the next start is refused.
 #[test]
-fn an_outside_list_is_compared() {
-    let mut server = common::Setup::new(RULES).start();
-    feed(&server, &["a", "b", "c", "d/e"].iter().flat_map(|name| order(name)).collect::<Vec<_>>());
-    std::fs::write(
-        server.path("list.csv"),
-        "key,payment.status,shipping.estimatedDays,status,id,source\n\
-         a,successful,2,processing,a-paid,/test\n\
-         b,failed,2.0,,b-lost,/test\n\
-         x,successful,2,,,\n\
-         d/e,,3,processing,,\n",
-    )
-    .expect("a file");
-    let rows = [
-        json!({ "type": "order", "key": "a", "stock.reservedItems": ["SKU-1"], "shipping.estimatedDays": 2 }),
-        json!({ "type": "order", "key": "b", "stock": { "orderId": "b" }, "decisions.OrderConfirmed.state": "revised" }),
-        json!({ "type": "note", "key": "n" }),
-    ];
-    std::fs::write(server.path("list.ndjson"), lines(&rows)).expect("a file");
-    let of_csv = ["--against", "list.csv", "--entity", "order", "--complete-list"];
-    let of_lines = ["--against", "list.ndjson"];
-    let check = |run: Verify, server: &Server| {
-        let (code, report) = run(server, &of_csv);
-        assert_eq!(code, Some(1));
-        let expected = [("against_missing", 1), ("against_value", 2), ("against_event", 1), ("against_extra", 1)];
-        let mut told = kinds(&report);
-        told.sort();
-        let mut expected = found(&expected);
-        expected.sort();
-        assert_eq!(told, expected, "{report}");
-        let mut values = details(&report, "against_value");
-        values.sort();
-        assert_eq!(
-            values,
-            [
-                "order/b: payment.status: is \"successful\", the list has \"failed\"",
-                "order/d/e: shipping.estimatedDays: is 2, the list has \"3\"",
-            ]
-        );
-        assert_eq!(details(&report, "against_missing"), ["order/x: nothing was heard of it"]);
-        assert_eq!(details(&report, "against_event"), ["order/b: event \"b-lost\" of \"/test\""]);
-        assert_eq!(details(&report, "against_extra"), ["order/c: not in the list"]);
-        let (code, report) = run(server, &of_lines);
-        assert_eq!(
-            (code, kinds(&report)),
-            (Some(1), found(&[("against_missing", 1), ("against_value", 1)])),
-            "{report}"
-        );
-        assert!(details(&report, "against_value")[0].starts_with("order/b: stock: is {"), "{report}");
+fn what_a_sink_lacks_and_the_journal_no_longer_has_is_found() {
+    let tables = "[journal]\nsegment_bytes = \"1MiB\"\ncommit_bytes_max = \"64KiB\"\n[sink.hook]\nkind = \"webhook\"\n\
+                  url = \"http://127.0.0.1:1/\"\nsecret = \"whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\"\nallow_private = true\n";
+    let mut server = common::Setup::new(RULES).tables(tables).start();
+    let large = json!({ "x": "x".repeat(8_000) });
+    let mut n = 0;
+    wait_for("there is a second segment", || {
+        let events: Vec<Value> =
+            (0..20).map(|of| event(&format!("{n}"), "OrderCreated", &format!("o{}", n + of), &large)).collect();
+        feed(&server, &events);
+        n += 20;
+        server.path("data/journal/2.redb").exists().then_some(())
+    });
+    feed(&server, &order("a"));
+    assert!(server.terminate().success());
+    assert_eq!(kinds(&verify_stopped(&server, &[]).1), found(&[]));
+    std::fs::remove_file(server.path("data/journal/1.redb")).expect("it is there");
+    let (code, report) = verify_stopped(&server, &[]);
+    assert_eq!((code, kinds(&report)), (Some(1), found(&[("undeliverable", 1)])), "{report}");
+    let told = details(&report, "undeliverable").remove(0);
+    assert!(
+        told.starts_with("sink hook: LSN ") && told.ends_with(" are gone, and it has not delivered all of them"),
+        "{told}"
+    );
+    assert_eq!(server.run_to_end().status.code(), Some(3), "no server starts there");
+}
+
+/// If this failed, a shadow would never be clean, since it calls nobody.
+#[test]
+fn what_a_shadow_does_not_call_is_no_finding() {
+    let effect = "[entity.order.effect.call]\nwhen = \"has(order.payment)\"\n\
+                  request = { url = \"http://127.0.0.1:1/\", json = { key = \"key\" } }\n";
+    let mut server = common::Setup::new(&[RULES, effect].concat()).write();
+    server.set_options(&["--shadow"]);
+    server.start();
+    feed(&server, &order("a"));
+    assert_eq!(server.entity("order", "a")["effects"]["call"]["state"], "requested");
+    let is_open = |report: &Value| kinds(report).iter().any(|(kind, _)| kind == "effect_open");
+    let check = |report: &Value| {
+        assert!(!is_open(report) && report["notes"].to_string().contains("this is a shadow"), "{report}");
     };
-    check(verify, &server);
-    assert_eq!(server.metric("turnstile_verify_findings{kind=\"against_missing\"}"), Some(1.0));
-    let output = server.cli(&["verify", "--against", "list.csv"]);
-    assert_eq!(output.status.code(), Some(2), "rows without a type");
-    std::fs::write(server.path("ids.csv"), "source,id\n/test,a-paid\n/test,lost\n,a-paid\n").expect("a file");
-    let (code, report) = verify(&server, &["--against", "ids.csv"]);
-    let mut told = details(&report, "against_event");
-    told.sort();
-    let never = |id: &str, source: &str| format!("all entities: event {id:?} of {source:?} never came");
-    assert_eq!((code, told), (Some(1), vec![never("a-paid", "default"), never("lost", "/test")]));
-    server.kill();
-    check(verify_stopped, &server);
+    check(&verify(&server, &["--waiting-longer", "0s"]).1);
+    assert!(server.terminate().success());
+    check(&verify(&server, &["--waiting-longer", "0s", "--data-dir", "data-shadow"]).1);
+    // Elsewhere it is nobody's shadow: the effect would be called at the next start.
+    std::fs::rename(server.path("data-shadow"), server.path("data")).expect("it can be moved");
+    let (_, report) = verify_stopped(&server, &["--waiting-longer", "0s"]);
+    assert!(is_open(&report), "{report}");
 }
 
 /// If this failed, verifications would pile up on a busy server, or one that nobody waits for would keep others out.
@@ -385,7 +334,8 @@ fn many_passes_find_what_one_finds() {
     let run = |held_max| {
         let options = Options { gap_older: Duration::ZERO, ..Options::default() };
         let ruleset = &prepared.ruleset;
-        let setup = Setup { world: &world, ruleset, config: &config, options, records_per_second: None, held_max };
+        let (effects, records_per_second) = (Effects::Called, None);
+        let setup = Setup { world: &world, ruleset, config: &config, options, effects, records_per_second, held_max };
         let report = turnstile::rehearsal::verify::verify(&setup, &mut |_| true).expect("it can be read").to_json();
         let counted = ["records", "entities", "rows", "not_comparable"].map(|name| report[name].as_u64());
         (counted, report["findings"].clone())

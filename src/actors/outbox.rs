@@ -142,8 +142,8 @@ impl Pending {
             Pending::Noted(done) => drop(done.send(book.last)),
             Pending::Snapshot(reply, state) => {
                 // An entity all of whose inputs were refused has an actor, but nothing is known of it.
-                let known = state.exists() || state.end().is_some();
-                drop(reply.send(known.then(|| Snapshot { state: *state, lsns: book.clone() })));
+                let is_known = state.version > Version(0);
+                drop(reply.send(is_known.then(|| Snapshot { state: *state, lsns: book.clone() })));
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::model::book::LsnBook;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Input;
 use crate::model::settle::Noted;
+use crate::model::state::State;
 use crate::store::Wake;
 
 /// The supervisors, by shard.
@@ -53,11 +54,17 @@ impl Shards {
 
     /// The entity, as of its last committed record at least; `None` if nothing was heard of it, or its life has ended.
     pub async fn read(&self, entity: &EntityKey) -> Option<Snapshot> {
-        self.read_ended(entity).await.filter(|snapshot| snapshot.state.exists())
+        self.read_whole(entity).await.filter(|snapshot| snapshot.state.exists())
     }
 
     /// The same, also of one whose life has ended: then with what outlives it.
     pub async fn read_ended(&self, entity: &EntityKey) -> Option<Snapshot> {
+        let is_known = |state: &State| state.exists() || state.end().is_some();
+        self.read_whole(entity).await.filter(|snapshot| is_known(&snapshot.state))
+    }
+
+    /// The same, of whatever has records: also one that others only wait for.
+    pub async fn read_whole(&self, entity: &EntityKey) -> Option<Snapshot> {
         let (reply, answer) = oneshot::channel();
         post(self.of(entity), ReadEntity { entity: entity.clone(), reply });
         answer.await.ok().flatten()

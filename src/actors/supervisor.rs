@@ -238,8 +238,8 @@ impl Supervisor {
         }
         // Without an actor nothing is under way; and reading starts none.
         if let Some((Kept { entity, book, .. }, _)) = self.load(key) {
-            let known = entity.state().exists() || entity.state().end().is_some();
-            drop(reply.send(known.then(|| Snapshot { state: entity.state().clone(), lsns: book })));
+            let is_known = entity.version() > Version(0);
+            drop(reply.send(is_known.then(|| Snapshot { state: entity.state().clone(), lsns: book })));
         }
     }
 

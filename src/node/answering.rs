@@ -27,7 +27,7 @@ impl Starting<'_> {
             root: self.config.server.backups.clone(),
             data_dir: self.config.server.data_dir.clone(),
             disk_free_min: self.limits.disk_free_min,
-            is_under_way: shared.backing_up.clone(),
+            is_under_way: shared.holds.backup.clone(),
             step_back,
         }
     }

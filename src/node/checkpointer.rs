@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::checkpoint::{Checkpoint, Pacing};
 use super::disk_space::free_bytes;
 use super::fatal::Fatal;
-use super::retention::{Kept, Need, Retention, Room};
+use super::retention::{Holds, Kept, Need, Retention, Room};
 use crate::actors::{Shards, Slice, StoredCopy, Tag};
 use crate::config::Tuning;
 use crate::journal::{JournalError, JournalReader, JournalWriter};
@@ -72,8 +72,7 @@ pub struct Checkpointer {
     pub watermark: watch::Sender<Lsn>,
     /// How many of the journaled bytes are in the store.
     pub saved_bytes: Arc<AtomicU64>,
-    /// A backup is being made: all of the journal is needed.
-    pub backing_up: Arc<AtomicBool>,
+    pub holds: Holds,
 }
 
 /// Whether a checkpoint was completed.
@@ -135,9 +134,7 @@ impl Checkpointer {
             _ => Room::Enough,
         };
         let mut all = needs.clone();
-        if self.backing_up.load(Ordering::SeqCst) {
-            all.push(Need { by: "a backup".to_owned(), from: self.reader.first_lsn() });
-        }
+        all.extend(self.holds.needs(self.reader.first_lsn(), room));
         let kept = retention.look(&self.reader, &all, Timestamp::now(), room)?;
         let gauge = |lsn: Lsn| i64::try_from(lsn.0).unwrap_or(i64::MAX);
         self.metrics.retention.journal_first_lsn.set(gauge(self.reader.first_lsn()));

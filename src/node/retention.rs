@@ -2,6 +2,8 @@
 //! and as much as is configured. Where room is short, only what is needed stays.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::config::Tuning;
@@ -35,6 +37,24 @@ pub enum Room {
 
 /// Who keeps what nobody needs.
 const RETENTION: &str = "retention";
+
+/// Who has all of the journal kept for a while.
+#[derive(Clone, Debug, Default)]
+pub struct Holds {
+    /// A backup is being made.
+    pub backup: Arc<AtomicBool>,
+    /// The node is being verified, which gives way where room is short.
+    pub verification: Arc<AtomicBool>,
+}
+
+impl Holds {
+    /// What that comes to for a journal that begins with `first`.
+    pub fn needs(&self, first: Lsn, room: Room) -> impl Iterator<Item = Need> {
+        let verification = self.verification.load(Ordering::SeqCst) && room == Room::Enough;
+        let all = [("a backup", self.backup.load(Ordering::SeqCst)), ("a verification", verification)];
+        all.into_iter().filter(|(_, is_held)| *is_held).map(move |(by, _)| Need { by: by.to_owned(), from: first })
+    }
+}
 
 /// What is kept, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,5 +206,19 @@ mod tests {
             assert_eq!((kept.from.0, &*kept.held_by), expected, "at {now}, {room:?}, store {store}, sink {sink}");
             assert_eq!(kept.since, Some(second(0)));
         }
+    }
+
+    /// If this failed, a verification would fill the disk, or a backup lose what it is of.
+    #[test]
+    fn a_verification_gives_way_where_room_is_short() {
+        let holds = Holds::default();
+        assert_eq!(holds.needs(Lsn(5), Room::Enough).count(), 0);
+        holds.verification.store(true, Ordering::SeqCst);
+        let by = |holds: &Holds, room| holds.needs(Lsn(5), room).map(|need| (need.by, need.from.0)).collect::<Vec<_>>();
+        let (backup, verification) = (("a backup".to_owned(), 5), ("a verification".to_owned(), 5));
+        assert_eq!((by(&holds, Room::Enough), by(&holds, Room::Short)), (vec![verification.clone()], Vec::new()));
+        holds.backup.store(true, Ordering::SeqCst);
+        assert_eq!(by(&holds, Room::Enough), [backup.clone(), verification]);
+        assert_eq!(by(&holds, Room::Short), [backup]);
     }
 }

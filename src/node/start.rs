@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use tokio::runtime::Runtime;
@@ -22,7 +22,7 @@ use super::rebuild;
 use super::recovery::{self, Opened, RecoveryError};
 use super::reload;
 use super::replay::{Recovered, count_stored, replay};
-use super::retention::Kept;
+use super::retention::{Holds, Kept};
 use super::shards::{delivering, type_metrics};
 use super::sinks::{Setup, SinkError, Sinks};
 use super::sources::{self, Bound};
@@ -121,8 +121,7 @@ pub(super) struct Shared {
     pub(super) handed_bytes: Arc<AtomicU64>,
     pub(super) saved_bytes: Arc<AtomicU64>,
     pub(super) horizon: Horizon,
-    /// A backup is being made.
-    pub(super) backing_up: Arc<AtomicBool>,
+    pub(super) holds: Holds,
     /// All shards, once they have started.
     pub(super) shards: Arc<OnceLock<Shards>>,
     pub(super) effects: Arc<Effects>,
@@ -164,7 +163,7 @@ impl Starting<'_> {
             handed_bytes: Arc::default(),
             saved_bytes: Arc::default(),
             horizon: Horizon::default(),
-            backing_up: Arc::default(),
+            holds: Holds::default(),
         };
         let writing = self.writing(&shared, opened.journal, committed)?;
         let (slice_sender, slice_receiver) = slices(usize::from(self.config.tuning.actors.shards));
@@ -366,7 +365,7 @@ impl Starting<'_> {
             fatal: shared.fatal.clone(),
             watermark: shared.watermark.clone(),
             saved_bytes: shared.saved_bytes.clone(),
-            backing_up: shared.backing_up.clone(),
+            holds: shared.holds.clone(),
         };
         let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(move || checkpointer.run());
         Ok((checkpoints, thread.map_err(|source| NodeError::Start { what: "the checkpointer", source })?))

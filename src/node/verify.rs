@@ -10,18 +10,17 @@ use tokio::sync::{mpsc, watch};
 
 use super::checkpointer::step_back;
 use super::fatal::causes;
-use super::start::{Shared, Starting};
-use crate::actors::Shards;
+use super::start::{Role, Shared, Starting};
+use crate::actors::{Shards, Snapshot};
 use crate::admin::{NodeState, NotVerified, Verify};
 use crate::config::{Config, HTTP_SOURCE};
-use crate::journal::JournalReader;
+use crate::journal::{JournalError, JournalReader};
 use crate::metrics::Metrics;
 use crate::model::ids::{EntityKey, Lsn};
-use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::rehearsal::verify::{
-    AgainstError, Batch, Findings, HELD_MAX, Heard, Kind, Options, Progress, Report, Setup, VerifyError, World,
-    against, verify,
+    AgainstError, Batch, Effects, Findings, HELD_MAX, Heard, Kind, Options, Progress, Report, Setup, VerifyError,
+    World, against, verify,
 };
 use crate::rules::Ruleset;
 use crate::store::Store;
@@ -30,6 +29,10 @@ use crate::store::Store;
 const READS_AT_ONCE: usize = 32;
 /// Lines that wait for whoever asked; of more, those that tell how far it is are left out.
 const LINES_MAX: usize = 16;
+
+/// What to do where the journal was trimmed although it is verified.
+const TRIMMED: &str =
+    "that happens while the disk has too little room (limits.disk_free_min): make room, then verify again";
 
 /// A node that runs, as it is verified.
 #[derive(Clone)]
@@ -44,6 +47,7 @@ struct Running {
     runtime: Handle,
     metrics: Arc<Metrics>,
     started: Timestamp,
+    effects: Effects,
 }
 
 impl Starting<'_> {
@@ -60,8 +64,9 @@ impl Starting<'_> {
             runtime: self.runtime.handle().clone(),
             metrics: shared.metrics.clone(),
             started: Timestamp::now(),
+            effects: if self.options.role == Role::Shadow { Effects::LeftOut } else { Effects::Called },
         };
-        let (comparing, is_busy) = (running.clone(), Arc::new(AtomicBool::new(false)));
+        let (comparing, is_busy) = (running.clone(), shared.holds.verification.clone());
         Verify {
             begin: Arc::new(move |body| begin(&running, body, &is_busy)),
             against: Arc::new(move |body| compare(&comparing, body)),
@@ -69,10 +74,11 @@ impl Starting<'_> {
     }
 }
 
-/// Begins a verification, unless one is under way.
+/// Begins a verification, unless one is under way. As long as it is busy, nothing of the journal is trimmed unless room is
+/// short.
 fn begin(running: &Running, body: &[u8], is_busy: &Arc<AtomicBool>) -> Result<mpsc::Receiver<Vec<u8>>, NotVerified> {
     let options = Options::parse(body).map_err(NotVerified::Invalid)?;
-    if is_busy.swap(true, Ordering::AcqRel) {
+    if is_busy.swap(true, Ordering::SeqCst) {
         return Err(NotVerified::Busy);
     }
     let ending = Ending(is_busy.clone());
@@ -95,7 +101,7 @@ struct Ending(Arc<AtomicBool>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.store(false, Ordering::SeqCst);
     }
 }
 
@@ -107,6 +113,7 @@ impl Running {
             ruleset: &self.ruleset,
             config: &self.config,
             options,
+            effects: self.effects,
             records_per_second: Some(self.config.tuning.limits.verify_records_per_second),
             held_max: HELD_MAX,
         };
@@ -119,13 +126,21 @@ impl Running {
             }
             !lines.is_closed() && !self.is_ending()
         };
-        match verify(&setup, &mut tell) {
+        let mut verified = verify(&setup, &mut tell);
+        if is_trimmed(&verified) {
+            // It may have been decided just before the verification began; from now on it is not, while there is room.
+            verified = verify(&setup, &mut tell);
+        }
+        match verified {
             Ok(report) => {
                 self.count(&report);
                 json!({ "report": report.to_json() })
             }
             Err(VerifyError::Unwanted | VerifyError::Ending) => {
                 json!({ "error": "the node is about to end, or nobody waits for the outcome any more" })
+            }
+            Err(VerifyError::Journal(error @ JournalError::Trimmed { .. })) => {
+                json!({ "error": format!("{error}; {TRIMMED}") })
             }
             Err(error) => {
                 tracing::error!("verification has failed: {}", causes(&error));
@@ -166,8 +181,8 @@ impl World for Running {
         *self.committed.borrow()
     }
 
-    fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<State>>, VerifyError> {
-        let read = |entity: EntityKey| async move { self.shards.read(&entity).await.map(|snapshot| snapshot.state) };
+    fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<Snapshot>>, VerifyError> {
+        let read = |entity: EntityKey| async move { self.shards.read_whole(&entity).await };
         let reading = stream::iter(entities.to_vec()).map(read).buffered(READS_AT_ONCE);
         let read = self.runtime.block_on(reading.collect());
         // While the shards end, nothing is there any more.
@@ -189,6 +204,10 @@ impl World for Running {
         });
         heard.collect()
     }
+}
+
+fn is_trimmed(verified: &Result<Report, VerifyError>) -> bool {
+    matches!(verified, Err(VerifyError::Journal(JournalError::Trimmed { .. })))
 }
 
 /// Compares a part of an outside list.

@@ -18,6 +18,7 @@ pub mod tcp;
 pub mod tls;
 pub mod tools;
 pub mod totals;
+pub mod verified;
 
 use std::fmt::Write as _;
 use std::str::FromStr;

@@ -78,6 +78,11 @@ pub fn lines(events: &[Value]) -> String {
     events.iter().flat_map(|event| [event.to_string(), "\n".to_owned()]).collect()
 }
 
+/// An order that lacks nothing but its loyalty points, one event of it twice.
+pub fn order(name: &str) -> [Value; 5] {
+    [created(name), paid(name, "successful"), reserved(name), shipped(name), created(name)]
+}
+
 /// Posts NDJSON that must be taken whole.
 pub fn feed(server: &Server, events: &[Value]) -> Value {
     server.post("/v1/events", NDJSON, lines(events)).expect(202).json()

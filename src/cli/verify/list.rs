@@ -1,12 +1,14 @@
 //! An outside list: CSV with a header, or one JSON object a line. Read bit by bit; of its keys only hashes are kept, and
 //! only if the list is complete. Rows without a key are about events alone, which are looked for wherever they went.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use serde_json::{Map, Value as Json, json};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value as Json, json};
 
 use super::report::Report;
 use super::target::Target;
@@ -20,6 +22,20 @@ const BATCH_BYTES_MAX: usize = 128 * 1024;
 const KEYS_MAX: usize = 20_000_000;
 /// What a column is called that says which entity a row is about, and which event it should have counted.
 const ABOUT: [&str; 4] = ["type", "key", "id", "source"];
+
+/// What a row says, by name, as it is written: numbers keep all their digits.
+type Members = BTreeMap<String, Box<RawValue>>;
+
+/// A row, as the interface takes it.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    r#type: Option<String>,
+    key: Option<String>,
+    id: Option<String>,
+    source: Option<String>,
+    values: Members,
+    text: bool,
+}
 
 /// A list that is open.
 pub struct List {
@@ -63,8 +79,8 @@ impl List {
     pub fn ids(mut self) -> Result<Vec<Json>, Failure> {
         let mut ids = Vec::new();
         while let Some(row) = self.next()? {
-            if row["key"].is_null() {
-                ids.push(json!([row["source"], row["id"]]));
+            if row.key.is_none() {
+                ids.push(json!([row.source, row.id]));
             }
             if ids.len() > IDS_MAX {
                 let message = format!("the list has more than {IDS_MAX} ids without a key; split it");
@@ -83,11 +99,9 @@ impl List {
         let (mut types, mut known) = (BTreeSet::new(), HashSet::new());
         types.extend(self.entity.clone());
         while let Some(row) = self.next()? {
-            if row["key"].is_null() {
-                continue;
-            }
+            let Some(key) = &row.key else { continue };
             if is_complete {
-                let (kind, key) = (row["type"].as_str().unwrap_or_default(), row["key"].as_str().unwrap_or_default());
+                let kind = row.r#type.as_deref().unwrap_or_default();
                 types.insert(kind.to_owned());
                 known.insert(IdentityHash::of(kind, key));
                 if known.len() > KEYS_MAX {
@@ -95,7 +109,8 @@ impl List {
                     return Err(Failure::message(Exit::Usage, message));
                 }
             }
-            bytes += row.to_string().len();
+            let row = to_raw_value(&row).map_err(wrong)?;
+            bytes += row.get().len();
             batch.push(row);
             if batch.len() == ROWS_MAX || bytes >= BATCH_BYTES_MAX {
                 report.add(target.against(&batch)?)?;
@@ -112,7 +127,7 @@ impl List {
     }
 
     /// The next row, as the interface takes it.
-    fn next(&mut self) -> Result<Option<Json>, Failure> {
+    fn next(&mut self) -> Result<Option<Row>, Failure> {
         let members = match &mut self.rows {
             Rows::Csv { reader, header } => {
                 let mut record = csv::StringRecord::new();
@@ -121,7 +136,8 @@ impl List {
                 }
                 // An empty cell says nothing.
                 let cells = header.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
-                Some(cells.map(|(name, cell)| (name.clone(), Json::from(cell))).collect::<Map<_, _>>())
+                let cells = cells.map(|(name, cell)| Ok((name.clone(), to_raw_value(cell)?)));
+                Some(cells.collect::<Result<Members, _>>().map_err(wrong)?)
             }
             Rows::Lines { reader, line } => next_line(reader, line)?,
         };
@@ -138,7 +154,7 @@ impl List {
     }
 }
 
-fn next_line(reader: &mut BufReader<File>, number: &mut u64) -> Result<Option<Map<String, Json>>, Failure> {
+fn next_line(reader: &mut BufReader<File>, number: &mut u64) -> Result<Option<Members>, Failure> {
     loop {
         let mut line = String::new();
         let read = reader.read_line(&mut line).map_err(|error| Failure::new(Exit::Io, error))?;
@@ -154,25 +170,27 @@ fn next_line(reader: &mut BufReader<File>, number: &mut u64) -> Result<Option<Ma
     }
 }
 
-fn row(mut members: Map<String, Json>, entity: Option<&str>, is_text: bool, at: &str) -> Result<Json, Failure> {
-    let [kind, key, id, source] = ABOUT.map(|name| members.remove(name).filter(|value| !value.is_null()));
-    let wrong = |what: &str| Failure::message(Exit::Usage, format!("{at} of the list {what}"));
-    if key.is_none() && (id.is_none() || !members.is_empty()) {
-        return Err(wrong("has no `key`"));
-    }
-    let kind = kind.or(entity.map(Json::from));
-    if kind.is_none() && key.is_some() {
-        return Err(wrong("does not say its `type`; --entity says it for all"));
-    }
+fn wrong(error: serde_json::Error) -> Failure {
+    Failure::new(Exit::Usage, error)
+}
+
+fn row(mut members: Members, entity: Option<&str>, is_text: bool, at: &str) -> Result<Row, Failure> {
     // Keys and ids are text here, however the list writes them.
-    let text = |value: Json| match value {
-        Json::String(text) => Json::String(text),
-        other => Json::String(other.to_string()),
+    let text = |value: Box<RawValue>| match serde_json::from_str(value.get()) {
+        Ok(Json::String(text)) => Some(text),
+        Ok(Json::Null) => None,
+        _ => Some(value.get().to_owned()),
     };
-    Ok(json!({
-        "type": kind.map(text), "key": key.map(text), "id": id.map(text), "source": source.map(text), "values": members,
-        "text": is_text,
-    }))
+    let [kind, key, id, source] = ABOUT.map(|name| members.remove(name).and_then(text));
+    let lacks = |what: &str| Failure::message(Exit::Usage, format!("{at} of the list {what}"));
+    if key.is_none() && (id.is_none() || !members.is_empty()) {
+        return Err(lacks("has no `key`"));
+    }
+    let kind = kind.or(entity.map(str::to_owned));
+    if kind.is_none() && key.is_some() {
+        return Err(lacks("does not say its `type`; --entity says it for all"));
+    }
+    Ok(Row { r#type: kind, key, id, source, values: members, text: is_text })
 }
 
 /// Adds what is there and not in the list.
@@ -202,6 +220,7 @@ mod tests {
         let mut list = List::open(file.path(), entity.map(str::to_owned)).map_err(told)?;
         let mut rows = Vec::new();
         while let Some(row) = list.next().map_err(told)? {
+            let row = serde_json::to_value(&row).unwrap();
             rows.push(format!("{}/{} {} {}", row["type"], row["key"], row["id"], row["values"]));
         }
         Ok(rows)

@@ -39,6 +39,7 @@ pub struct Report {
     lsn: u64,
     not_comparable: u64,
     seconds: f64,
+    notes: Vec<String>,
     /// What else is told of it.
     #[serde(flatten)]
     others: serde_json::Map<String, Json>,
@@ -67,7 +68,7 @@ impl Report {
                 self.findings.push(group);
                 continue;
             };
-            known.count += group.count;
+            known.count = known.count.saturating_add(group.count);
             let room = self.examples_max.saturating_sub(known.examples.len());
             known.examples.extend(group.examples.into_iter().take(room));
         }
@@ -99,8 +100,8 @@ impl Report {
 
     /// As text.
     pub fn print(&self, out: &mut dyn Write, paint: Paint) -> io::Result<()> {
-        let count = |count: u64| grouped(count.cast_signed());
-        let found: u64 = self.findings.iter().map(|group| group.count).sum();
+        let count = |count: u64| grouped(i64::try_from(count).unwrap_or(i64::MAX));
+        let found = self.findings.iter().fold(0_u64, |sum, group| sum.saturating_add(group.count));
         let verdict = match found {
             0 => paint.green("clean"),
             found => paint.red(&format!("found {}", count(found))),
@@ -113,6 +114,9 @@ impl Report {
                 out,
                 "  fields of {cut} entities are not compared: their first records are trimmed away, or they kept values of other rules"
             )?;
+        }
+        for note in &self.notes {
+            writeln!(out, "  {}", safe(note))?;
         }
         for group in &self.findings {
             let heading = format!("{} {}", count(group.count), group.title);
@@ -139,7 +143,7 @@ mod tests {
     fn report(findings: &Json) -> Report {
         let document = json!({
             "clean": false, "first_lsn": 1, "lsn": 5000, "records": 4000, "entities": 1000, "not_comparable": 2,
-            "rows": 9, "seconds": 0.26, "findings": findings,
+            "rows": 9, "seconds": 0.26, "notes": ["numbers are judged from 7 on"], "findings": findings,
         });
         Report::new(document, 2).unwrap()
     }
@@ -164,6 +168,7 @@ mod tests {
         for line in [
             "found 4: 1,000 entities, 4,000 records up to LSN 5,000, 0.3 s",
             "  fields of 2 entities are not compared: their first records are trimmed away, or they kept values of other rules",
+            "  numbers are judged from 7 on",
             "1 fields that are wrong  (field)",
             "  do: mend it",
             "3 keys of the list that are not here  (against_missing)",
@@ -184,6 +189,7 @@ mod tests {
     fn a_clean_report_is_one_line() {
         let mut clean = report(&json!([]));
         clean.not_comparable = 0;
+        clean.notes.clear();
         assert!(clean.is_clean());
         assert_eq!(text(&clean), "clean: 1,000 entities, 4,000 records up to LSN 5,000, 0.3 s\n");
     }

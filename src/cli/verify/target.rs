@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use crate::cli::check;
 use crate::cli::client::{ANSWER_TIMEOUT, Client, ServerArgs, not_understood};
@@ -10,7 +11,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::config::Config;
 use crate::node::Prepared;
 use crate::rehearsal::verify::{
-    AgainstError, Batch, HELD_MAX, Options, Progress, Setup, Stopped, VerifyError, against, keys, verify,
+    AgainstError, Batch, Effects, HELD_MAX, Options, Progress, Setup, Stopped, VerifyError, against, keys, verify,
 };
 
 /// So many keys are asked for at a time.
@@ -27,6 +28,7 @@ pub struct Folder {
     config: Config,
     prepared: Prepared,
     world: Stopped,
+    effects: Effects,
 }
 
 impl<'a> Target<'a> {
@@ -44,8 +46,9 @@ impl<'a> Target<'a> {
     /// The configuration is wrong or another's (2), a server runs there or it cannot be read (3).
     pub fn stopped(folder: &Path, config: &Path) -> Result<Self, Failure> {
         let (config, prepared) = check::prepared(config)?;
+        let (config, effects) = of_folder(folder, config);
         let world = Stopped::open(folder, &prepared.ruleset).map_err(failure)?;
-        Ok(Target::Stopped(Box::new(Folder { config, prepared, world })))
+        Ok(Target::Stopped(Box::new(Folder { config, prepared, world, effects })))
     }
 
     /// Verifies; gives the report.
@@ -63,6 +66,7 @@ impl<'a> Target<'a> {
                     ruleset: &folder.prepared.ruleset,
                     config: &folder.config,
                     options,
+                    effects: folder.effects,
                     records_per_second: None,
                     held_max: HELD_MAX,
                 };
@@ -79,17 +83,18 @@ impl<'a> Target<'a> {
     ///
     /// # Errors
     /// The list is wrong (2), it cannot be compared (3).
-    pub fn against(&self, rows: &[Json]) -> Result<Json, Failure> {
-        let batch = json!({ "rows": rows });
+    pub fn against(&self, rows: &[Box<RawValue>]) -> Result<Json, Failure> {
+        let rows: Vec<&str> = rows.iter().map(|row| row.get()).collect();
+        let batch = format!("{{\"rows\":[{}]}}", rows.join(","));
         match self {
             Target::Running(client) => {
-                let answer = client.post(&["verify", "against"], &batch.to_string())?;
+                let answer = client.post(&["verify", "against"], &batch)?;
                 let mut answer: Json =
                     serde_json::from_slice(&answer.body).map_err(|error| not_understood(&error.to_string()))?;
                 Ok(answer["findings"].take())
             }
             Target::Stopped(folder) => {
-                let batch: Batch = serde_json::from_value(batch).map_err(|error| Failure::new(Exit::Usage, error))?;
+                let batch: Batch = serde_json::from_str(&batch).map_err(|error| Failure::new(Exit::Usage, error))?;
                 let found = against(&folder.world, &folder.prepared.ruleset, &batch).map_err(|error| match error {
                     AgainstError::Invalid(why) => Failure::message(Exit::Usage, why),
                     AgainstError::Failed(error) => failure(error),
@@ -120,6 +125,14 @@ impl<'a> Target<'a> {
             }
         }
     }
+}
+
+/// The configuration as it is for this folder: for that of its shadow, the shadow's.
+fn of_folder(folder: &Path, config: Config) -> (Config, Effects) {
+    let is =
+        |known: &Path| known.canonicalize().ok().is_some_and(|known| folder.canonicalize().is_ok_and(|it| it == known));
+    let (shadow, _) = config.clone().shadow();
+    if is(&shadow.server.data_dir) { (shadow, Effects::LeftOut) } else { (config, Effects::Called) }
 }
 
 fn running(client: &Client<'_>, asked: &str, tell: &mut dyn FnMut(Progress)) -> Result<Json, Failure> {

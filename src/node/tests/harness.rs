@@ -24,6 +24,7 @@ use crate::node::checkpointer::{Checkpointer, slices};
 use crate::node::commits::Commits;
 use crate::node::recovery::{self, RecoveryError};
 use crate::node::replay::replay;
+use crate::node::retention::Holds;
 use crate::rules::Ruleset;
 use crate::store::{Store, Wake};
 
@@ -195,7 +196,7 @@ impl Harness {
             fatal: Arc::new(|error| panic!("{error}")),
             watermark: watch::Sender::new(store.watermark()?),
             saved_bytes: Arc::default(),
-            backing_up: Arc::default(),
+            holds: Holds::default(),
         };
         Ok(Harness {
             system,

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value as Json;
+use serde_json::value::RawValue;
 
 use super::findings::{Findings, Kind};
 use super::world::{VerifyError, World};
+use crate::actors::Snapshot;
 use crate::ingress::SOURCE_DEFAULT;
 use crate::model::ids::{EntityKey, IdentityHash};
 use crate::model::json;
-use crate::model::state::{LsnBook, State};
+use crate::model::state::State;
+use crate::model::time::{Span, Timestamp};
 use crate::model::value::Value;
-use crate::rules::{Document, EntityRules, Ruleset};
+use crate::rules::{Document, Ruleset};
 
 /// Most rows that are compared at a time.
 pub const ROWS_MAX: usize = 1_000;
@@ -39,7 +41,7 @@ pub struct Row {
     pub source: Option<String>,
     /// What it should hold, by path: `payment.status`. JSON, or text as a table has it.
     #[serde(default)]
-    pub values: BTreeMap<String, Json>,
+    pub values: BTreeMap<String, Box<RawValue>>,
     /// Values are text, and a number is what it reads as.
     #[serde(default)]
     pub text: bool,
@@ -71,12 +73,14 @@ pub fn against(world: &dyn World, ruleset: &Ruleset, batch: &Batch) -> Result<Fi
     let states = world.read(&keys)?;
     // As many as there are differences: whoever asks counts them.
     let mut findings = Findings::new(usize::MAX);
-    for ((row, (rules, entity)), state) in batch.rows.iter().zip(about).zip(states) {
-        let Some(state) = state.filter(State::exists) else {
+    for ((row, (rules, entity)), read) in batch.rows.iter().zip(about).zip(states) {
+        let Some(Snapshot { state, lsns }) = read.filter(|read| read.state.exists()) else {
             findings.of(Kind::AgainstMissing, &entity, "nothing was heard of it");
             continue;
         };
-        compare(rules, &entity, row, &state, &mut findings);
+        if !row.values.is_empty() {
+            compare(&Document::new(rules, entity.key(), &state, &lsns), &entity, row, &mut findings);
+        }
         if let Some(id) = &row.id {
             let source = row.source.as_deref().unwrap_or(SOURCE_DEFAULT);
             if !has_counted(world, &entity, &state, IdentityHash::of(source, id))? {
@@ -87,41 +91,53 @@ pub fn against(world: &dyn World, ruleset: &Ruleset, batch: &Batch) -> Result<Fi
     Ok(findings)
 }
 
-fn compare(rules: &Arc<EntityRules>, entity: &EntityKey, row: &Row, state: &State, findings: &mut Findings) {
-    if row.values.is_empty() {
-        return;
-    }
-    let document = Document::new(rules, entity.key(), state, &LsnBook::default());
-    for (path, expected) in &row.values {
-        let found = at(&document, path);
-        let is_same = match (&found, expected) {
-            (None, expected) => expected.is_null(),
-            (Some(found), Json::String(text)) if row.text => reads_as(found, text),
-            (Some(found), expected) => {
-                json::parse(expected.to_string().as_bytes(), DEPTH_MAX).is_ok_and(|it| it == *found)
-            }
+fn compare(document: &Document, entity: &EntityKey, row: &Row, findings: &mut Findings) {
+    for (path, listed) in &row.values {
+        // Of numbers, what was written is compared, not what a double makes of it.
+        let expected = json::parse(listed.get().as_bytes(), DEPTH_MAX).ok();
+        let is_same = |found: &Value| match &expected {
+            Some(Value::String(text)) if row.text => reads_as(found, text),
+            expected => expected.as_ref().is_some_and(|expected| says(found, expected)),
         };
-        if !is_same {
-            let found = found.map_or_else(|| "nothing".to_owned(), |found| json::to_string(&found));
-            findings.of(Kind::AgainstValue, entity, format!("{path}: is {found}, the list has {expected}"));
+        let found = at(document, path);
+        let is_right = if found.is_empty() { expected == Some(Value::Null) } else { found.iter().any(is_same) };
+        if !is_right {
+            let found = found.first().map_or_else(|| "nothing".to_owned(), json::to_string);
+            findings.of(Kind::AgainstValue, entity, format!("{path}: is {found}, the list has {listed}"));
         }
     }
 }
 
-/// What stands at a path: of a field, a derived value, or another member of the document.
-fn at(document: &Document, path: &str) -> Option<Value> {
+/// What stands at a path: of a field, a derived value, or another member of the document; of all that are called so.
+fn at(document: &Document, path: &str) -> Vec<Value> {
     let of = |group: &str, name: &str| match document.get(group) {
         Some(Value::Map(members)) => members.get(name).cloned(),
         _ => None,
     };
     let mut parts = path.split('.');
-    let first = parts.next()?;
-    let begun = of("fields", first).or_else(|| of("derived", first)).or_else(|| document.get(first).cloned())?;
-    parts.try_fold(begun, |value, name| match value {
+    let first = parts.next().unwrap_or_default();
+    let begun = [of("fields", first), of("derived", first), document.get(first).cloned()];
+    let within = |value, name: &str| match value {
         Value::Map(members) => members.get(name).cloned(),
         Value::List(items) => items.get(name.parse::<usize>().ok()?).cloned(),
         _ => None,
-    })
+    };
+    begun.into_iter().flatten().filter_map(|begun| parts.clone().try_fold(begun, within)).collect()
+}
+
+/// Whether a value is what JSON says, in which times and durations are text.
+fn says(value: &Value, listed: &Value) -> bool {
+    match (value, listed) {
+        (Value::List(items), Value::List(listed)) => {
+            items.len() == listed.len() && items.iter().zip(listed).all(|(item, listed)| says(item, listed))
+        }
+        (Value::Map(members), Value::Map(listed)) => {
+            let is_listed = |(name, member)| listed.get(name).is_some_and(|listed| says(member, listed));
+            members.len() == listed.len() && members.iter().all(is_listed)
+        }
+        (Value::Timestamp(_) | Value::Duration(_), Value::String(text)) => reads_as(value, text),
+        (value, listed) => value == listed,
+    }
 }
 
 /// Whether a value is what a cell of a table says.
@@ -129,9 +145,12 @@ fn reads_as(value: &Value, text: &str) -> bool {
     match value {
         Value::String(found) => **found == *text,
         Value::Int(_) | Value::Double(_) | Value::Decimal(_) => json::number(text).is_some_and(|it| it == *value),
+        Value::Timestamp(time) => Timestamp::parse(text) == Some(*time),
+        Value::Duration(span) => Span::parse(text) == Some(*span),
+        // Lists and maps, in what way they are written; a word.
         other => {
-            let shown = json::to_string(other);
-            shown == text || shown.trim_matches('"') == text
+            let listed = json::parse(text.as_bytes(), DEPTH_MAX);
+            listed.is_ok_and(|listed| says(other, &listed))
         }
     }
 }

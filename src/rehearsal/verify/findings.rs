@@ -24,6 +24,7 @@ pub enum Kind {
     NotTaken,
     Gauges,
     Agenda,
+    Undeliverable,
     Waiting,
     Incomplete,
     Undelivered,
@@ -41,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind: what metrics and pages list.
-    pub const ALL: [Kind; 28] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Unreadable,
         Kind::Field,
         Kind::Events,
@@ -57,6 +58,7 @@ impl Kind {
         Kind::NotTaken,
         Kind::Gauges,
         Kind::Agenda,
+        Kind::Undeliverable,
         Kind::Waiting,
         Kind::Incomplete,
         Kind::Undelivered,
@@ -92,6 +94,7 @@ impl Kind {
                                that is clean and send again what came since";
         const BUG: &str = "this is a bug or damage: keep a copy of the data folder and report it; restoring a backup that \
                            is clean brings back what is right";
+        const AGAIN: &str = "have their source send them again: what is known counts once";
         match self {
             Kind::Unreadable => ("unreadable", "rows of the store that cannot be read", RESTORE),
             Kind::Field => ("field", "fields that are not what their events make them", RESTORE),
@@ -117,6 +120,12 @@ impl Kind {
             ),
             Kind::Gauges => ("gauges", "counts of the store that are wrong", RESTORE),
             Kind::Agenda => ("agenda", "entities that are not looked at when they should be", RESTORE),
+            Kind::Undeliverable => (
+                "undeliverable",
+                "sinks that lack what the journal no longer has",
+                "no server starts there: keep a copy of the data folder and put the missing files of its journal back; or \
+                 restore the last backup and send again what came since",
+            ),
             Kind::Waiting => (
                 "waiting",
                 "entities that wait for another one too long",
@@ -158,18 +167,15 @@ impl Kind {
             Kind::SequenceGap => (
                 "sequence_gap",
                 "numbers of a sequence that never came",
-                "have the source send them again: what is known counts once",
+                "have the source send them again: what is known counts once; a number of an event that was refused, or whose \
+                 type `[server] ignore` names, is never known",
             ),
             Kind::SequenceTwice => (
                 "sequence_twice",
                 "numbers of a sequence that several events have",
                 "the source gives a number twice: see whether it was restarted, or whether two of it run",
             ),
-            Kind::AgainstMissing => (
-                "against_missing",
-                "keys of the list that are not here",
-                "have their source send them again: what is known counts once",
-            ),
+            Kind::AgainstMissing => ("against_missing", "keys of the list that are not here", AGAIN),
             Kind::AgainstExtra => (
                 "against_extra",
                 "keys that are here and not in the list",
@@ -180,11 +186,7 @@ impl Kind {
                 "values that are not those of the list",
                 "see which event is missing or wrong; sending the right one again corrects it",
             ),
-            Kind::AgainstEvent => (
-                "against_event",
-                "events of the list that were never received",
-                "have their source send them again: what is known counts once",
-            ),
+            Kind::AgainstEvent => ("against_event", "events of the list that were never received", AGAIN),
         }
     }
 }
@@ -209,12 +211,13 @@ pub struct Group {
 pub struct Findings {
     groups: BTreeMap<Kind, Group>,
     examples_max: usize,
+    notes: Vec<String>,
 }
 
 impl Findings {
     /// None; of each kind so many will be kept to be shown.
     pub fn new(examples_max: usize) -> Self {
-        Findings { groups: BTreeMap::new(), examples_max }
+        Findings { groups: BTreeMap::new(), examples_max, notes: Vec::new() }
     }
 
     /// Adds one about anything.
@@ -225,7 +228,7 @@ impl Findings {
     /// Adds so many at once, told as one.
     pub fn add_many(&mut self, kind: Kind, count: u64, subject: impl Into<String>, detail: impl Into<String>) {
         let group = self.groups.entry(kind).or_default();
-        group.count += count;
+        group.count = group.count.saturating_add(count);
         if group.examples.len() < self.examples_max {
             group.examples.push(Example { subject: subject.into(), detail: detail.into() });
         }
@@ -234,6 +237,16 @@ impl Findings {
     /// Adds one about an entity.
     pub fn of(&mut self, kind: Kind, entity: &EntityKey, detail: impl Into<String>) {
         self.add(kind, named(entity), detail);
+    }
+
+    /// Notes what whoever reads the findings should know, and nobody has to do anything about.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// What was noted.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// How many there are of a kind.

@@ -23,10 +23,12 @@ const VALUE_CHARS_MAX: usize = 120;
 pub(super) struct Followed {
     /// None for the system's own entities.
     rules: Option<Arc<EntityRules>>,
-    /// The version of the first record that there is.
-    first: Version,
+    /// Records are gone that may have told of decisions.
+    is_told_in_part: bool,
     /// Events of its life may be gone.
     is_cut: bool,
+    /// It was made anew by other rules, of events that records of other entities may have had alone.
+    is_made_anew: bool,
     /// No event has come since its last life ended.
     has_ended: bool,
     pub version: Version,
@@ -60,8 +62,9 @@ impl Followed {
         let fields = rules.iter().flat_map(|rules| &rules.fields).map(|_| Field::default()).collect();
         Followed {
             rules,
-            first: version,
+            is_told_in_part: version > Version(1),
             is_cut: version > Version(1),
+            is_made_anew: false,
             has_ended: false,
             version: Version(version.0.saturating_sub(1)),
             now: Timestamp::default(),
@@ -76,6 +79,11 @@ impl Followed {
     /// Whether records of its life are gone, so that not all can be told.
     pub fn is_cut(&self) -> bool {
         self.is_cut
+    }
+
+    /// Records of others are blank: what was made anew of them may be lacking here.
+    pub fn lacks_blank(&mut self, state: &State) {
+        self.is_cut |= self.is_made_anew && state.events > self.events;
     }
 
     /// Whether it is not there itself: others only wait for it, or its life has ended.
@@ -95,7 +103,9 @@ impl Followed {
         let entity = &record.entity;
         // What came before it is made blank where an entity is forgotten.
         let is_blank = record.input.ending() == Some(Ending::Forgotten) && record.version > self.version;
-        if record.version != self.version.next() && !is_blank {
+        let is_next = record.version == self.version.next();
+        self.is_told_in_part |= is_blank && !is_next;
+        if !is_next && !is_blank {
             let (found, last) = (record.version.0, self.version.0);
             findings.of(Kind::Chain, entity, format!("LSN {lsn} makes version {found}, after version {last}"));
         }
@@ -115,6 +125,7 @@ impl Followed {
         }
         self.has_ended &= record.input.event().is_none();
         self.is_cut |= under == Under::Unknown;
+        self.is_made_anew |= under == Under::Others;
         let Some(rules) = self.rules.clone() else { return false };
         match &record.input {
             Input::Event(_) | Input::Held(_) if under != Under::These => true,
@@ -170,9 +181,8 @@ impl Followed {
             is_past: false,
         };
         let same = |known: &&mut Told| known.name == told.name && known.element == told.element;
-        let may_be_gone = self.first > Version(1);
         let Some(known) = self.revisions.iter_mut().find(same) else {
-            if told.revision != Revision(1) && !Incarnation::begins_with(told.revision) && !may_be_gone {
+            if told.revision != Revision(1) && !Incarnation::begins_with(told.revision) && !self.is_told_in_part {
                 let (found, name) = (told.revision.0, &told.name);
                 findings.of(Kind::Revision, entity, format!("{name} begins with revision {found} at LSN {lsn}"));
             }

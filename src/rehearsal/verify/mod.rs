@@ -21,6 +21,6 @@ mod world;
 
 pub use against::{AgainstError, Batch, ROWS_MAX, Row, against, keys};
 pub use findings::{Example, Findings, Kind};
-pub use options::{EXAMPLES_MAX, IDS_MAX, Options};
+pub use options::{EXAMPLES_MAX, Effects, IDS_MAX, Options};
 pub use run::{HELD_MAX, Progress, Report, Setup, verify};
 pub use world::{Heard, Stopped, VerifyError, World};

@@ -20,6 +20,14 @@ pub const EXAMPLES_MAX: usize = 1_000;
 /// Most events that are looked for by their ids alone.
 pub const IDS_MAX: usize = 200_000;
 
+/// What becomes of effects where it is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effects {
+    Called,
+    /// A shadow leaves them as they were asked for.
+    LeftOut,
+}
+
 /// From when on what is called a hole, and how much of it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {

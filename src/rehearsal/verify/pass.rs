@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::findings::Kind;
 use super::followed::Followed;
-use super::holes;
+use super::holes::{self, Measure};
 use super::run::Run;
 use super::world::VerifyError;
 use crate::actors::Kept;
@@ -31,8 +31,7 @@ impl Run<'_> {
     /// Verifies the entities of some partitions.
     pub fn pass(&mut self, range: &Range<u16>) -> Result<(), VerifyError> {
         let mut entities = Entities::new();
-        let first = self.setup.world.journal().first_lsn();
-        self.each_record(first, |run, lsn, bytes| {
+        self.blank = self.each_record(self.first, |run, lsn, bytes| {
             run.step()?;
             let entity = Record::entity_of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             let is_in_range = range.contains(&entity.partition().0);
@@ -54,7 +53,7 @@ impl Run<'_> {
         for keys in keys.chunks(READ_AT_ONCE) {
             for (entity, state) in self.read(keys)? {
                 self.step()?;
-                let Some(followed) = entities.get(&entity) else { continue };
+                let Some(followed) = entities.get_mut(&entity) else { continue };
                 match state {
                     Some(state) if state.version > followed.version => moved.push((entity, state)),
                     state => self.compare(&entity, followed, state.as_ref()),
@@ -114,7 +113,7 @@ impl Run<'_> {
             }
         }
         let keys: Vec<EntityKey> = rows.iter().map(|(entity, _)| entity.clone()).collect();
-        let states = self.setup.world.read(&keys)?;
+        let states = self.setup.world.read(&keys)?.into_iter().map(|read| read.map(|it| it.state));
         let mut read = Vec::with_capacity(rows.len());
         for ((entity, kept), state) in rows.into_iter().zip(states) {
             if let (Some(kept), Some(state)) = (kept, &state) {
@@ -136,12 +135,15 @@ impl Run<'_> {
         }
     }
 
-    fn compare(&mut self, entity: &EntityKey, followed: &Followed, state: Option<&State>) {
+    fn compare(&mut self, entity: &EntityKey, followed: &mut Followed, state: Option<&State>) {
+        if let Some(state) = state.filter(|_| self.blank > 0) {
+            followed.lacks_blank(state);
+        }
         if followed.is_cut() {
             self.counts.cut += 1;
         }
         let Some(state) = state else {
-            // Who is only waited for, or whose life has ended, is shown to nobody.
+            // Of who is only waited for, or whose life has ended, nobody has to know.
             if followed.is_not_there() {
                 return;
             }
@@ -159,8 +161,8 @@ impl Run<'_> {
         }
         followed.compare(entity, state, &mut self.findings);
         let rules = self.setup.ruleset.get(entity.kind()).map(|rules| &**rules);
-        let asked = (&self.setup.options, self.now);
-        holes::look(rules, entity, state, followed.incomplete_since, asked, &mut self.findings);
+        let measure = Measure::of(self.setup, self.now);
+        holes::look(rules, entity, state, followed.incomplete_since, measure, &mut self.findings);
     }
 
     /// Follows entities that have moved on since the cut to where they were when they were read, and compares them.
@@ -183,16 +185,24 @@ impl Run<'_> {
         self.cut = cut;
         followed?;
         for (entity, state) in &moved {
-            if let Some(followed) = entities.get(entity) {
-                self.compare(entity, followed, Some(state));
+            let Some(followed) = entities.get_mut(entity) else { continue };
+            if followed.version < state.version && self.was_forgotten(entity, state)? {
+                continue;
             }
+            self.compare(entity, followed, Some(state));
         }
         Ok(())
     }
 
+    /// Whether the entity was forgotten after it was read: then records that made it what it was are blank.
+    fn was_forgotten(&self, entity: &EntityKey, state: &State) -> Result<bool, VerifyError> {
+        let now = self.setup.world.read(std::slice::from_ref(entity))?.pop().flatten();
+        Ok(now.is_some_and(|now| now.state.ended() > state.version))
+    }
+
     /// Looks at stored entities that have no records: those are gone if the journal was trimmed, else nothing made them.
     fn rows(&mut self, range: &Range<u16>, entities: &Entities) -> Result<(), VerifyError> {
-        let is_whole = self.setup.world.journal().first_lsn() <= Lsn::FIRST;
+        let is_whole = self.first <= Lsn::FIRST;
         let mut after = None;
         loop {
             let rows = self.setup.world.store().readable_rows(after.as_ref(), ROWS_AT_ONCE)?;
@@ -214,7 +224,8 @@ impl Run<'_> {
                 self.counts.cut += 1;
                 let Some(state) = state else { continue };
                 let rules = self.setup.ruleset.get(entity.kind()).map(|rules| &**rules);
-                holes::look(rules, &entity, &state, None, (&self.setup.options, self.now), &mut self.findings);
+                let measure = Measure::of(self.setup, self.now);
+                holes::look(rules, &entity, &state, None, measure, &mut self.findings);
             }
         }
     }

@@ -8,8 +8,8 @@ use serde_json::{Value as Json, json};
 
 use super::adopted::AdoptedTypes;
 use super::findings::{Findings, Kind};
-use super::options::Options;
-use super::sequence::Sequences;
+use super::options::{Effects, Options};
+use super::sequence::{Beginning, Sequences};
 use super::sinks::Sinks;
 use super::world::{VerifyError, World};
 use crate::config::Config;
@@ -43,6 +43,7 @@ pub struct Setup<'a> {
     pub ruleset: &'a Ruleset,
     pub config: &'a Config,
     pub options: Options,
+    pub effects: Effects,
     /// So many records are read in a second; none: as fast as it goes.
     pub records_per_second: Option<u64>,
     /// See [`HELD_MAX`].
@@ -91,6 +92,7 @@ impl Report {
             "not_comparable": self.counts.cut,
             "rows": self.counts.rows,
             "seconds": self.took.as_secs_f64(),
+            "notes": self.findings.notes(),
             "findings": self.findings.to_json(),
         })
     }
@@ -100,6 +102,8 @@ impl Report {
 pub(super) struct Run<'a> {
     pub setup: &'a Setup<'a>,
     pub now: Timestamp,
+    /// Where the journal began at the start: what is trimmed after that ends the verification.
+    pub first: Lsn,
     /// What is journaled up to here is compared.
     pub cut: Lsn,
     /// Numbers of sequences are noted up to here while entities are followed.
@@ -109,6 +113,8 @@ pub(super) struct Run<'a> {
     pub sequences: Sequences,
     pub sinks: Sinks,
     pub adopted: AdoptedTypes,
+    /// So many records were made blank, since somebody was forgotten.
+    pub blank: u64,
     /// Events that should have come and were not met yet.
     pub sought: HashMap<IdentityHash, (String, String)>,
     pace: Pace<'a>,
@@ -126,6 +132,7 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
     let mut run = Run {
         setup,
         now,
+        first,
         cut,
         noted: cut,
         findings: Findings::new(setup.options.examples),
@@ -133,16 +140,23 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
         sequences: Sequences::default(),
         sinks: Sinks::of(setup.world, &setup.config.sinks, before.unwrap_or_default())?,
         adopted: AdoptedTypes::of(setup.world.store(), setup.ruleset, first)?,
+        blank: 0,
         sought: setup.options.ids.iter().map(|it| (IdentityHash::of(&it.0, &it.1), it.clone())).collect(),
         pace: Pace::new(setup.records_per_second, tell),
     };
+    if setup.effects == Effects::LeftOut {
+        run.findings
+            .note("this is a shadow, which calls no effects: that they are asked for and not called is no finding");
+    }
     run.audit()?;
-    for range in run.ranges(first)? {
+    Sinks::tell_lost(setup.world, &setup.config.sinks, first, &mut run.findings)?;
+    for range in run.ranges()? {
         run.pass(&range)?;
     }
     run.follow_sequences()?;
-    let Run { mut findings, counts, sequences, sinks, sought, .. } = run;
-    sequences.tell(Timestamp::now(), setup.options.gap_older, &mut findings);
+    run.look_again()?;
+    let Run { mut findings, counts, sequences, sinks, sought, blank, .. } = run;
+    sequences.tell(Timestamp::now(), setup.options.gap_older, blank, &mut findings);
     sinks.tell(setup.world, &mut findings)?;
     silent(setup, now, &mut findings);
     for (source, id) in sought.into_values() {
@@ -183,8 +197,8 @@ impl Run<'_> {
     }
 
     /// The partitions that can be held at a time.
-    fn ranges(&mut self, first: Lsn) -> Result<Vec<Range<u16>>, VerifyError> {
-        let records = (self.cut.0 + 1).saturating_sub(first.0);
+    fn ranges(&mut self) -> Result<Vec<Range<u16>>, VerifyError> {
+        let records = (self.cut.0 + 1).saturating_sub(self.first.0);
         let held_max = self.setup.held_max;
         if records * (RECORD_BYTES + ENTITY_BYTES) <= held_max {
             self.pace.total = records;
@@ -192,7 +206,7 @@ impl Run<'_> {
         }
         self.pace.total = 2 * records;
         let mut weights = vec![0_u64; usize::from(PARTITIONS)];
-        self.each_record(first, |run, lsn, bytes| {
+        self.each_record(self.first, |run, lsn, bytes| {
             let head = RecordHead::of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             let weight = RECORD_BYTES + if head.version.0 == 1 { ENTITY_BYTES } else { 0 };
             weights[usize::from(head.entity.partition().0)] += weight;
@@ -203,22 +217,25 @@ impl Run<'_> {
         Ok(ranges)
     }
 
-    /// Calls `look` with the records from `from` on, up to the cut.
+    /// Calls `look` with the records from `from` on, up to the cut; returns how many there are blank.
     pub fn each_record(
         &mut self,
         from: Lsn,
         mut look: impl FnMut(&mut Self, Lsn, &[u8]) -> Result<(), VerifyError>,
-    ) -> Result<(), VerifyError> {
-        for block in self.setup.world.journal().read_from(from)? {
+    ) -> Result<u64, VerifyError> {
+        let (mut blank, mut next) = (0, from);
+        'blocks: for block in self.setup.world.journal().read_from(from)? {
             let block = block?;
             for (lsn, bytes) in block.records().filter(|(lsn, _)| *lsn >= from) {
                 if lsn > self.cut {
-                    return Ok(());
+                    break 'blocks;
                 }
+                blank += lsn.0 - next.0;
+                next = lsn.next();
                 look(self, lsn, bytes)?;
             }
         }
-        Ok(())
+        Ok(blank + (self.cut.0 + 1).saturating_sub(next.0))
     }
 
     /// An event has come.
@@ -243,14 +260,33 @@ impl Run<'_> {
     fn follow_sequences(&mut self) -> Result<(), VerifyError> {
         let from = self.cut.next();
         self.cut = self.setup.world.committed();
-        self.each_record(from, |run, lsn, bytes| {
+        self.blank += self.each_record(from, |run, lsn, bytes| {
             let record = Record::decode(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
             if let Some(input) = record.input.arrived() {
                 run.meet(input);
                 run.sequences.note(input, record.now);
             }
             Ok(())
-        })
+        })?;
+        Ok(())
+    }
+
+    /// What sequences cannot be told of without it is read once more, in the order in which it came.
+    fn look_again(&mut self) -> Result<(), VerifyError> {
+        let beginning = if self.first > Lsn::FIRST { Beginning::Trimmed } else { Beginning::Kept };
+        if !self.sequences.are_doubtful(beginning) {
+            return Ok(());
+        }
+        self.expect((self.cut.0 + 1).saturating_sub(self.first.0));
+        self.each_record(self.first, |run, lsn, bytes| {
+            run.step()?;
+            let record = Record::decode(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
+            if let Some(input) = record.input.arrived() {
+                run.sequences.look_again(input, beginning);
+            }
+            Ok(())
+        })?;
+        Ok(())
     }
 }
 

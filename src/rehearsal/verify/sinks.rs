@@ -44,6 +44,27 @@ impl Sinks {
         Ok(Sinks { all, before })
     }
 
+    /// Tells which sinks have not finished what came before `first`, where the journal begins. It is never trimmed so far.
+    ///
+    /// # Errors
+    /// When it cannot be read how far they are.
+    pub fn tell_lost(
+        world: &dyn World,
+        declared: &[config::Sink],
+        first: Lsn,
+        findings: &mut Findings,
+    ) -> Result<(), VerifyError> {
+        for name in declared.iter().map(|sink| &sink.name.value) {
+            let Some(done) = done(world, name)?.map(|done| done.delivered()) else { continue };
+            if done.next() < first {
+                let (from, to) = (done.next(), first.0 - 1);
+                let detail = format!("LSN {from} to {to} are gone, and it has not delivered all of them");
+                findings.add(Kind::Undeliverable, format!("sink {name}"), detail);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at a record's decisions.
     pub fn look(&mut self, ruleset: &Ruleset, lsn: Lsn, record: &Record) {
         if record.decisions.is_empty() || record.now > self.before {
@@ -91,7 +112,7 @@ impl Sink {
 /// What a sink has finished, as it is noted.
 fn done(world: &dyn World, name: &str) -> Result<Option<SinkWindow>, VerifyError> {
     let state = world.read(&[EntityKey::new(SINK_KIND, name)])?.pop().flatten();
-    Ok(match state.and_then(|state| state.system).map(|system| *system) {
+    Ok(match state.and_then(|read| read.state.system).map(|system| *system) {
         Some(SystemState::Progress(progress)) => Some(SinkWindow::through(progress.delivered)),
         Some(SystemState::Window(window)) => Some(window),
         _ => None,

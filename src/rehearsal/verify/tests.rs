@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use super::adopted::Under;
 use super::findings::{Findings, Kind};
 use super::followed::Followed;
-use super::holes;
-use super::options::Options;
+use super::holes::{self, Measure};
+use super::options::{Effects, Options};
 use crate::config;
 use crate::model::dealings::{Dealings, Effect, EffectStage, View};
 use crate::model::event::{Event, TimeGiven};
@@ -265,7 +265,9 @@ fn holes_are_told_once_they_are_old() {
             let mut findings = Findings::new(9);
             let entity = EntityKey::new("t", "k");
             let rules = ruleset.get("t").map(|rules| &**rules);
-            holes::look(rules, &entity, &state, None, (&Options::default(), second(now)), &mut findings);
+            let options = Options::default();
+            let measure = Measure { options: &options, effects: Effects::Called, now: second(now) };
+            holes::look(rules, &entity, &state, None, measure, &mut findings);
             assert_eq!(findings.count(kind), u64::from(expected), "{} after {now} s", kind.word());
         }
     }

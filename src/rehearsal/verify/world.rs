@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::actors::Kept;
+use crate::actors::{Kept, Snapshot};
 use crate::disk::Place;
 use crate::journal::{JournalError, JournalReader};
 use crate::model::codec::CodecError;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Record;
-use crate::model::state::State;
 use crate::model::time::Timestamp;
 use crate::rules::Ruleset;
 use crate::store::{Store, StoreError, StoreOptions};
@@ -55,11 +54,12 @@ pub trait World {
     /// Entities show what is journaled up to here, at least.
     fn committed(&self) -> Lsn;
 
-    /// Entities as they are, in the order they are asked for.
+    /// Entities as they are, in the order they are asked for; also those whose life has ended, and those that others only
+    /// wait for.
     ///
     /// # Errors
     /// When they cannot be asked any more.
-    fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<State>>, VerifyError>;
+    fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<Snapshot>>, VerifyError>;
 
     /// Keys of a type that the store does not have yet: in order, after one, at most `limit`.
     fn unsaved(&self, kind: &str, after: Option<&str>, limit: usize) -> Vec<Arc<str>>;
@@ -130,10 +130,11 @@ impl World for Stopped {
         self.journal.last_lsn()
     }
 
-    fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<State>>, VerifyError> {
+    fn read(&self, entities: &[EntityKey]) -> Result<Vec<Option<Snapshot>>, VerifyError> {
+        let shown = |kept: &Kept| Snapshot { state: kept.entity.state().clone(), lsns: kept.book.clone() };
         let read = |entity| match self.tail.get(entity) {
-            Some(kept) => Ok(Some(kept.entity.state().clone())),
-            None => Ok(Kept::load(&self.store, entity)?.map(|kept| kept.entity.state().clone())),
+            Some(kept) => Ok(Some(shown(kept))),
+            None => Ok(Kept::load(&self.store, entity)?.as_ref().map(shown)),
         };
         entities.iter().map(read).collect()
     }
