@@ -17,6 +17,17 @@ pub(super) struct Context {
     pub out: Diagnostics,
     /// A file could not be read: what is not there may be in it, so that nothing is said to be missing altogether.
     pub partial: bool,
+    pub whole: Whole,
+}
+
+/// What is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    Configuration,
+    /// Rules that are only looked at, with or without the rest.
+    Rules,
+    /// Such rules as a text that somebody sent: it must not make us read files.
+    Sent,
 }
 
 /// A table that is being read.
@@ -275,6 +286,15 @@ impl<'c> Section<'c> {
 }
 
 impl Context {
+    /// Whether files may be read; if not, that is reported of the key at `at`.
+    pub fn may_read(&mut self, at: Location) -> bool {
+        if self.whole == Whole::Sent {
+            let help = "leave it out: rules need no listeners, tokens or certificates to be compared";
+            self.out.error(at, "over HTTP rules are one text, for which no other file is read").help(help);
+        }
+        self.whole != Whole::Sent
+    }
+
     pub fn string(&mut self, node: Node, key: &str) -> Option<Located<String>> {
         match node.value {
             Value::String(text) => Some(Located::new(text, node.at)),
