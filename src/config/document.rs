@@ -55,7 +55,9 @@ impl Value {
 /// The tree of a file, or none if its syntax is wrong in a way that would make up further problems.
 pub(super) fn parse(file: FileId, files: &Files, env: Env, out: &mut Diagnostics) -> Option<Table> {
     let (root, errors) = DeTable::parse_recoverable(files.text(file));
-    let (twice, broken): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.message() == "duplicate key");
+    let (twice, mut broken): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.message() == "duplicate key");
+    // What is not closed many times over ends at the same place.
+    broken.dedup_by(|error, before| error.span() == before.span() && error.message() == before.message());
     let location = |error: &toml::de::Error| {
         let span = error.span().unwrap_or(0..0);
         Location { file, start: span.start as u32, end: span.end as u32 }
