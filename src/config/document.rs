@@ -5,6 +5,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostics, FileId, Files, Located, Location};
 use super::interpolate::{Env, interpolate};
+use super::request_reader::HEADERS;
+use super::template::hide_text;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -71,7 +73,23 @@ pub(super) fn parse(file: FileId, files: &Files, env: Env, out: &mut Diagnostics
             .help("a table holds each key once; remove one of the two")
             .also = first_of(&root, at, files);
     }
-    broken.is_empty().then_some(root)
+    if broken.is_empty() {
+        return Some(root);
+    }
+    // Nobody reads these, and their lines are shown.
+    hide_headers(&root, files, out);
+    None
+}
+
+/// Hides what tables called `headers` hold.
+fn hide_headers(table: &Table, files: &Files, out: &mut Diagnostics) {
+    for Entry { name, node } in table {
+        let Value::Table(entries) = &node.value else { continue };
+        if name.value == HEADERS {
+            entries.iter().for_each(|entry| hide_text(entry.node.at, files, out));
+        }
+        hide_headers(entries, files, out);
+    }
 }
 
 /// Where the key that is given again at `again` was given first: for a header, in the same header above; for a key in a

@@ -27,7 +27,7 @@ impl Severity {
 impl Diagnostics {
     /// All problems as text, sorted by file and position, an empty line between them.
     pub fn render(&self, files: &Files) -> String {
-        let blocks: Vec<String> = self.sorted().into_iter().map(|diagnostic| block(diagnostic, files)).collect();
+        let blocks: Vec<String> = self.sorted().into_iter().map(|diagnostic| self.block(diagnostic, files)).collect();
         blocks.join("\n")
     }
 
@@ -50,43 +50,48 @@ fn as_json(diagnostic: &Diagnostic, files: &Files) -> Value {
     })
 }
 
-fn block(diagnostic: &Diagnostic, files: &Files) -> String {
-    let mut text = format!("{}: {}\n", diagnostic.severity.name(), diagnostic.message);
-    let mut margin = 1;
-    if let Some(at) = diagnostic.at {
-        margin = files.position(at).0.to_string().len();
-        snippet(&mut text, at, files);
+impl Diagnostics {
+    fn block(&self, diagnostic: &Diagnostic, files: &Files) -> String {
+        let mut text = format!("{}: {}\n", diagnostic.severity.name(), diagnostic.message);
+        let mut margin = 1;
+        if let Some(at) = diagnostic.at {
+            margin = files.position(at).0.to_string().len();
+            self.snippet(&mut text, at, files);
+        }
+        if let Some(at) = diagnostic.also {
+            let _ = writeln!(text, "{:margin$} = also: {}", "", files.place(at));
+        }
+        if let Some(help) = &diagnostic.help {
+            let _ = writeln!(text, "{:margin$} = help: {help}", "");
+        }
+        text
     }
-    if let Some(at) = diagnostic.also {
-        let _ = writeln!(text, "{:margin$} = also: {}", "", files.place(at));
+
+    /// The place, its line, and carets under the part that is meant (under its first line, if it has several).
+    fn snippet(&self, text: &mut String, at: Location, files: &Files) {
+        let (number, column) = files.position(at);
+        let number = number.to_string();
+        let margin = number.len();
+        let (start, line) = files.line(at);
+        let length = line.chars().count();
+        let first = if length > LINE_CHARS_MAX { (column - 1).saturating_sub(CHARS_BEFORE) } else { 0 };
+        let masked = masked(&line.replace('\t', " "));
+        let shown = line.char_indices().zip(masked.chars()).skip(first).take(LINE_CHARS_MAX);
+        let shown = shown.map(|((byte, _), shown)| if self.hides(at.file, start + byte) { '*' } else { shown });
+        let shown: String = shown.collect();
+        let [left, right] = [first > 0, first + LINE_CHARS_MAX < length].map(|is_cut| if is_cut { "…" } else { "" });
+        let before = " ".repeat(column - 1 - first + left.chars().count());
+        let room = shown.chars().count().saturating_sub(column - 1 - first);
+        let carets = "^".repeat(files.slice(at).chars().count().min(room).max(1));
+        let _ = writeln!(text, "{:margin$}--> {}", "", files.place(at));
+        let _ = writeln!(text, "{:margin$} |", "");
+        let _ = writeln!(text, "{number} | {left}{shown}{right}");
+        let _ = writeln!(text, "{:margin$} | {before}{carets}", "");
     }
-    if let Some(help) = &diagnostic.help {
-        let _ = writeln!(text, "{:margin$} = help: {help}", "");
-    }
-    text
 }
 
-/// The place, its line, and carets under the part that is meant (under its first line, if it has several).
-fn snippet(text: &mut String, at: Location, files: &Files) {
-    let (number, column) = files.position(at);
-    let number = number.to_string();
-    let margin = number.len();
-    let line = files.text(at.file).split('\n').nth(number.parse::<usize>().map_or(0, |n| n - 1)).unwrap_or("");
-    let line = masked(&line.trim_end_matches('\r').replace('\t', " "));
-    let length = line.chars().count();
-    let first = if length > LINE_CHARS_MAX { (column - 1).saturating_sub(CHARS_BEFORE) } else { 0 };
-    let shown: String = line.chars().skip(first).take(LINE_CHARS_MAX).collect();
-    let [left, right] = [first > 0, first + LINE_CHARS_MAX < length].map(|is_cut| if is_cut { "…" } else { "" });
-    let before = " ".repeat(column - 1 - first + left.chars().count());
-    let room = shown.chars().count().saturating_sub(column - 1 - first);
-    let carets = "^".repeat(files.slice(at).chars().count().min(room).max(1));
-    let _ = writeln!(text, "{:margin$}--> {}", "", files.place(at));
-    let _ = writeln!(text, "{:margin$} |", "");
-    let _ = writeln!(text, "{number} | {left}{shown}{right}");
-    let _ = writeln!(text, "{:margin$} | {before}{carets}", "");
-}
-
-/// The line with every secret's value as asterisks, as many as it has characters: problems end up in logs.
+/// The line with every secret's value as asterisks, as many as it has characters: problems end up in logs. Goes by the text
+/// alone, since what is wrong may be the syntax.
 fn masked(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
