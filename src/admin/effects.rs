@@ -1,6 +1,7 @@
 //! `GET /v1/effects`, and `POST /v1/entities/{type}/{key}/effects/{effect}/resolve` and `…/retry`: calls that have not
 //! succeeded, and what a person says of them.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -27,6 +28,8 @@ use crate::rules::EntityRules;
 
 /// So many entities are looked at in one go.
 const LOOKED_AT_ONCE: usize = 500;
+/// What a call may have been answered with.
+const STATUSES: RangeInclusive<u16> = 100..=599;
 const STATES: [&str; 4] = ["requested", "succeeded", "failed", "unknown"];
 
 #[derive(Deserialize)]
@@ -161,6 +164,10 @@ pub(super) async fn resolve(
         "failed" => EffectStage::Failed,
         other => return Err(Problem::invalid(format!("state is {other:.80?}; it may be succeeded or failed"))),
     };
+    if let Some(status) = status.filter(|status| !STATUSES.contains(status)) {
+        let [first, last] = [STATUSES.start(), STATUSES.end()];
+        return Err(Problem::invalid(format!("status is {status}; those of HTTP are from {first} to {last}")));
+    }
     let mandate = asked.mandate()?;
     let depth_max = usize::try_from(api.limits.json_depth_max).unwrap_or(usize::MAX);
     let response = response.map(|response| json::parse(response.to_string().as_bytes(), depth_max)).transpose()?;
