@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::io::ErrorKind;
 
+use actix_web::error::PayloadError;
 use actix_web::{HttpRequest, HttpResponse, web};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, ProtocolError, Session};
 use futures_util::StreamExt;
 use futures_util::future::select_all;
 use tokio::time::{Duration, Instant, interval_at, timeout};
@@ -24,6 +26,7 @@ use crate::model::refusal::{Code, Refusal};
 
 /// Largest message of a client.
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
+const TOO_LARGE: &str = "messages have up to 16 KiB";
 /// How long the other end may give no sign of life. It is pinged at each heartbeat.
 const IDLE_TIMEOUT: Duration = HEARTBEAT.saturating_mul(3);
 
@@ -51,6 +54,8 @@ enum Stop {
     /// The client has closed it, or is gone.
     Closed,
     Ended(End),
+    /// The client has broken the protocol.
+    Broken(CloseReason),
 }
 
 /// Takes a request for a WebSocket.
@@ -73,12 +78,17 @@ pub(in crate::admin) async fn connect(
 
 impl Socket {
     async fn run(mut self, mut messages: AggregatedMessageStream) {
-        let Err(Stop::Ended(end)) = self.serve(&mut messages).await else {
-            // Nobody hears it if the client is gone.
-            let _ = self.session.close(None).await;
-            return;
-        };
+        let stop = self.serve(&mut messages).await.err().unwrap_or(Stop::Closed);
         let streams = &self.api.streams;
+        let end = match stop {
+            Stop::Ended(end) => end,
+            stop => {
+                let reason = if let Stop::Broken(reason) = stop { Some(reason) } else { None };
+                // Nobody hears it if the client is gone.
+                let _ = timeout(streams.limits().unread_timeout, self.session.close(reason)).await;
+                return;
+            }
+        };
         streams.cut(end.code);
         let code = if end.code == "slow" { CloseCode::Policy } else { CloseCode::Away };
         let mut session = self.session;
@@ -102,7 +112,8 @@ impl Socket {
                 () = stalled(self.other_end.as_mut()) => return Err(Stop::Ended(End::slow(patience))),
                 message = messages.next() => match message {
                     Some(Ok(message)) => self.hear(message).await?,
-                    Some(Err(_)) | None => return Ok(()),
+                    Some(Err(error)) => return Err(broken(&error)),
+                    None => return Ok(()),
                 },
                 _ = beat.tick() => self.beat().await?,
                 (at, batch) = next_batch(&mut self.subscriptions) => self.tell(at, batch).await?,
@@ -134,7 +145,7 @@ impl Socket {
                 Err(problem) => message::error(Some(&name), &problem),
             },
             Ok(Asked::Unsubscribe { name }) => self.unsubscribe(&name),
-            Err(problem) => message::error(None, &problem),
+            Err(problem) => message::error(message::name(text).as_deref(), &problem),
         };
         self.say(said).await
     }
@@ -215,6 +226,22 @@ impl Socket {
             () = stalled(self.other_end.as_mut()) => Err(Stop::Ended(End::slow(patience))),
         }
     }
+}
+
+/// What a message that cannot be understood comes to.
+fn broken(error: &ProtocolError) -> Stop {
+    let (code, description) = match error {
+        ProtocolError::Overflow => (CloseCode::Size, TOO_LARGE.to_owned()),
+        ProtocolError::Io(error) => match error.get_ref() {
+            Some(inner) if inner.is::<PayloadError>() => return Stop::Closed,
+            Some(inner) if inner.to_string().contains("utf-8") => (CloseCode::Invalid, "messages are UTF-8".to_owned()),
+            // Of one that came in parts.
+            _ if error.kind() == ErrorKind::Other => (CloseCode::Size, TOO_LARGE.to_owned()),
+            _ => (CloseCode::Protocol, error.to_string()),
+        },
+        other => (CloseCode::Protocol, other.to_string()),
+    };
+    Stop::Broken(CloseReason { code, description: Some(description) })
 }
 
 /// The next batch of any subscription, and whose it is. Can be given up and asked again.
