@@ -87,9 +87,9 @@ mod tests {
                 request = request.insert_header(*header);
             }
             let request = request.to_http_request();
-            let passes = |tokens: &Tokens| same_origin(request.headers(), tokens).is_ok();
-            let passed = (passes(&Tokens::default()), passes(&tokens));
-            assert_eq!(passed, (without_tokens, with_tokens), "{host} {headers:?}");
+            let is_taken = |tokens: &Tokens| same_origin(request.headers(), tokens).is_ok();
+            let taken = (is_taken(&Tokens::default()), is_taken(&tokens));
+            assert_eq!(taken, (without_tokens, with_tokens), "{host} {headers:?}");
         }
     }
 }

@@ -86,7 +86,9 @@ fn hide_headers(table: &Table, files: &Files, out: &mut Diagnostics) {
     for Entry { name, node } in table {
         let Value::Table(entries) = &node.value else { continue };
         if name.value == HEADERS {
-            entries.iter().for_each(|entry| hide_text(entry.node.at, files, out));
+            for entry in entries {
+                hide_text(entry.node.at, files, out);
+            }
         }
         hide_headers(entries, files, out);
     }
