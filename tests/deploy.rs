@@ -145,6 +145,11 @@ fn systemd_takes_the_unit() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let unit = dir.path().join("turnstile.service");
     let text = read("systemd/turnstile.service").replace("/usr/local/bin/turnstile", env!("CARGO_BIN_EXE_turnstile"));
+    // What is wrong with a configuration ends the main process, whose exit code is the only one that prevents a restart.
+    assert!(!text.lines().any(|line| line.starts_with("ExecStartPre=")), "{text}");
+    assert!(text.lines().any(|line| line == "RestartPreventExitStatus=2"), "{text}");
+    let wrong = Setup::new("[entity.a]\n").write().run_to_end();
+    assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
     std::fs::write(&unit, text).expect("a unit");
     run(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&unit));
 }

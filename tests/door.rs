@@ -336,6 +336,43 @@ fn no_body_is_read_before_the_token() {
     assert_eq!(client.reply().expect("an answer")["code"], "unauthorized");
 }
 
+/// If this failed, any page that is open in a browser on this machine could pause, forget and feed what is here, or what
+/// programs send would be turned away.
+#[test]
+fn pages_of_other_servers_change_nothing() {
+    let inbox = "[source.crm]\nkind = \"http\"\npath = \"/in/crm\"\nformat = \"json\"\ninsecure = true\n\
+                 event = { id = \"body.id\", type = \"body.type\", subject = \"body.subject\", data = \"body\" }\n";
+    let server = Setup::new(PAYMENTS).tables(inbox).start();
+    let posts = [
+        (
+            "/v1/events",
+            "application/cloudevents+json",
+            paid("1").replace("\"id\"", "\"specversion\":\"1.0\",\"source\":\"s\",\"id\""),
+        ),
+        ("/in/crm", "application/json", paid("2")),
+        ("/v1/entities/order/pause", "text/plain", "{}".to_owned()),
+        ("/v1/entities/order/resume", "text/plain", "{}".to_owned()),
+        ("/v1/replay", "application/toml", PAYMENTS.to_owned()),
+    ];
+    let attacker = [("origin", "http://elsewhere.example")];
+    for (path, content_type, body) in &posts {
+        let post = |more: &[(&str, &str)]| {
+            let headers = [&[("content-type", *content_type)], more].concat();
+            server.request("POST", path, &headers, body.as_bytes())
+        };
+        assert_eq!(post(&attacker).problem(403), "forbidden", "{path}");
+        assert_eq!(post(&[("sec-fetch-site", "cross-site")]).problem(403), "forbidden", "{path}");
+        // The harness asks for the host `localhost`.
+        for own in [&[][..], &[("origin", "http://localhost")], &[("ce-source", "crm"), ("webhook-id", "1")]] {
+            let answer = post(own);
+            assert!(answer.status < 300, "{path} {own:?}: {}", answer.text());
+        }
+    }
+    let forget = server.request("DELETE", "/v1/entities/order/o", &attacker, b"");
+    assert_eq!(forget.problem(403), "forbidden");
+    assert_eq!(server.entity("order", "o")["fields"]["payments"], 2, "each came once, and nobody forgot it");
+}
+
 /// If this failed, metrics and status would be where everybody sends, although they were given a place of their own.
 #[test]
 fn operators_have_a_listener_of_their_own() {

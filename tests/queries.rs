@@ -311,3 +311,76 @@ fn pages_are_bounded_in_bytes_and_leave_out_nothing() {
         assert!(pages >= 3, "{path}: {pages}");
     }
 }
+
+/// If this failed, whoever goes on with the position of another journal would miss decisions without being told, or one who
+/// read to the end would be turned away, also after a crash.
+#[test]
+fn a_position_of_another_journal_is_refused() {
+    let mut server = Setup::new(RULES).start();
+    let refused = |server: &Server, after: &str| {
+        for path in ["/v1/decisions?after=", "/v1/export/decisions?after="] {
+            let answer = server.get(&format!("{path}{after}"));
+            assert_eq!(answer.problem(400), "invalid_value", "{path}{after}");
+            assert!(answer.text().contains("a position of another journal: this one ends at LSN"), "{}", answer.text());
+        }
+    };
+    server.get("/v1/decisions?after=0").expect(200);
+    refused(&server, "99");
+    feed(&server, &[paid("o", "successful"), reserved("o")]);
+    let read = |server: &Server, after: &str| {
+        let page = server.get(&format!("/v1/decisions?after={after}")).expect(200).json();
+        let next = page["next"].as_str().expect("where to go on").to_owned();
+        (page["items"].as_array().expect("items").len(), next)
+    };
+    let (count, end) = read(&server, "0");
+    assert_eq!(count, 1);
+    assert_eq!(read(&server, &end), (0, end.clone()));
+    server.get(&format!("/v1/export/decisions?after={end}")).expect(200);
+    refused(&server, "99999999");
+    server.kill();
+    server.start();
+    assert_eq!(read(&server, &end).0, 0, "what was given out is committed");
+    refused(&server, "99999999");
+}
+
+/// If this failed, a slip in a filter would look as if there were nothing, or a body that is none be told in words of the
+/// inside.
+#[test]
+fn slips_are_told() {
+    let server = Setup::new(RULES).start();
+    for (path, hint) in [
+        ("/v1/paused?type=ordre", "did you mean `order`?"),
+        ("/v1/effects?type=ordre", "did you mean `order`?"),
+        ("/v1/effects?effect=zz", "no effect is called"),
+        ("/v1/effects?type=order&effect=zz", "no effect is called"),
+        ("/v1/dead-letters?sink=decision", "did you mean `decisions`?"),
+        ("/v1/dead-letters?source=tpc", "did you mean `tcp`?"),
+        ("/v1/dead-letters?closed=maybe", "closed is \\\"maybe\\\""),
+        ("/v1/decisions?limit=-1", "limit is \\\"-1\\\""),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.problem(400), "invalid_value", "{path}");
+        assert!(answer.text().contains(hint), "{path}: {}", answer.text());
+    }
+    for path in ["/v1/paused?type=order", "/v1/effects?type=order", "/v1/dead-letters?sink=decisions"] {
+        assert_eq!(server.get(path).expect(200).json()["items"], json!([]), "{path}");
+    }
+    for (path, body, hint) in [
+        ("/v1/dead-letters/retry", r#"{"source":"zz"}"#, "no source is called"),
+        ("/v1/dead-letters/retry", r#"["a", "b"]"#, "the body must be a JSON object"),
+        ("/v1/entities/order/pause", "7", "the body must be a JSON object"),
+    ] {
+        let answer = server.post(path, "application/json", body);
+        assert_eq!(answer.problem(400), "invalid_value", "{path} {body}");
+        assert!(answer.text().contains(hint), "{path}: {}", answer.text());
+    }
+    for (arguments, hint) in [
+        (&["watch", "--after", "abc"][..], "the position to go on after is \"abc\""),
+        (&["watch", "--after", "99"], "99 is a position of another journal"),
+        (&["explain", "--correlation", ""], "give one"),
+    ] {
+        let output = server.cli(arguments);
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && why.contains(hint), "{arguments:?}: {why}");
+    }
+}

@@ -9,7 +9,8 @@ use common::{PATIENCE, Server, Setup, wait_for};
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
-use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tungstenite::{Message, WebSocket};
 
 /// A client.
@@ -112,6 +113,8 @@ fn mistakes_are_told_and_end_nothing() {
         let answer = socket.ask(&message);
         assert_eq!(answer["error"]["code"], code, "{message}: {answer}");
         assert!(answer["error"]["detail"].is_string(), "{answer}");
+        let name = message.get("subscribe").or(message.get("unsubscribe"));
+        assert_eq!(answer.get("subscription"), name, "{message}: {answer}");
     }
     for name in ["a", "b"] {
         assert_eq!(socket.ask(&json!({"subscribe": name, "to": "decisions"}))["subscribed"], name);
@@ -123,6 +126,29 @@ fn mistakes_are_told_and_end_nothing() {
     let mut told = [socket.expect(), socket.expect()].map(|message| message["subscription"].to_string());
     told.sort();
     assert_eq!(told, [r#""a""#, r#""b""#], "both go on");
+}
+
+/// If this failed, whoever sends what is not understood would not learn why the connection is over.
+#[test]
+fn mistakes_in_the_protocol_close_with_their_code() {
+    let server = Setup::new(RULES).start();
+    let large = Message::text(format!("{{\"subscribe\":\"{}\"}}", "x".repeat(17_000)));
+    let broken = |bytes: &'static [u8], code| Message::Frame(Frame::message(bytes, OpCode::Data(code), true));
+    let part = |code, is_last| Message::Frame(Frame::message(vec![b'x'; 9_000], OpCode::Data(code), is_last));
+    for (messages, expected, why) in [
+        (vec![large], CloseCode::Size, "16 KiB"),
+        (vec![part(Data::Text, false), part(Data::Continue, true)], CloseCode::Size, "16 KiB"),
+        (vec![broken(b"\xff", Data::Text)], CloseCode::Invalid, "UTF-8"),
+        (vec![broken(b"x", Data::Continue)], CloseCode::Protocol, "ontinuation"),
+    ] {
+        let mut socket = Socket::open(&server);
+        socket.ask(&json!({"subscribe": "a", "to": "decisions"}));
+        for message in messages {
+            socket.0.send(message).expect("the server takes it");
+        }
+        let (code, reason) = socket.next().expect_err("it is closed");
+        assert!(code == expected && reason.contains(why), "{code:?} {reason}");
+    }
 }
 
 /// If this failed, a client that hangs would hold memory, or would not know why it was sent away.

@@ -192,6 +192,8 @@ fn a_rewind_repeats_rows_and_changes_nothing(database: &mut Database) {
     for (name, to, code) in [("bank", "51", 1), ("bank", "yesterday", 2), ("nobody", "1", 1)] {
         let refused = server.cli(&["sources", "rewind", name, "--to", to]);
         assert_eq!(refused.status.code(), Some(code), "{refused:?}");
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(to != "yesterday" || why.contains("to: \"yesterday\" is a string and no whole number"), "{why}");
     }
     // What is set back stays so, whatever happens next.
     server.post("/v1/sources/bank/rewind", "application/json", r#"{"to":0}"#).expect(200);
@@ -218,7 +220,7 @@ fn a_refused_row_becomes_one_dead_letter(database: &mut Database) {
     for (member, value) in [("source", "bank"), ("reason", "missing_key"), ("event", "1")] {
         assert_eq!(first[0][member], value, "{first}");
     }
-    let others = server.get("/v1/dead-letters?source=other").expect(200).json();
+    let others = server.get("/v1/dead-letters?source=tcp").expect(200).json();
     assert_eq!(others["items"], json!([]));
     let id = first[0]["id"].as_str().expect("an id");
     let listed = server.cli(&["dead-letters", "ls", "--source", "bank"]);

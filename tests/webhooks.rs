@@ -180,7 +180,7 @@ fn what_failed_for_good_is_a_dead_letter_once() {
     let bodies: Vec<String> = hook.calls().into_iter().filter(|call| call.key() == "bad").map(|c| c.body).collect();
     assert!(bodies.iter().all(|body| *body == shown["body"]), "the bytes that were sent: {shown}");
     server.get("/v1/dead-letters/nothing").expect(404);
-    assert_eq!(server.get("/v1/dead-letters?sink=other").expect(200).json()["items"], json!([]));
+    assert_eq!(server.get("/v1/dead-letters?sink=decisions").expect(200).json()["items"], json!([]));
     let listed = server.cli(&["dead-letters", "ls", "--sink", "hook", "--limit", "1"]);
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(text.lines().count() == 2 && String::from_utf8_lossy(&listed.stderr).contains("--after"), "{text}");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::api::Api;
 use super::entities::{READS_AT_ONCE, SCANNED_MAX, keys};
 use super::path::part;
-use super::problem::Problem;
+use super::problem::{Problem, known};
 use super::query::{PAGE_BYTES_MAX, page_items, query};
 use crate::actors::Snapshot;
 use crate::egress::{add_body, letter_document};
@@ -34,25 +34,52 @@ struct Query {
 /// Which dead letters are meant.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
-    /// What their ids begin with.
-    pub prefix: String,
+    of: Option<Of>,
     pub reason: Option<String>,
     /// Those that were dealt with, instead of those that are open.
     pub closed: bool,
 }
 
+/// Whose dead letters they are.
+#[derive(Debug)]
+enum Of {
+    Sink(String),
+    Source(String),
+}
+
 impl Filter {
     /// Those of a sink or of a source, if one is given.
-    pub fn new(sink: Option<&str>, source: Option<&str>, reason: Option<String>) -> Result<Self, Problem> {
-        let prefix = match (sink, source) {
-            (None, None) => String::new(),
-            (Some(sink), None) => format!("sink.{sink}."),
-            (None, Some(source)) => format!("source.{source}."),
-            (Some(_), Some(_)) => {
-                return Err(Problem::invalid("a dead letter is of a sink or of a source: ask for one of them"));
-            }
+    pub fn new(sink: Option<String>, source: Option<String>, reason: Option<String>) -> Result<Self, Problem> {
+        if sink.is_some() && source.is_some() {
+            return Err(Problem::invalid("a dead letter is of a sink or of a source: ask for one of them"));
+        }
+        Ok(Filter { of: sink.map(Of::Sink).or(source.map(Of::Source)), reason, closed: false })
+    }
+
+    /// Refuses to look for letters of a sink or source that there is not, and of which there is no letter either.
+    ///
+    /// # Errors
+    /// When nothing can be found.
+    pub async fn check(&self, api: &web::Data<Api>) -> Result<(), Problem> {
+        let Some((name, what, listed)) = self.of.as_ref().map(|of| match of {
+            Of::Sink(name) => (name, "sink: no sink", (api.sinks.listed)()),
+            Of::Source(name) => (name, "source: no source", (api.sources.listed)()),
+        }) else {
+            return Ok(());
         };
-        Ok(Filter { prefix, reason, closed: false })
+        let names: Vec<&str> = listed.as_array().into_iter().flatten().filter_map(|it| it["name"].as_str()).collect();
+        let Err(unknown) = known(what, name, names) else { return Ok(()) };
+        let letters = keys(api, &Arc::from(DEAD_LETTER_KIND), None, &self.prefix(), 1).await?;
+        if letters.is_empty() { Err(unknown) } else { Ok(()) }
+    }
+
+    /// What their ids begin with.
+    fn prefix(&self) -> String {
+        match &self.of {
+            None => String::new(),
+            Some(Of::Sink(sink)) => format!("sink.{sink}."),
+            Some(Of::Source(source)) => format!("source.{source}."),
+        }
     }
 
     fn wanted<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a DeadLetter> {
@@ -69,7 +96,8 @@ impl Filter {
 pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let Query { after, limit, sink, source, reason, closed } = query(&request)?;
     let limit = page_items(limit)?;
-    let mut filter = Filter::new(sink.as_deref(), source.as_deref(), reason)?;
+    let mut filter = Filter::new(sink, source, reason)?;
+    filter.check(&api).await?;
     filter.closed = closed == Some(true);
     let (found, next) = find(&api, after, limit, &filter).await?;
     let items: Vec<Value> = found.iter().filter_map(|(id, snapshot)| document(id, snapshot, WithBody::No)).collect();
@@ -84,8 +112,9 @@ pub(super) async fn find(
     filter: &Filter,
 ) -> Result<(Vec<(Arc<str>, Snapshot)>, Option<String>), Problem> {
     let (mut found, mut scanned, mut bytes) = (Vec::new(), 0, 0);
+    let prefix = filter.prefix();
     loop {
-        let ids = keys(api, &Arc::from(DEAD_LETTER_KIND), after.as_deref(), &filter.prefix, LOOKED_AT_ONCE).await?;
+        let ids = keys(api, &Arc::from(DEAD_LETTER_KIND), after.as_deref(), &prefix, LOOKED_AT_ONCE).await?;
         let is_end = ids.len() < LOOKED_AT_ONCE;
         let read = |id: Arc<str>| async { (read(api, &id).await, id) };
         let mut reading = stream::iter(ids.into_iter().map(read)).buffered(READS_AT_ONCE);

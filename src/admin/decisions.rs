@@ -68,7 +68,10 @@ fn read(
     filter: &DecisionFilter,
 ) -> Result<(Vec<u8>, Position), Problem> {
     let (journal, render) = (&api.journal, &api.render_decisions);
-    let after = after.unwrap_or_else(|| Position::before(journal.first_lsn()));
+    let after = match after {
+        Some(after) => after.within(journal.last_lsn())?,
+        None => Position::before(journal.first_lsn()),
+    };
     let from = after.from();
     let failed = |error| failed(api, error);
     let mut blocks = journal.read_decisions_from(from).map_err(failed)?;

@@ -1,6 +1,7 @@
 //! `GET /v1/effects`, and `POST /v1/entities/{type}/{key}/effects/{effect}/resolve` and `…/retry`: calls that have not
 //! succeeded, and what a person says of them.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
@@ -14,7 +15,7 @@ use super::entities::{READS_AT_ONCE, SCANNED_MAX, keys};
 use super::entity::asked_for;
 use super::mandate::{Asked, body};
 use super::path::part;
-use super::problem::Problem;
+use super::problem::{Problem, known};
 use super::query::{page_items, query};
 use crate::model::dealings::{Effect, EffectOutcome, EffectStage};
 use crate::model::ids::EntityKey;
@@ -27,6 +28,8 @@ use crate::rules::EntityRules;
 
 /// So many entities are looked at in one go.
 const LOOKED_AT_ONCE: usize = 500;
+/// What a call may have been answered with.
+const STATUSES: RangeInclusive<u16> = 100..=599;
 const STATES: [&str; 4] = ["requested", "succeeded", "failed", "unknown"];
 
 #[derive(Deserialize)]
@@ -56,6 +59,14 @@ pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     if let Some(state) = query.state.as_deref().filter(|state| !STATES.contains(state)) {
         return Err(Problem::invalid(format!("state is {state:.80?}; it may be {}", STATES.join(", "))));
     }
+    let types = api.ruleset.types();
+    if let Some(kind) = &query.r#type {
+        known("type: no entity type", kind, types.iter().map(|rules| &*rules.name))?;
+    }
+    if let Some(effect) = &query.effect {
+        let asked = types.iter().filter(|rules| query.r#type.as_deref().is_none_or(|kind| kind == &*rules.name));
+        known("effect: no effect", effect, asked.flat_map(|rules| &rules.effects).map(|effect| &*effect.name))?;
+    }
     let (mut kind, mut key) = match query.after.as_deref().map(|after| after.split_once('/')) {
         None => (None, None),
         Some(Some((kind, key))) => (Some(kind.to_owned()), Some(key.to_owned())),
@@ -65,7 +76,7 @@ pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<Ht
     let is_wanted = |rules: &&Arc<EntityRules>| {
         !rules.effects.is_empty() && query.r#type.as_deref().is_none_or(|kind| kind == &*rules.name)
     };
-    for rules in api.ruleset.types().iter().filter(is_wanted) {
+    for rules in types.iter().filter(is_wanted) {
         if kind.as_deref().is_some_and(|kind| kind != &*rules.name) {
             continue;
         }
@@ -161,6 +172,10 @@ pub(super) async fn resolve(
         "failed" => EffectStage::Failed,
         other => return Err(Problem::invalid(format!("state is {other:.80?}; it may be succeeded or failed"))),
     };
+    if let Some(status) = status.filter(|status| !STATUSES.contains(status)) {
+        let [first, last] = [STATUSES.start(), STATUSES.end()];
+        return Err(Problem::invalid(format!("status is {status}; those of HTTP are from {first} to {last}")));
+    }
     let mandate = asked.mandate()?;
     let depth_max = usize::try_from(api.limits.json_depth_max).unwrap_or(usize::MAX);
     let response = response.map(|response| json::parse(response.to_string().as_bytes(), depth_max)).transpose()?;

@@ -138,7 +138,10 @@ pub(super) async fn decisions(api: web::Data<Api>, request: HttpRequest) -> Resu
     let after = query.after.as_deref().map(|after| Position::parse("after", after)).transpose()?;
     // What comes while it is read is not in it: it has an end.
     let through = api.journal.last_lsn();
-    let after = after.unwrap_or_else(|| Position::before(api.journal.first_lsn()));
+    let after = match after {
+        Some(after) => after.within(through)?,
+        None => Position::before(api.journal.first_lsn()),
+    };
     let export = Decisions { api, kind, through, next: Some(after), format: query.format, is_begun: false };
     // The first part is read before the answer begins, so that it can say what is wrong.
     let (first, rest) = export.part().await?;

@@ -1,4 +1,5 @@
-//! What every request passes first: the token and what it is good for, and being counted. No body is read before.
+//! What every request passes first: whose page it is from if it changes anything, the token and what it is good for, and
+//! being counted. No body is read before.
 
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -8,6 +9,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, ResponseError, web};
 
 use super::api::Api;
+use super::origin::same_origin;
 use super::problem::Problem;
 use crate::model::refusal::{Code, Refusal};
 use crate::trust::{Scope, Tokens};
@@ -16,8 +18,8 @@ use crate::trust::{Scope, Tokens};
 const OTHER_ROUTE: &str = "other";
 /// Where events are brought, by who may send; whatever else is not read is for who may change the node.
 pub(super) const EVENTS_ROUTE: &str = "/v1/events";
-/// The code of a request with a token that is good for other things.
-const FORBIDDEN: &str = "forbidden";
+/// The code of a request with a token that is good for other things, or from a page of another server.
+pub(super) const FORBIDDEN: &str = "forbidden";
 const SCHEME: &[u8] = b"Bearer ";
 /// Open to whoever asks, so that a load balancer needs no token.
 const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
@@ -40,6 +42,9 @@ pub(super) async fn guard<B: MessageBody + 'static>(
 fn check(api: &Api, route: &str, request: &ServiceRequest) -> Result<(), Problem> {
     if OPEN_ROUTES.contains(&route) {
         return Ok(());
+    }
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        same_origin(request.headers(), &api.tokens)?;
     }
     let path = api.paths.iter().find(|path| path.inbox.path == route);
     let scope = match *request.method() {

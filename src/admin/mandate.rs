@@ -20,6 +20,10 @@ pub(super) struct Asked {
 /// When it is no JSON object, or lacks something.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
+    // Lists would be read as the members in their order.
+    if !bytes.trim_ascii().starts_with(b"{") {
+        return Err(Problem::invalid("the body must be a JSON object, such as {\"by\": \"ann\", \"why\": \"a test\"}"));
+    }
     serde_json::from_slice(bytes).map_err(|error| Problem::invalid(format!("the body is wrong: {error}")))
 }
 

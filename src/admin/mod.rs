@@ -26,6 +26,7 @@ mod history;
 mod inboxes;
 mod mandate;
 mod openapi;
+mod origin;
 mod path;
 mod pausing;
 mod position;

@@ -10,7 +10,7 @@ use super::api::Api;
 use super::entities::READS_AT_ONCE;
 use super::entity::{asked_for, entity_type};
 use super::mandate::{Asked, body};
-use super::problem::Problem;
+use super::problem::{Problem, known};
 use super::query::{page_items, query};
 use crate::actors::Standing;
 use crate::model::ids::EntityKey;
@@ -107,6 +107,9 @@ struct Query {
 pub(super) async fn page(api: web::Data<Api>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let query: Query = query(&request)?;
     let limit = page_items(query.limit)?;
+    if let Some(kind) = &query.r#type {
+        known("type: no entity type", kind, api.ruleset.types().iter().map(|rules| &*rules.name))?;
+    }
     let after = query.after.as_deref().map(|after| {
         let split = after.split_once('/').map(|(kind, key)| EntityKey::new(kind, key));
         split.ok_or_else(|| Problem::invalid("after: it is written TYPE/KEY, as `next` is"))

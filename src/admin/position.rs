@@ -28,6 +28,17 @@ impl Position {
         })
     }
 
+    /// The position, if it is one of the journal whose last committed record is `last`.
+    ///
+    /// # Errors
+    /// When that ends before it: whoever goes on there would miss all that comes until then.
+    pub fn within(self, last: Lsn) -> Result<Self, Problem> {
+        if self.lsn <= last {
+            return Ok(self);
+        }
+        Err(Problem::invalid(format!("{self} is a position of another journal: this one ends at LSN {last}")))
+    }
+
     /// Through with everything up to `lsn`.
     pub fn through(lsn: Lsn) -> Self {
         Position { lsn, read: None }

@@ -149,6 +149,18 @@ pub(super) fn suggest<'k>(unknown: &str, known: impl IntoIterator<Item = &'k str
     }
 }
 
+/// Whether a parameter names something that there is; `what` is what it names.
+///
+/// # Errors
+/// When it does not: nothing would ever be found.
+pub(super) fn known<'k>(what: &str, name: &str, known: impl IntoIterator<Item = &'k str>) -> Result<(), Problem> {
+    let known: Vec<&str> = known.into_iter().collect();
+    if known.contains(&name) {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!("{what} is called {name:.80?}{}", suggest(name, known))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

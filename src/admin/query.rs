@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_web::error::QueryPayloadError;
 use actix_web::{HttpRequest, web};
 use serde::de::DeserializeOwned;
 
@@ -21,13 +22,28 @@ pub(super) const TIMEOUT_MAX: Duration = Duration::from_mins(5);
 
 /// The parameters of a request.
 pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
-    match web::Query::<T>::from_query(request.query_string()) {
-        Ok(query) => Ok(query.into_inner()),
-        Err(actix_web::error::QueryPayloadError::Deserialize(error)) => {
-            Err(Problem::invalid(format!("the query is wrong: {error}")))
+    let text = request.query_string();
+    read(text).map_err(|error| {
+        // What is wrong with a value is said without its name, so that each is looked at by itself.
+        let wrong = text.split('&').find_map(|pair| Some((pair, read::<T>(pair).err().filter(|it| !is_of_names(it))?)));
+        match wrong.and_then(|(pair, why)| Some((read::<Vec<(String, String)>>(pair).ok()?.pop()?, why))) {
+            Some(((name, value), why)) => Problem::invalid(format!("{name} is {value:.60?}: {why}")),
+            None => Problem::invalid(format!("the query is wrong: {error}")),
         }
-        Err(error) => Err(Problem::invalid(format!("the query is wrong: {error}"))),
+    })
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    match web::Query::<T>::from_query(text) {
+        Ok(query) => Ok(query.into_inner()),
+        Err(QueryPayloadError::Deserialize(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
+}
+
+/// Whether a parameter is unknown or missing, which is said with its name.
+fn is_of_names(error: &str) -> bool {
+    error.starts_with("unknown field") || error.starts_with("missing field")
 }
 
 /// How many items a page has.
@@ -53,6 +69,32 @@ pub(super) fn timeout(text: Option<&str>) -> Result<Duration, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)] // only whether it can be read counts
+    struct Asked {
+        r#type: String,
+        limit: Option<usize>,
+        closed: Option<bool>,
+    }
+
+    /// If this failed, nobody could tell which of the parameters is wrong.
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (asked, expected) in [
+            ("type=a&limit=3&closed=true", ""),
+            ("type=a&closed=false&limit=-1", "limit is \"-1\": invalid digit"),
+            ("closed=m%26&type=a", "closed is \"m&\": provided string was not"),
+            ("limit=5", "the query is wrong: missing field `type`"),
+            ("type=a&limt=5", "the query is wrong: unknown field `limt`"),
+            ("type=a&limit=1&limit=2", "the query is wrong: duplicate field `limit`"),
+        ] {
+            let request = actix_web::test::TestRequest::with_uri(&format!("/?{asked}")).to_http_request();
+            let told = query::<Asked>(&request).err().map(|problem| problem.to_string()).unwrap_or_default();
+            assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{asked}: {told}");
+        }
+    }
 
     /// If this failed, requests would wait for ever or not at all.
     #[test]

@@ -138,7 +138,8 @@ pub(super) async fn retry_several(api: web::Data<Api>, asked: web::Bytes) -> Res
         return Err(Problem::invalid("say which: `sink`, `source`, `reason`, or `\"all\": true`"));
     }
     let mandate = asked.mandate()?;
-    let filter = Filter::new(sink.as_deref(), source.as_deref(), reason)?;
+    let filter = Filter::new(sink, source, reason)?;
+    filter.check(&api).await?;
     let (found, next) = find(&api, after, page_items(limit)?, &filter).await?;
     let mut under_way = Vec::new();
     for (id, _) in found {

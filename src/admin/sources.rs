@@ -46,7 +46,7 @@ pub(super) async fn rewind(
     control.rewind(to).await.map_err(|error| match error {
         RewindError::Busy => Problem::unavailable("busy", error.to_string()),
         RewindError::Forward(_) => Problem::new(StatusCode::CONFLICT, "conflict", error.to_string()),
-        RewindError::Value(_) => Problem::invalid(error.to_string()),
+        RewindError::Value(why) => Problem::invalid(format!("to: {why}; it must be a value of the cursor's column")),
     })?;
     Ok(HttpResponse::Ok().json(control.status()))
 }

@@ -94,7 +94,19 @@ impl Ready {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn ready(path: &Path) -> Result<Ready, Failure> {
-    let (Loaded { files, diagnostics, config, .. }, prepared) = load(path);
+    or_wrong(load(path))
+}
+
+/// As [`ready`], for rules that are only looked at: a configuration, or a file that one includes.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn rules(path: &Path) -> Result<Ready, Failure> {
+    or_wrong(compiled(config::load_rules(path)))
+}
+
+fn or_wrong((loaded, prepared): (Loaded, Option<Prepared>)) -> Result<Ready, Failure> {
+    let Loaded { files, diagnostics, config, .. } = loaded;
     match (config, prepared) {
         (Some(config), Some(prepared)) => Ok(Ready { files, diagnostics, config, prepared }),
         _ => Err(wrong(&diagnostics, &files)),
@@ -106,7 +118,10 @@ fn wrong(diagnostics: &Diagnostics, files: &Files) -> Failure {
 }
 
 fn load(path: &Path) -> (Loaded, Option<Prepared>) {
-    let mut loaded = config::load(path);
+    compiled(config::load(path))
+}
+
+fn compiled(mut loaded: Loaded) -> (Loaded, Option<Prepared>) {
     let prepared =
         loaded.config.as_ref().and_then(|config| node::prepare(config, &loaded.files, &mut loaded.diagnostics));
     compile(&loaded.sound_entities, &loaded.files, &mut loaded.diagnostics);

@@ -291,9 +291,14 @@ pub fn not_understood(why: &str) -> Failure {
 fn address(base: &Url, path: &[&str], query: &[(&str, String)]) -> Result<Url, Failure> {
     let mut text = format!("{}/v1", base.as_str().trim_end_matches('/'));
     for segment in path {
-        if matches!(*segment, "" | "." | "..") {
+        let why = match *segment {
+            "" => "an empty type, key, name or id is none: give one".to_owned(),
             // Every URL parser on the way takes these for steps in the path, percent-encoded or not.
-            return Err(Failure::message(Exit::Usage, format!("'{segment}' cannot be part of a URL")));
+            "." | ".." => format!("'{segment}' cannot be part of a URL"),
+            _ => String::new(),
+        };
+        if !why.is_empty() {
+            return Err(Failure::message(Exit::Usage, why));
         }
         text.push('/');
         text.extend(utf8_percent_encode(segment, ENCODED));

@@ -81,7 +81,7 @@ struct ResolveArgs {
     /// What became of it: succeeded or failed
     state: String,
     /// The HTTP status that it was answered with
-    #[arg(long, value_name = "CODE")]
+    #[arg(long, value_name = "CODE", value_parser = clap::value_parser!(u16).range(100..=599))]
     status: Option<u16>,
     /// The answer's body, as JSON
     #[arg(long, value_name = "JSON")]

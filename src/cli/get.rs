@@ -170,7 +170,7 @@ const DECISION_TOLD: [&str; 4] = ["state", "revision", "lsn", "data"];
 
 fn decisions(out: &mut dyn Write, paint: Paint, entries: &Map) -> io::Result<()> {
     let entries = each_decision(entries);
-    let width = entries.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let width = render::column(entries.iter().map(|(name, _)| name.as_str()));
     for (name, entry) in entries {
         let state = entry.get("state").map(render::line).unwrap_or_default();
         let painted = match &*state {

@@ -1,5 +1,6 @@
 //! `turnstile dead-letters retry|drop`: tries dead letters again, or says that nobody wants them.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::client::{Client, ServerArgs, not_understood};
@@ -9,6 +10,9 @@ use super::render;
 use super::screen::Screen;
 use crate::model::json;
 use crate::model::value::{Map, Value};
+
+/// So many different reasons are told.
+const REASONS_MAX: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub struct RetryArgs {
@@ -80,32 +84,82 @@ fn retry_one(id: &str, args: &RetryArgs, client: &Client<'_>, screen: &mut Scree
 }
 
 fn retry_several(args: &RetryArgs, client: &Client<'_>, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
-    let names = ["asked", "retried", "refused", "not_tried", "pending"];
-    let mut sums = [0; 5];
+    let mut told = Told::default();
     let mut after: Option<String> = None;
-    loop {
-        let answer =
-            client.post(&["dead-letters", "retry"], &json::to_string(&Value::Map(args.body(after.as_deref()))))?;
-        let Value::Map(document) = answer.document()? else { return Err(not_understood("no document")) };
-        for (sum, name) in sums.iter_mut().zip(names) {
-            if let Some(Value::Int(count)) = document.get(name) {
-                *sum += count;
+    let ended = loop {
+        let page = match next_page(args, after.as_deref(), client) {
+            Ok(page) => page,
+            Err(failure) => break Err(failure),
+        };
+        if args.json {
+            print_raw(&page.0, screen)?;
+        }
+        told.add(&page.1);
+        match page.1.get("next").and_then(Value::as_str) {
+            Some(next) => after = Some(next.to_owned()),
+            None => break Ok(()),
+        }
+    };
+    // What was done is told also if the rest failed.
+    if !args.json && (ended.is_ok() || told.count("asked") > 0) {
+        told.print(screen)?;
+    }
+    ended.map(|()| if told.count("refused") + told.count("not_tried") > 0 { Exit::No } else { Exit::Ok })
+}
+
+/// An answer as it came, and as a document.
+fn next_page(args: &RetryArgs, after: Option<&str>, client: &Client<'_>) -> Result<(Vec<u8>, Map), Failure> {
+    let answer = client.post(&["dead-letters", "retry"], &json::to_string(&Value::Map(args.body(after))))?;
+    let Value::Map(document) = answer.document()? else { return Err(not_understood("no document")) };
+    Ok((answer.body, document))
+}
+
+/// What became of several, page by page.
+#[derive(Default)]
+struct Told {
+    counts: BTreeMap<String, i64>,
+    /// Why some are as open as before: how many for the same reason, and the first of them.
+    reasons: BTreeMap<String, (u64, String)>,
+}
+
+impl Told {
+    fn add(&mut self, page: &Map) {
+        for (name, count) in page.iter() {
+            if let Value::Int(count) = count {
+                *self.counts.entry(name.to_owned()).or_default() += count;
             }
         }
-        if args.json {
-            print_raw(&answer.body, screen)?;
-        }
-        match document.get("next").and_then(Value::as_str) {
-            Some(next) => after = Some(next.to_owned()),
-            None => break,
+        let Some(Value::List(items)) = page.get("items") else { return };
+        for item in items {
+            let Value::Map(item) = item else { continue };
+            let text = |name: &str| item.get(name).and_then(Value::as_str).map(render::safe).unwrap_or_default();
+            let reason = match text("outcome").as_str() {
+                "refused" => format!("refused again ({}: {})", text("reason"), text("detail")),
+                "not_tried" => format!("not tried ({})", text("detail")),
+                _ => continue,
+            };
+            self.reasons.entry(reason).or_insert_with(|| (0, text("id"))).0 += 1;
         }
     }
-    let [asked, retried, refused, not_tried, pending] = sums;
-    if !args.json {
+
+    fn count(&self, name: &str) -> i64 {
+        self.counts.get(name).copied().unwrap_or_default()
+    }
+
+    fn print(&self, screen: &mut Screen<'_>) -> Result<(), Failure> {
+        let [asked, retried, refused, not_tried, pending] =
+            ["asked", "retried", "refused", "not_tried", "pending"].map(|name| self.count(name));
         let pending = if pending > 0 { format!(", {pending} still under way") } else { String::new() };
         writeln!(screen.out, "{retried} of {asked} retried, {refused} refused again, {not_tried} not tried{pending}")?;
+        for (reason, (count, first)) in self.reasons.iter().take(REASONS_MAX) {
+            let more = if *count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+            writeln!(screen.out, "  {reason}: {first}{more}")?;
+        }
+        if self.reasons.len() > REASONS_MAX {
+            writeln!(screen.out, "  and {} other reasons; --json tells all", self.reasons.len() - REASONS_MAX)?;
+        }
+        Ok(())
     }
-    Ok(if refused + not_tried > 0 { Exit::No } else { Exit::Ok })
 }
 
 impl RetryArgs {
@@ -179,6 +233,30 @@ mod tests {
         let requests = server.requests();
         assert!(requests[0].ends_with(r#"{"by":"ann","sink":"hook","why":"a test"}"#), "{}", requests[0]);
         assert!(requests[1].ends_with(r#"{"after":"x","by":"ann","sink":"hook","why":"a test"}"#), "{}", requests[1]);
+    }
+
+    /// If this failed, an operator would have to read JSON to learn what to mend, or would not learn what was done before
+    /// a server failed.
+    #[test]
+    fn reasons_are_told_and_what_was_done_before_a_failure() {
+        let items = r#"{"id":"sink.a.1","outcome":"not_tried","detail":"no sink is called `a` now"},
+            {"id":"sink.a.2","outcome":"not_tried","detail":"no sink is called `a` now"},{"id":"b","outcome":"retried"},
+            {"id":"c","outcome":"refused","reason":"invalid_value","detail":"no \u001b"}"#;
+        let counts = r#""asked":4,"retried":1,"refused":1,"not_tried":2,"pending":0"#;
+        let page = |next: &str| (200, format!(r#"{{{counts},"items":[{items}],"next":{next}}}"#));
+        let which = || Which { all: true, ..Which::default() };
+        let server = HttpServer::answering(vec![page("null")]);
+        let (exit, out, _) = told(|screen| retry(&args(None, which()), &server.args(None), screen));
+        let expected = "1 of 4 retried, 1 refused again, 2 not tried\n  \
+                        not tried (no sink is called `a` now): sink.a.1 and 1 more\n  \
+                        refused again (invalid_value: no _): c\n";
+        assert_eq!((exit, out.replace("\\u{1b}", "_").as_str()), (Exit::No, expected));
+
+        let problem = r#"{"code":"draining","detail":"the node is about to end"}"#.to_owned();
+        let server = HttpServer::answering(vec![page("\"x\""), (503, problem)]);
+        let (exit, out, err) = told(|screen| retry(&args(None, which()), &server.args(None), screen));
+        assert_eq!(exit, Exit::Io, "{err}");
+        assert!(out.starts_with("1 of 4 retried") && err.contains("about to end"), "{out}{err}");
     }
 
     /// If this failed, dropping would not say who did it.

@@ -75,10 +75,15 @@ pub fn span(seconds: i64) -> String {
     }
 }
 
+/// How wide a column of these texts is: as the widest, but no wider than a line; what is longer sticks out.
+pub fn column<'t>(texts: impl Iterator<Item = &'t str>) -> usize {
+    texts.map(|text| text.chars().count()).max().unwrap_or_default().min(LINE_COLUMNS)
+}
+
 /// Members, one below the other, their values in one column; what is too wide follows as a tree.
 pub fn members(out: &mut dyn Write, indent: usize, members: &Map) -> io::Result<()> {
     let entries: Vec<_> = members.iter().map(|(name, value)| (safe(name), value)).collect();
-    let width = entries.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    let width = column(entries.iter().map(|(name, _)| name.as_str()));
     for (name, value) in entries {
         entry(out, indent, &name, width, value)?;
     }
@@ -146,5 +151,16 @@ mod tests {
             "  amount  1000000000000000000000000000000.1\n  lines\n    -\n      a  {long}\n      b  {{\"c\":1}}\n    -  2\n"
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    /// If this failed, an entity with a long name inside could not be shown.
+    #[test]
+    fn names_of_any_length_are_shown() {
+        let long = "x".repeat(70_000);
+        let document = json::parse(format!(r#"{{"a":1,"{long}":2}}"#).as_bytes(), 9).unwrap();
+        let Value::Map(document) = document else { panic!("no map") };
+        let mut out = Vec::new();
+        members(&mut out, 0, &document).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), format!("a{}  1\n{long}  2\n", " ".repeat(LINE_COLUMNS - 1)));
     }
 }

@@ -65,7 +65,7 @@ fn parse_entity(text: &str) -> Result<EntityKey, String> {
 /// # Errors
 /// The rules are wrong (2), the server cannot be asked, or the folder not be read (3).
 pub fn replay(args: &ReplayArgs, config: &Path, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<Exit, Failure> {
-    let new = check::ready(&args.rules)?;
+    let new = check::rules(&args.rules)?;
     let bar = if io::stderr().is_terminal() { ProgressBar::new(BAR_PARTS) } else { ProgressBar::hidden() };
     bar.set_style(ProgressStyle::with_template(BAR).map_err(|error| Failure::new(Exit::Io, error))?);
     let report = match &args.data_dir {

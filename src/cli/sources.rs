@@ -61,13 +61,15 @@ fn list(args: &LsArgs, server: &ServerArgs, screen: &mut Screen<'_>) -> Result<E
     let mut table = Table::new(["name", "kind", "state", "at", "trouble"].map(|name| (name, Align::Left)));
     let cells = |item: &Map| {
         let text = |name| item.get(name).filter(|value| !matches!(value, Value::Null)).map(text);
-        let state = match item.get("up") {
-            Some(Value::Bool(false)) => "down",
-            Some(_) if text("caught_up").is_none() => "catching up",
+        let first = |names: &[&'static str]| names.iter().find_map(|name| text(*name)).unwrap_or_default();
+        // Those that ask databases say whether they are up, those over NATS whether they are connected.
+        let state = match (item.get("up"), item.get("connected")) {
+            (Some(Value::Bool(false)), _) | (_, Some(Value::Bool(false))) => "down",
+            (Some(_), _) if text("caught_up").is_none() => "catching up",
             _ => "up",
         };
-        let at = text("cursor").or_else(|| text("listen")).unwrap_or_default();
-        let [name, kind, trouble] = ["name", "kind", "trouble"].map(|name| text(name).unwrap_or_default());
+        let at = first(&["cursor", "listen", "stream"]);
+        let [name, kind, trouble] = [&["name"][..], &["kind"], &["trouble", "problem"]].map(first);
         vec![name, kind, state.to_owned(), at, trouble]
     };
     let answer = Client::new(server)?.get(&["sources"], &[], ANSWER_TIMEOUT)?;
@@ -104,7 +106,9 @@ mod tests {
     fn sources_are_listed_with_how_they_are() {
         let items = r#"{"items":[{"name":"tcp","kind":"tcp","listen":"127.0.0.1:7400"},
             {"name":"clock","kind":"sql","cursor":42,"up":false,"trouble":"no \u001b way","caught_up":null},
-            {"name":"erp","kind":"sql","cursor":7,"up":true,"trouble":null,"caught_up":null}],"next":null}"#;
+            {"name":"erp","kind":"sql","cursor":7,"up":true,"trouble":null,"caught_up":null},
+            {"name":"bus","kind":"nats","stream":"ORDERS","connected":false,"lag":0,"problem":"stream not found"},
+            {"name":"live","kind":"nats","connected":true}],"next":null}"#;
         let server = HttpServer::answering(vec![(200, items.to_owned())]);
         let (exit, out, _) = told(|screen| list(&LsArgs { json: false }, &server.args(None), screen));
         assert_eq!(exit, Exit::Ok);
@@ -113,6 +117,8 @@ mod tests {
         assert_eq!(rows[1][..4], ["tcp", "tcp", "up", "127.0.0.1:7400"]);
         assert!(rows[2][..4] == ["clock", "sql", "down", "42"] && !out.contains('\u{1b}'), "{out}");
         assert_eq!(rows[3][..4], ["erp", "sql", "catching up", "7"]);
+        assert_eq!(rows[4], ["bus", "nats", "down", "ORDERS", "stream not found"]);
+        assert_eq!(rows[5], ["live", "nats", "up"]);
         assert!(server.requests()[0].starts_with("GET /v1/sources "));
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::check;
 use super::failure::{Exit, Failure};
-use super::render::safe;
+use super::render::{column, safe};
 use super::screen::{Paint, Screen};
 use crate::config::Files;
 use crate::rehearsal::{self, Case, entity_name, outcome_text, value_text};
@@ -104,7 +104,7 @@ fn print_failure(out: &mut dyn Write, paint: Paint, files: &Files, failure: &reh
         rehearsal::Failure::That { entity, text, explained } => {
             writeln!(out, "  {}: {}", safe(&entity_name(entity)), paint.bold(&safe(text)))?;
             writeln!(out, "    is {}  ({})", safe(&outcome_text(&explained.outcome)), files.place(text.at))?;
-            let width = explained.parts.iter().map(|(path, _)| path.chars().count()).max().unwrap_or_default();
+            let width = column(explained.parts.iter().map(|(path, _)| path.as_str()));
             explained
                 .parts
                 .iter()

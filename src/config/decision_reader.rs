@@ -15,13 +15,13 @@ const SETTLE_MIN: Duration = Duration::from_millis(1);
 pub(super) const SELF: &str = "self";
 
 impl Decision {
-    /// Reads all decisions of an entity type; `sinks` are the names that they may be sent to.
-    pub(super) fn read_all(section: Section, sinks: &[String]) -> Vec<Decision> {
+    /// Reads all decisions of an entity type; `sinks` are the names that they may be sent to, if known.
+    pub(super) fn read_all(section: Section, sinks: Option<&[String]>) -> Vec<Decision> {
         let (cx, title, entries) = section.into_parts();
         entries.into_iter().map(|entry| Decision::read(cx, &title, entry, sinks)).collect()
     }
 
-    fn read(cx: &mut Context, title: &str, entry: Entry, sinks: &[String]) -> Decision {
+    fn read(cx: &mut Context, title: &str, entry: Entry, sinks: Option<&[String]>) -> Decision {
         let name = entry.name.clone();
         check_name(&name, NameOf::Decision, &mut cx.out);
         let mut section = Section::open(cx, &format!("{title}.{}", name.value), Some(entry));
@@ -46,7 +46,7 @@ fn read_data(cx: &mut Context, node: Node) -> Option<Data> {
 }
 
 /// The sinks, and whether the entity itself is among those it is sent to.
-fn read_to(section: &mut Section, sinks: &[String]) -> (Option<Vec<String>>, Feedback) {
+fn read_to(section: &mut Section, sinks: Option<&[String]>) -> (Option<Vec<String>>, Feedback) {
     let Some(names) = section.some_strings("to", "leave `to` out for all sinks") else { return (None, Feedback::None) };
     for (index, name) in names.iter().enumerate() {
         check_recipient(section.cx, name, &names[..index], sinks);
@@ -55,8 +55,9 @@ fn read_to(section: &mut Section, sinks: &[String]) -> (Option<Vec<String>>, Fee
     (Some(names), if own.is_empty() { Feedback::None } else { Feedback::ToSelf })
 }
 
-fn check_recipient(cx: &mut Context, name: &Located<String>, before: &[Located<String>], sinks: &[String]) {
-    if name.value != SELF && !sinks.contains(&name.value) {
+fn check_recipient(cx: &mut Context, name: &Located<String>, before: &[Located<String>], sinks: Option<&[String]>) {
+    let unknown = sinks.filter(|sinks| name.value != SELF && !sinks.contains(&name.value));
+    if let Some(sinks) = unknown {
         if !cx.partial {
             let help = suggest(name, sinks.iter().map(String::as_str)).unwrap_or("no sink is configured".into());
             cx.out.error(name.at, format!("there is no sink `{}`", name.value)).help(help);

@@ -57,6 +57,8 @@ pub struct Diagnostic {
 #[derive(Clone, Debug, Default)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// What lines are shown without.
+    hidden: Vec<Location>,
 }
 
 impl Files {
@@ -86,6 +88,14 @@ impl Files {
         let before = prefix(self.text(at.file), at.start as usize);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    /// The line of the location's start, and the byte at which it begins.
+    pub(super) fn line(&self, at: Location) -> (usize, &str) {
+        let text = self.text(at.file);
+        let start = prefix(text, at.start as usize).rfind('\n').map_or(0, |newline| newline + 1);
+        let line = text[start..].split('\n').next().unwrap_or("");
+        (start, line.trim_end_matches('\r'))
     }
 
     /// `path:line:column` of the location's start.
@@ -131,10 +141,17 @@ impl Location {
         self.within_written(files, start, end)
     }
 
+    /// What stands between the quotes of the string at this location; of anything else, all of it.
+    pub(super) fn within_quotes(&self, files: &Files) -> Location {
+        let written = files.slice(*self);
+        let quotes = if written.starts_with(['"', '\'']) { quotes(written) } else { 0 };
+        Location { start: self.start + quotes, end: self.end.saturating_sub(quotes).max(self.start + quotes), ..*self }
+    }
+
     /// As [`Location::within`], but offsets count in the text before interpolation.
     pub(super) fn within_written(&self, files: &Files, start: usize, end: usize) -> Location {
         let written = files.slice(*self);
-        let quotes = if written.starts_with("\"\"\"") || written.starts_with("'''") { 3 } else { 1 };
+        let quotes = quotes(written) as usize;
         let escapes = written.starts_with('"') && written.contains('\\');
         let content = written.get(quotes..written.len().saturating_sub(quotes)).unwrap_or("");
         let newline = if quotes == 1 {
@@ -151,6 +168,11 @@ impl Location {
         let base = self.start as usize + quotes + newline;
         Location { file: self.file, start: (base + start) as u32, end: (base + end) as u32 }
     }
+}
+
+/// How many quotes a string begins and ends with.
+fn quotes(written: &str) -> u32 {
+    if written.starts_with("\"\"\"") || written.starts_with("'''") { 3 } else { 1 }
 }
 
 impl<T> Located<T> {
@@ -201,6 +223,16 @@ impl Diagnostics {
         self.list.push(Diagnostic { severity, at, message, help: None, also: None });
         let last = self.list.len() - 1;
         &mut self.list[last]
+    }
+
+    /// Has what stands there, which may be a secret, shown as asterisks.
+    pub(super) fn hide(&mut self, at: Location) {
+        self.hidden.push(at);
+    }
+
+    /// Whether a byte of a file is not to be shown.
+    pub(super) fn hides(&self, file: FileId, byte: usize) -> bool {
+        self.hidden.iter().any(|at| at.file == file && (at.start as usize..at.end as usize).contains(&byte))
     }
 
     pub fn has_errors(&self) -> bool {

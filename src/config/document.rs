@@ -5,6 +5,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostics::{Diagnostics, FileId, Files, Located, Location};
 use super::interpolate::{Env, interpolate};
+use super::request_reader::HEADERS;
+use super::template::hide_text;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -55,7 +57,9 @@ impl Value {
 /// The tree of a file, or none if its syntax is wrong in a way that would make up further problems.
 pub(super) fn parse(file: FileId, files: &Files, env: Env, out: &mut Diagnostics) -> Option<Table> {
     let (root, errors) = DeTable::parse_recoverable(files.text(file));
-    let (twice, broken): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.message() == "duplicate key");
+    let (twice, mut broken): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.message() == "duplicate key");
+    // What is not closed many times over ends at the same place.
+    broken.dedup_by(|error, before| error.span() == before.span() && error.message() == before.message());
     let location = |error: &toml::de::Error| {
         let span = error.span().unwrap_or(0..0);
         Location { file, start: span.start as u32, end: span.end as u32 }
@@ -69,7 +73,25 @@ pub(super) fn parse(file: FileId, files: &Files, env: Env, out: &mut Diagnostics
             .help("a table holds each key once; remove one of the two")
             .also = first_of(&root, at, files);
     }
-    broken.is_empty().then_some(root)
+    if broken.is_empty() {
+        return Some(root);
+    }
+    // Nobody reads these, and their lines are shown.
+    hide_headers(&root, files, out);
+    None
+}
+
+/// Hides what tables called `headers` hold.
+fn hide_headers(table: &Table, files: &Files, out: &mut Diagnostics) {
+    for Entry { name, node } in table {
+        let Value::Table(entries) = &node.value else { continue };
+        if name.value == HEADERS {
+            for entry in entries {
+                hide_text(entry.node.at, files, out);
+            }
+        }
+        hide_headers(entries, files, out);
+    }
 }
 
 /// Where the key that is given again at `again` was given first: for a header, in the same header above; for a key in a

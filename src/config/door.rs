@@ -142,9 +142,12 @@ fn read_tls(section: &mut Section) -> Option<ServerFiles> {
     };
     let wanted = wanted.map_or(ClientCertificates::Required, |wanted| wanted.value);
     let files = ServerFiles { certificate, key, clients: authority.map(|path| (path, wanted)) };
-    if let Err(error) = files.load() {
+    let at = at.unwrap_or(section.at);
+    if section.cx.may_read(at)
+        && let Err(error) = files.load()
+    {
         let message = format!("these certificates cannot be used: {error}");
-        section.cx.out.error(at.unwrap_or(section.at), message).help("give PEM files that belong together");
+        section.cx.out.error(at, message).help("give PEM files that belong together");
     }
     Some(files)
 }

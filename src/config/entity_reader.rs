@@ -18,8 +18,9 @@ const KEY_HELP: &str = "add key = \"event.data.…\": which entity an event is a
 const DEDUPE_MIN: Duration = Duration::from_secs(1);
 
 impl EntityType {
-    /// Reads all entity types and returns those that are right; `sinks` are the names that decisions may be sent to.
-    pub(super) fn read_all(cx: &mut Context, entry: Option<Entry>, sinks: &[String]) -> Vec<EntityType> {
+    /// Reads all entity types and returns those that are right; `sinks` are the names that decisions may be sent to,
+    /// if these are known.
+    pub(super) fn read_all(cx: &mut Context, entry: Option<Entry>, sinks: Option<&[String]>) -> Vec<EntityType> {
         let at = entry.as_ref().map_or(Location::START, |entry| entry.name.at);
         let given = entry.is_some();
         let section = Section::open(cx, "entity", entry);
@@ -37,7 +38,7 @@ impl EntityType {
         entries.into_iter().filter_map(sound).collect()
     }
 
-    fn read(cx: &mut Context, entry: Entry, types: &[String], sinks: &[String]) -> Option<EntityType> {
+    fn read(cx: &mut Context, entry: Entry, types: &[String], sinks: Option<&[String]>) -> Option<EntityType> {
         let name = entry.name.clone();
         check_name(&name, NameOf::EntityType, &mut cx.out);
         let title = format!("entity.{}", name.value);

@@ -1,14 +1,15 @@
 //! From a path to a checked [`Config`]: reads the files, merges what they include, reads each part, collects problems.
 
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::diagnostics::{Diagnostics, Files, Located, Location};
 use super::document::{Entry, Node, Table, Value, parse};
 use super::entities::EntityType;
 use super::interpolate::Env;
-use super::reader::{Context, Section};
+use super::reader::{Context, Section, Whole};
 use super::server::Server;
 use super::sinks::Sink;
 use super::sources::Source;
@@ -27,20 +28,37 @@ pub fn load(path: &Path) -> Loaded {
 
 /// As [`load`], with variables from elsewhere.
 pub fn load_with(path: &Path, env: Env) -> Loaded {
-    let mut loader = Loader::new(env);
+    let mut loader = Loader::new(env, Whole::Configuration);
     loader.file(path, None);
+    loader.finish()
+}
+
+/// As [`load`], for rules that are only looked at. The file may be one that a configuration includes: if it has no sinks,
+/// its decisions may go to any.
+pub fn load_rules(path: &Path) -> Loaded {
+    let env = |name: &str| std::env::var(name).ok();
+    let mut loader = Loader::new(&env, Whole::Rules);
+    loader.file(path, None);
+    loader.finish()
+}
+
+/// As [`load_rules`], for a text that somebody sent: no file is read for it, and no variable.
+pub fn load_sent(text: &str) -> Loaded {
+    let mut loader = Loader::new(&|_| None, Whole::Sent);
+    loader.text(Path::new("config.toml"), text);
     loader.finish()
 }
 
 /// Loads a text as if it were a file `config.toml` in the current folder.
 pub fn load_str(text: &str, env: Env) -> Loaded {
-    let mut loader = Loader::new(env);
+    let mut loader = Loader::new(env, Whole::Configuration);
     loader.text(Path::new("config.toml"), text);
     loader.finish()
 }
 
 struct Loader<'e> {
     env: Env<'e>,
+    whole: Whole,
     files: Files,
     out: Diagnostics,
     /// What all files together say.
@@ -54,9 +72,10 @@ struct Loader<'e> {
 }
 
 impl<'e> Loader<'e> {
-    fn new(env: Env<'e>) -> Self {
+    fn new(env: Env<'e>, whole: Whole) -> Self {
         Loader {
             env,
+            whole,
             files: Files::default(),
             out: Diagnostics::default(),
             root: Table::new(),
@@ -105,6 +124,12 @@ impl<'e> Loader<'e> {
         };
         let include = table.iter().position(|entry| entry.name.value == "include").map(|index| table.remove(index));
         merge(&mut self.root, table, &mut self.out);
+        if let (Whole::Sent, Some(include)) = (self.whole, &include) {
+            let message = "over HTTP rules are one text, which includes no others";
+            self.out.error(include.name.at, message).help("put them in; `turnstile replay --rules FILE` does");
+            self.partial = true;
+            return;
+        }
         for included in include.map(|entry| self.include_paths(entry.node)).unwrap_or_default() {
             let path = self.files.resolve(file, &included);
             self.file(&path, Some(included.at));
@@ -133,7 +158,7 @@ impl<'e> Loader<'e> {
     }
 
     fn finish(self) -> Loaded {
-        let mut cx = Context { files: self.files, out: self.out, partial: self.partial };
+        let mut cx = Context { files: self.files, out: self.out, partial: self.partial, whole: self.whole };
         // What could not even be parsed is absent from what follows, and would be missed there for no good reason.
         let is_whole = !cx.out.has_errors();
         let mut config = assemble(&mut cx, self.root);
@@ -148,19 +173,34 @@ impl<'e> Loader<'e> {
 
 /// The text of a file, or why it cannot be read.
 pub fn read_text(path: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(path).map_err(|error| why(&error))?;
-    if bytes.len() > FILE_BYTES_MAX {
-        return Err(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20));
-    }
+    let bytes = read_bytes(path, FILE_BYTES_MAX)?;
     String::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.utf8_error().valid_up_to()))
 }
 
+/// What is in a file, or why it cannot be read. Nothing is read of what may have no end or make its reader wait.
+pub(super) fn read_bytes(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let kind = std::fs::metadata(path).map_err(|error| why(&error))?;
+    if kind.is_dir() {
+        return Err("it is a folder".into());
+    }
+    if !kind.is_file() {
+        return Err("it is no file but a pipe, a device or a socket".into());
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| why(&error))?;
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(|error| why(&error))?;
+    if bytes.len() <= bytes_max {
+        return Ok(bytes);
+    }
+    let size = if bytes_max < 1 << 20 { format!("{bytes_max} bytes") } else { format!("{} MiB", bytes_max >> 20) };
+    Err(format!("it is larger than {size}"))
+}
+
 /// Why a file cannot be read, the same on every system.
-pub(super) fn why(error: &io::Error) -> String {
+fn why(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),
-        io::ErrorKind::IsADirectory => "it is a folder".into(),
         _ => error.to_string(),
     }
 }
@@ -212,9 +252,11 @@ fn assemble(cx: &mut Context, root: Table) -> Config {
     top.finish();
     let server = Server::read(cx, server);
     let sources = Source::read_all(cx, source, &server);
+    let is_without_sinks = cx.whole != Whole::Configuration && sink.is_none();
     let (sinks, sink_names) = Sink::read_all(cx, sink);
+    let sink_names = (!is_without_sinks).then_some(sink_names);
     let is_whole = !cx.out.has_errors();
-    let entities = EntityType::read_all(cx, entity, &sink_names);
+    let entities = EntityType::read_all(cx, entity, sink_names.as_deref());
     // What a type with errors would have is not said to be missing.
     let known = (is_whole && !cx.out.has_errors()).then_some(entities.as_slice());
     let tests = Test::read_all(cx, test, known);

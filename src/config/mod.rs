@@ -60,7 +60,7 @@ pub use entities::{
     VALUE_DEFAULT, WHEN_DEFAULT,
 };
 pub use interpolate::Env;
-pub use load::{FILE_BYTES_MAX, load, load_str, load_with, read_text};
+pub use load::{FILE_BYTES_MAX, load, load_rules, load_sent, load_str, load_with, read_text};
 pub use names::{NAME_CHARS_MAX, TYPE_BYTES_MAX, glob_matches};
 pub use nats::{NatsAuth, NatsConnection, SecretFile};
 pub use print::{print, print_rules};

@@ -26,7 +26,7 @@ use super::units::{format_duration, format_size};
 
 /// The effective configuration as one TOML document. Paths are absolute.
 pub fn print(config: &Config) -> String {
-    let mut out = Printer(String::new());
+    let mut out = Printer { text: String::new(), secrets: Secrets::Hidden };
     let server = &config.server;
     out.table("server");
     out.text("name", &server.name);
@@ -46,13 +46,13 @@ pub fn print(config: &Config) -> String {
     config.entities.iter().for_each(|entity| out.entity(entity));
     out.tuning(&config.tuning);
     config.telemetry.iter().for_each(|telemetry| out.telemetry(telemetry));
-    out.0
+    out.text
 }
 
 /// What of a configuration says what events mean, as one TOML document: the entity types, what is ignored, and sinks only
-/// by their names, since decisions may name them.
+/// by their names, since decisions may name them. Its fingerprints are those of `config`, so that it is not for people.
 pub fn print_rules(config: &Config) -> String {
-    let mut out = Printer(String::new());
+    let mut out = Printer { text: String::new(), secrets: Secrets::Kept };
     out.table("server");
     out.text("name", &config.server.name);
     out.value("ignore", &list(config.server.ignore.iter()));
@@ -61,19 +61,30 @@ pub fn print_rules(config: &Config) -> String {
         out.text("kind", "stdout");
     }
     config.entities.iter().for_each(|entity| out.entity(entity));
-    out.0
+    out.text
 }
 
-pub(super) struct Printer(String);
+pub(super) struct Printer {
+    text: String,
+    pub secrets: Secrets,
+}
+
+/// Whether what is printed is for people, or for a program to which it has to mean the same.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrets {
+    Hidden,
+    /// Those on which it depends what rules mean: texts of requests with expressions in them.
+    Kept,
+}
 
 impl Printer {
     pub fn table(&mut self, title: &str) {
-        let newline = if self.0.is_empty() { "" } else { "\n" };
-        let _ = writeln!(self.0, "{newline}[{title}]");
+        let newline = if self.text.is_empty() { "" } else { "\n" };
+        let _ = writeln!(self.text, "{newline}[{title}]");
     }
 
     pub fn value(&mut self, key: &str, value: &str) {
-        let _ = writeln!(self.0, "{key} = {value}");
+        let _ = writeln!(self.text, "{key} = {value}");
     }
 
     pub fn text(&mut self, key: &str, text: &str) {

@@ -6,11 +6,11 @@ use super::entities::{
     DUPLICATES, Data, Deadline, Decision, Effect, EntityType, Expire, Feedback, Field, GUARANTEES, Guarantee, Json,
     KeyRule, POLICIES, Reference, Request, Template, word,
 };
-use super::print::{Printer, inline, list, quote, quote_plain};
+use super::print::{Printer, Secrets, inline, list, quote, quote_plain};
 use super::retry::format_retry;
 use super::units::format_duration;
 
-/// Headers that hold no secret; of others, a text that is always the same may be a password or token.
+/// Headers that hold no secret; of others, any text may be a password or token.
 const OPEN_HEADERS: [&str; 3] = ["accept", "content-type", "user-agent"];
 
 impl Printer {
@@ -83,9 +83,12 @@ impl Printer {
 
     fn request(&mut self, request: &Request) {
         self.text("method", &request.method);
-        self.text("url", &request.url.text());
+        let is_hidden = self.secrets == Secrets::Hidden;
+        // What is asked for in a query may be a key.
+        let url = if is_hidden { request.url.masked(Some('?')) } else { request.url.text() };
+        self.text("url", &url);
         if !request.headers.is_empty() {
-            self.value("headers", &inline(request.headers.iter().map(header)));
+            self.value("headers", &inline(request.headers.iter().map(|it| header(it, self.secrets))));
         }
         if let Some(document) = &request.json {
             self.value("json", &json(document));
@@ -124,9 +127,11 @@ fn field(field: &Field) -> String {
     inline(parts)
 }
 
-fn header((name, value): &(Located<String>, Template)) -> String {
-    let hidden = value.constant().is_some() && !OPEN_HEADERS.contains(&name.as_str());
-    let shown = if hidden { "***".to_owned() } else { value.text() };
+fn header((name, value): &(Located<String>, Template), secrets: Secrets) -> String {
+    let is_open = OPEN_HEADERS.contains(&name.as_str());
+    // One that is always the same means the same whatever it is.
+    let is_kept = secrets == Secrets::Kept && value.constant().is_none();
+    let shown = if is_open || is_kept { value.text() } else { value.masked(None) };
     format!("{} = {}", quote_plain(name), quote(&shown))
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::diagnostics::{Diagnostics, Expr, Files, Located, Location};
 use super::document::{Entry, Node, Table, Value};
 use super::names::suggest;
+use super::render::SECRETS;
 use super::units::{DURATION_HELP, SIZE_HELP, format_duration, format_size, parse_duration, parse_size};
 
 /// What all readers share: the files, for relative paths, and the list of problems.
@@ -17,6 +18,17 @@ pub(super) struct Context {
     pub out: Diagnostics,
     /// A file could not be read: what is not there may be in it, so that nothing is said to be missing altogether.
     pub partial: bool,
+    pub whole: Whole,
+}
+
+/// What is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whole {
+    Configuration,
+    /// Rules that are only looked at, with or without the rest.
+    Rules,
+    /// Such rules as a text that somebody sent: it must not make us read files.
+    Sent,
 }
 
 /// A table that is being read.
@@ -266,15 +278,30 @@ impl<'c> Section<'c> {
     /// Reports every key that was not asked for.
     pub fn finish(self) {
         let place = self.place();
+        let has_secrets = SECRETS.iter().any(|name| self.known.contains(name));
         for entry in self.entries {
             let name = entry.name;
             let help = suggest(&name, self.known.iter().copied());
+            // It may be the misspelt name of one.
+            let may_be_secret = help.as_deref().is_none_or(|help| SECRETS.iter().any(|name| help.contains(name)));
+            if has_secrets && may_be_secret {
+                self.cx.out.hide(entry.node.at.within_quotes(&self.cx.files));
+            }
             self.cx.out.error(name.at, format!("unknown key `{}` {place}", name.value)).help = help;
         }
     }
 }
 
 impl Context {
+    /// Whether files may be read; if not, that is reported of the key at `at`.
+    pub fn may_read(&mut self, at: Location) -> bool {
+        if self.whole == Whole::Sent {
+            let help = "leave it out: rules need no listeners, tokens or certificates to be compared";
+            self.out.error(at, "over HTTP rules are one text, for which no other file is read").help(help);
+        }
+        self.whole != Whole::Sent
+    }
+
     pub fn string(&mut self, node: Node, key: &str) -> Option<Located<String>> {
         match node.value {
             Value::String(text) => Some(Located::new(text, node.at)),
@@ -282,10 +309,11 @@ impl Context {
             other => {
                 let message = format!("`{key}` must be a string, not {}", other.describe());
                 let written = self.files.slice(node.at).to_owned();
+                // What is meant to be a secret is not repeated.
+                let is_hidden = SECRETS.contains(&key) || self.out.hides(node.at.file, node.at.start as usize);
                 let problem = self.out.error(node.at, message);
                 if matches!(other, Value::Integer(_) | Value::Float(_) | Value::Boolean(_)) {
-                    // What is meant to be a secret is not repeated.
-                    let shown = if super::render::SECRETS.contains(&key) { "…" } else { &written };
+                    let shown = if is_hidden { "…" } else { &written };
                     problem.help(format!("write it in quotes: \"{shown}\""));
                 }
                 None

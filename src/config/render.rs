@@ -10,6 +10,10 @@ use super::diagnostics::{Diagnostic, Diagnostics, Files, Location, Severity};
 pub(super) const SECRETS: [&str; 3] = ["token", "password", "secret"];
 /// What secrets of webhooks begin with, wherever they stand.
 const WEBHOOK_SECRET: &str = "whsec_";
+/// Of a line that is longer only the part around the mistake is shown.
+const LINE_CHARS_MAX: usize = 200;
+/// So much of that stands before the mistake.
+const CHARS_BEFORE: usize = 60;
 
 impl Severity {
     fn name(self) -> &'static str {
@@ -23,7 +27,7 @@ impl Severity {
 impl Diagnostics {
     /// All problems as text, sorted by file and position, an empty line between them.
     pub fn render(&self, files: &Files) -> String {
-        let blocks: Vec<String> = self.sorted().into_iter().map(|diagnostic| block(diagnostic, files)).collect();
+        let blocks: Vec<String> = self.sorted().into_iter().map(|diagnostic| self.block(diagnostic, files)).collect();
         blocks.join("\n")
     }
 
@@ -46,42 +50,54 @@ fn as_json(diagnostic: &Diagnostic, files: &Files) -> Value {
     })
 }
 
-fn block(diagnostic: &Diagnostic, files: &Files) -> String {
-    let mut text = format!("{}: {}\n", diagnostic.severity.name(), diagnostic.message);
-    let mut margin = 1;
-    if let Some(at) = diagnostic.at {
-        margin = files.position(at).0.to_string().len();
-        snippet(&mut text, at, files);
+impl Diagnostics {
+    fn block(&self, diagnostic: &Diagnostic, files: &Files) -> String {
+        let mut text = format!("{}: {}\n", diagnostic.severity.name(), diagnostic.message);
+        let mut margin = 1;
+        if let Some(at) = diagnostic.at {
+            margin = files.position(at).0.to_string().len();
+            self.snippet(&mut text, at, files);
+        }
+        if let Some(at) = diagnostic.also {
+            let _ = writeln!(text, "{:margin$} = also: {}", "", files.place(at));
+        }
+        if let Some(help) = &diagnostic.help {
+            let _ = writeln!(text, "{:margin$} = help: {help}", "");
+        }
+        text
     }
-    if let Some(at) = diagnostic.also {
-        let _ = writeln!(text, "{:margin$} = also: {}", "", files.place(at));
+
+    /// The place, its line, and carets under the part that is meant (under its first line, if it has several).
+    fn snippet(&self, text: &mut String, at: Location, files: &Files) {
+        let (number, column) = files.position(at);
+        let number = number.to_string();
+        let margin = number.len();
+        let (start, line) = files.line(at);
+        let length = line.chars().count();
+        let first = if length > LINE_CHARS_MAX { (column - 1).saturating_sub(CHARS_BEFORE) } else { 0 };
+        let masked = masked(&line.replace('\t', " "));
+        let shown = line.char_indices().zip(masked.chars()).skip(first).take(LINE_CHARS_MAX);
+        let shown = shown.map(|((byte, _), shown)| if self.hides(at.file, start + byte) { '*' } else { shown });
+        let shown: String = shown.collect();
+        let [left, right] = [first > 0, first + LINE_CHARS_MAX < length].map(|is_cut| if is_cut { "…" } else { "" });
+        let before = " ".repeat(column - 1 - first + left.chars().count());
+        let room = shown.chars().count().saturating_sub(column - 1 - first);
+        let carets = "^".repeat(files.slice(at).chars().count().min(room).max(1));
+        let _ = writeln!(text, "{:margin$}--> {}", "", files.place(at));
+        let _ = writeln!(text, "{:margin$} |", "");
+        let _ = writeln!(text, "{number} | {left}{shown}{right}");
+        let _ = writeln!(text, "{:margin$} | {before}{carets}", "");
     }
-    if let Some(help) = &diagnostic.help {
-        let _ = writeln!(text, "{:margin$} = help: {help}", "");
-    }
-    text
 }
 
-/// The place, its line, and carets under the part that is meant (under its first line, if it has several).
-fn snippet(text: &mut String, at: Location, files: &Files) {
-    let (number, column) = files.position(at);
-    let number = number.to_string();
-    let margin = number.len();
-    let line = files.text(at.file).split('\n').nth(number.parse::<usize>().map_or(0, |n| n - 1)).unwrap_or("");
-    let line = masked(&line.trim_end_matches('\r').replace('\t', " "));
-    let room = (line.chars().count() + 1).saturating_sub(column);
-    let carets = files.slice(at).chars().count().min(room).max(1);
-    let _ = writeln!(text, "{:margin$}--> {}", "", files.place(at));
-    let _ = writeln!(text, "{:margin$} |", "");
-    let _ = writeln!(text, "{number} | {line}");
-    let _ = writeln!(text, "{:margin$} | {:before$}{}", "", "", "^".repeat(carets), before = column - 1);
-}
-
-/// The line with every secret's value as asterisks, as many as it has characters: problems end up in logs.
+/// The line with every secret's value as asterisks, as many as it has characters: problems end up in logs. Goes by the text
+/// alone, since what is wrong may be the syntax.
 fn masked(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
-    let next = |rest: &str| SECRETS.iter().filter_map(|name| Some((rest.find(name)?, *name))).min();
+    let starts = |rest: &[u8]| SECRETS.into_iter().find(|name| rest.starts_with(name.as_bytes()));
+    // All in one go: a line may be as long as a file.
+    let next = |rest: &str| (0..rest.len()).find_map(|at| Some((at, starts(&rest.as_bytes()[at..])?)));
     while let Some((at, name)) = next(rest) {
         let (before, after) = rest.split_at(at + name.len());
         let is_name = !before[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-');
@@ -149,6 +165,26 @@ mod tests {
             (r#"url = "https://host/x?y""#, r#"url = "https://host/x?y""#),
         ] {
             assert_eq!(masked(line), expected);
+        }
+    }
+
+    /// If this failed, a mistake far along a line would end the process, or fill the screen with that line.
+    #[test]
+    fn of_a_long_line_the_part_around_the_mistake_is_shown() {
+        let dots = |n: usize| ".".repeat(n);
+        for (before, behind, expected) in [
+            (70_000, 70_000, format!("1 | …{}MISTAKE{}…\n  | {}^^^^^^^\n", dots(60), dots(133), " ".repeat(61))),
+            (70_000, 3, format!("1 | …{}MISTAKE...\n  | {}^^^^^^^\n", dots(60), " ".repeat(61))),
+            (0, 70_000, format!("1 | MISTAKE{}…\n  | ^^^^^^^\n", dots(193))),
+            (150, 43, format!("1 | {}MISTAKE{}\n  | {}^^^^^^^\n", dots(150), dots(43), " ".repeat(150))),
+        ] {
+            let mut files = Files::default();
+            let file = files.add("a.toml", dots(before) + "MISTAKE" + &dots(behind));
+            let (start, end) = (before as u32, before as u32 + 7);
+            let mut problems = Diagnostics::default();
+            problems.error(Location { file, start, end }, "here");
+            let shown = problems.render(&files);
+            assert!(shown.ends_with(&expected), "{before} {behind}: {shown}");
         }
     }
 

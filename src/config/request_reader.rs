@@ -5,8 +5,11 @@ use super::document::{Entry, Node, Value};
 use super::entities::{Json, REQUEST_JSON_DEPTH_MAX, Request, Template, TemplatePart};
 use super::names::suggest;
 use super::reader::{Context, Section};
+use super::template::hide_text;
 use crate::model::json;
 
+/// The table with headers.
+pub(super) const HEADERS: &str = "headers";
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 /// Methods of requests without a body.
 const BODILESS: [&str; 2] = ["GET", "HEAD"];
@@ -24,7 +27,7 @@ impl Request {
         if let Some(url) = &url {
             check_url(section.cx, url);
         }
-        let headers = read_headers(section.section("headers"));
+        let headers = read_headers(section.section(HEADERS));
         let json = section.entry("json").and_then(|entry| read_json(section.cx, entry.node, "json", 0));
         section.finish();
         Some(Request { method, url: url?, headers, json })
@@ -77,6 +80,7 @@ fn read_headers(section: Section) -> Vec<(Located<String>, Template)> {
     let mut headers: Vec<(Located<String>, Template)> = Vec::new();
     let (cx, _, entries) = section.into_parts();
     for Entry { name, node } in entries {
+        hide_text(node.at, &cx.files, &mut cx.out);
         let name = name.map(|name| name.to_ascii_lowercase());
         check_header_name(cx, &name);
         if let Some((first, _)) = headers.iter().find(|(first, _)| first.value == name.value) {

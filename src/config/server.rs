@@ -6,6 +6,7 @@ use super::address::Address;
 use super::diagnostics::{Located, Location};
 use super::document::Entry;
 use super::door::Door;
+use super::load::read_text;
 use super::names::check_glob;
 use super::reader::{Context, Section};
 use super::secret::Secret;
@@ -126,11 +127,14 @@ pub(super) fn read_secret(section: &mut Section, key: &'static str, file_key: &'
 
 /// Reads a text file without the line end it closes with.
 pub(super) fn read_file(section: &mut Section, file: &Located<String>, what: &str) -> Option<String> {
+    if !section.cx.may_read(file.at) {
+        return None;
+    }
     let path = section.cx.files.resolve(file.at.file, file);
-    match std::fs::read_to_string(&path) {
+    match read_text(&path) {
         Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-        Err(error) => {
-            let message = format!("cannot read {what} from {}: {}", path.display(), super::load::why(&error));
+        Err(why) => {
+            let message = format!("cannot read {what} from {}: {why}", path.display());
             section.cx.out.error(file.at, message).help("the path is relative to the file that names it");
             None
         }

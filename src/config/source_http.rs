@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use super::diagnostics::{Expr, Located};
+use super::load::read_bytes;
 use super::reader::Section;
 use super::server::{Server, read_secret};
 use super::sink_webhook::{WebhookSecret, read_secret_key};
 
 /// The largest answer.
-pub const RESPOND_BYTES_MAX: u64 = 1024 * 1024;
+pub const RESPOND_BYTES_MAX: usize = 1024 * 1024;
 const PATH_HELP: &str =
     "write it like \"/in/crm\": letters, digits, `/`, `-`, `_`, `.` and `~`, below nothing of the server's own";
 /// Where the server has paths of its own.
@@ -113,15 +114,13 @@ fn read_respond(section: &mut Section) -> Option<Respond> {
     let file = respond.path("body_file");
     let body_file = file.as_ref().map(|file| respond.cx.files.resolve(file.at.file, file));
     let mut body = Vec::new();
-    if let (Some(path), Some(file)) = (&body_file, file) {
-        match std::fs::read(path) {
-            Ok(read) if read.len() as u64 <= RESPOND_BYTES_MAX => body = read,
-            Ok(_) => {
-                let message = format!("the answer in {} is larger than {RESPOND_BYTES_MAX} bytes", path.display());
-                respond.cx.out.error(file.at, message).help("senders expect short ones");
-            }
-            Err(error) => {
-                let message = format!("cannot read the answer from {}: {}", path.display(), super::load::why(&error));
+    if let (Some(path), Some(file)) = (&body_file, file)
+        && respond.cx.may_read(file.at)
+    {
+        match read_bytes(path, RESPOND_BYTES_MAX) {
+            Ok(read) => body = read,
+            Err(why) => {
+                let message = format!("cannot read the answer from {}: {why}", path.display());
                 respond.cx.out.error(file.at, message).help("the path is relative to the file that names it");
             }
         }

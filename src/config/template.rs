@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::diagnostics::Located;
+use super::diagnostics::{Diagnostics, Files, Located, Location};
 use super::document::Node;
 use super::entities::{Template, TemplatePart};
 use super::reader::Context;
@@ -36,12 +36,59 @@ impl Template {
 
     /// The template as it is written.
     pub(super) fn text(&self) -> String {
-        let part = |part: &TemplatePart| match part {
-            TemplatePart::Text(text) => text.replace('{', "{{").replace('}', "}}"),
-            TemplatePart::Expr(expr) => format!("{{{}}}", expr.value),
+        self.parts.iter().map(TemplatePart::text).collect()
+    }
+
+    /// As it is shown to people: its text as asterisks, all of it or what comes after the first `after`, and its expressions
+    /// as they are.
+    pub(super) fn masked(&self, after: Option<char>) -> String {
+        let mut is_hidden = after.is_none();
+        let part = |part: &TemplatePart| {
+            let TemplatePart::Text(text) = part else { return part.text() };
+            let open = match after {
+                Some(after) if !is_hidden => text.find(after).map_or(text.len(), |at| at + after.len_utf8()),
+                _ => 0,
+            };
+            is_hidden = is_hidden || after.is_some_and(|after| text.contains(after));
+            let mask = if open < text.len() { "***" } else { "" };
+            TemplatePart::Text(text[..open].to_owned()).text() + mask
         };
         self.parts.iter().map(part).collect()
     }
+}
+
+impl TemplatePart {
+    fn text(&self) -> String {
+        match self {
+            TemplatePart::Text(text) => text.replace('{', "{{").replace('}', "}}"),
+            TemplatePart::Expr(expr) => format!("{{{}}}", expr.value),
+        }
+    }
+}
+
+/// Keeps the text of a template from being shown with a problem: all that is written at `at` but its expressions and
+/// variables.
+pub(super) fn hide_text(at: Location, files: &Files, out: &mut Diagnostics) {
+    let inner = at.within_quotes(files);
+    let written = files.slice(inner);
+    let mut hide = |range: Range<usize>| {
+        let [start, end] = [range.start, range.end].map(|offset| inner.start + offset as u32);
+        out.hide(Location { file: inner.file, start, end });
+    };
+    let (mut begun, mut position) = (0, 0);
+    while let Some(brace) = written[position..].find('{').map(|found| position + found) {
+        let after = &written[brace + 1..];
+        let length = if after.starts_with('{') { None } else { expression_length(after) };
+        let Some(length) = length else {
+            // It is text, as the second of two is.
+            position = brace + 1 + usize::from(after.starts_with('{'));
+            continue;
+        };
+        hide(begun..brace - usize::from(written[..brace].ends_with('$')));
+        position = brace + length + 2;
+        begun = position;
+    }
+    hide(begun..written.len());
 }
 
 #[derive(Debug, PartialEq)]

@@ -89,6 +89,13 @@ impl Asked {
     }
 }
 
+/// The name of the subscription that a message is about, even if something else in it is wrong.
+pub(super) fn name(text: &str) -> Option<String> {
+    let message: Value = serde_json::from_str(text).ok()?;
+    let name = message.get("subscribe").or_else(|| message.get("unsubscribe"))?.as_str()?;
+    (name.len() <= NAME_BYTES_MAX).then(|| name.to_owned())
+}
+
 fn subject(to: To, filter: Option<Filter>, ruleset: &Ruleset) -> Result<Subject, Problem> {
     let Entities { r#type, key } = match to {
         To::Decisions(DecisionsWord::Decisions) => {

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::io::ErrorKind;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{HOST, ORIGIN};
+use actix_web::error::PayloadError;
 use actix_web::{HttpRequest, HttpResponse, web};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, ProtocolError, Session};
 use futures_util::StreamExt;
 use futures_util::future::select_all;
 use tokio::time::{Duration, Instant, interval_at, timeout};
@@ -18,6 +18,7 @@ use super::sse::{HEARTBEAT, open, stalled};
 use super::start::Start;
 use super::subject::Subject;
 use crate::admin::api::Api;
+use crate::admin::origin::same_origin;
 use crate::admin::position::Position;
 use crate::admin::problem::Problem;
 use crate::admin::unread::OtherEnd;
@@ -25,6 +26,7 @@ use crate::model::refusal::{Code, Refusal};
 
 /// Largest message of a client.
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
+const TOO_LARGE: &str = "messages have up to 16 KiB";
 /// How long the other end may give no sign of life. It is pinged at each heartbeat.
 const IDLE_TIMEOUT: Duration = HEARTBEAT.saturating_mul(3);
 
@@ -52,6 +54,8 @@ enum Stop {
     /// The client has closed it, or is gone.
     Closed,
     Ended(End),
+    /// The client has broken the protocol.
+    Broken(CloseReason),
 }
 
 /// Takes a request for a WebSocket.
@@ -60,7 +64,8 @@ pub(in crate::admin) async fn connect(
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
-    same_origin(&request)?;
+    // Browsers let every page open sockets to every server.
+    same_origin(request.headers(), &api.tokens)?;
     let (response, session, messages) = actix_ws::handle(&request, payload)
         .map_err(|error| Problem::invalid(format!("this path speaks WebSocket and nothing else: {error}")))?;
     let messages = messages.max_frame_size(MESSAGE_BYTES_MAX).aggregate_continuations();
@@ -71,25 +76,19 @@ pub(in crate::admin) async fn connect(
     Ok(response)
 }
 
-/// Browsers let every page open sockets to every server, other than requests, and say only where the page is from.
-fn same_origin(request: &HttpRequest) -> Result<(), Problem> {
-    let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let from = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
-    match (from, host) {
-        (Some(from), Some(host)) if from.eq_ignore_ascii_case(host) => Ok(()),
-        _ => Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "pages of other servers may not open sockets here")),
-    }
-}
-
 impl Socket {
     async fn run(mut self, mut messages: AggregatedMessageStream) {
-        let Err(Stop::Ended(end)) = self.serve(&mut messages).await else {
-            // Nobody hears it if the client is gone.
-            let _ = self.session.close(None).await;
-            return;
-        };
+        let stop = self.serve(&mut messages).await.err().unwrap_or(Stop::Closed);
         let streams = &self.api.streams;
+        let end = match stop {
+            Stop::Ended(end) => end,
+            stop => {
+                let reason = if let Stop::Broken(reason) = stop { Some(reason) } else { None };
+                // Nobody hears it if the client is gone.
+                let _ = timeout(streams.limits().unread_timeout, self.session.close(reason)).await;
+                return;
+            }
+        };
         streams.cut(end.code);
         let code = if end.code == "slow" { CloseCode::Policy } else { CloseCode::Away };
         let mut session = self.session;
@@ -113,7 +112,8 @@ impl Socket {
                 () = stalled(self.other_end.as_mut()) => return Err(Stop::Ended(End::slow(patience))),
                 message = messages.next() => match message {
                     Some(Ok(message)) => self.hear(message).await?,
-                    Some(Err(_)) | None => return Ok(()),
+                    Some(Err(error)) => return Err(broken(&error)),
+                    None => return Ok(()),
                 },
                 _ = beat.tick() => self.beat().await?,
                 (at, batch) = next_batch(&mut self.subscriptions) => self.tell(at, batch).await?,
@@ -145,7 +145,7 @@ impl Socket {
                 Err(problem) => message::error(Some(&name), &problem),
             },
             Ok(Asked::Unsubscribe { name }) => self.unsubscribe(&name),
-            Err(problem) => message::error(None, &problem),
+            Err(problem) => message::error(message::name(text).as_deref(), &problem),
         };
         self.say(said).await
     }
@@ -228,6 +228,22 @@ impl Socket {
     }
 }
 
+/// What a message that cannot be understood comes to.
+fn broken(error: &ProtocolError) -> Stop {
+    let (code, description) = match error {
+        ProtocolError::Overflow => (CloseCode::Size, TOO_LARGE.to_owned()),
+        ProtocolError::Io(error) => match error.get_ref() {
+            Some(inner) if inner.is::<PayloadError>() => return Stop::Closed,
+            Some(inner) if inner.to_string().contains("utf-8") => (CloseCode::Invalid, "messages are UTF-8".to_owned()),
+            // Of one that came in parts.
+            _ if error.kind() == ErrorKind::Other => (CloseCode::Size, TOO_LARGE.to_owned()),
+            _ => (CloseCode::Protocol, error.to_string()),
+        },
+        other => (CloseCode::Protocol, other.to_string()),
+    };
+    Stop::Broken(CloseReason { code, description: Some(description) })
+}
+
 /// The next batch of any subscription, and whose it is. Can be given up and asked again.
 async fn next_batch(subscriptions: &mut VecDeque<Subscription>) -> (usize, Result<Vec<Item>, End>) {
     if subscriptions.is_empty() {
@@ -236,31 +252,4 @@ async fn next_batch(subscriptions: &mut VecDeque<Subscription>) -> (usize, Resul
     let all = subscriptions.iter_mut().map(|subscription| Box::pin(subscription.feed.next()));
     let (batch, at, _) = select_all(all).await;
     (at, batch)
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    /// If this failed, any page that an operator's browser shows could read what is here.
-    #[test]
-    fn pages_of_others_open_no_sockets() {
-        for (origin, expected) in [
-            (None, true),
-            (Some("http://localhost:7480"), true),
-            (Some("https://LOCALHOST:7480"), true),
-            (Some("http://localhost"), false),
-            (Some("http://elsewhere.example"), false),
-            (Some("null"), false),
-            (Some(""), false),
-        ] {
-            let mut request = TestRequest::get().insert_header(("host", "localhost:7480"));
-            if let Some(origin) = origin {
-                request = request.insert_header(("origin", origin));
-            }
-            assert_eq!(same_origin(&request.to_http_request()).is_ok(), expected, "{origin:?}");
-        }
-    }
 }

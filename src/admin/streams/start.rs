@@ -26,7 +26,7 @@ impl Start {
         match header {
             Some(header) => {
                 let text = String::from_utf8_lossy(header.as_bytes());
-                Position::parse("Last-Event-ID", &text).map(Start::After)
+                Position::parse("the position to go on after", &text).map(Start::After)
             }
             None => Self::after(after),
         }
@@ -45,11 +45,7 @@ impl Start {
         let journal = streams.journal();
         let last = journal.last_lsn();
         let Start::After(position) = self else { return Ok(Position::through(last)) };
-        if position.lsn > last {
-            let why =
-                format!("after is {position}, but the journal ends at LSN {last}: it is a position of another one");
-            return Err(Problem::invalid(why));
-        }
+        let position = position.within(last)?;
         let first = journal.first_lsn();
         if position.from() < first {
             let trimmed = JournalError::Trimmed { from: position.from(), first };

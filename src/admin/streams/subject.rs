@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::admin::problem::{Problem, suggest};
+use crate::admin::problem::{Problem, known};
 use crate::model::ids::EntityKey;
 use crate::rules::{EntityRules, Ruleset};
 
@@ -71,12 +71,4 @@ impl DecisionFilter {
     pub fn takes_decision(&self, name: &str) -> bool {
         self.decision.as_deref().is_none_or(|decision| decision == name)
     }
-}
-
-fn known<'k>(what: &str, name: &str, known: impl Iterator<Item = &'k str>) -> Result<(), Problem> {
-    let known: Vec<&str> = known.collect();
-    if known.contains(&name) {
-        return Ok(());
-    }
-    Err(Problem::invalid(format!("{what} is called {name:.80?}{}", suggest(name, known))))
 }

@@ -86,7 +86,10 @@ async fn what_is_refused_again_stays_with_its_new_reason() {
     let partial = put(&node, letter(Origin::Source { name: "bus".into(), position: "9".into() })).await;
     let cannot = ask(&node, &format!("/v1/dead-letters/{partial}/retry"), "").await.expect(200);
     assert!(cannot["detail"].as_str().unwrap().contains("does not hold all that came"), "{cannot}");
+    node.get("/v1/dead-letters?sink=gone").await.problem(400, "invalid_value");
     let lost = put(&node, letter(Origin::Sink { name: "gone".into(), lsn: Lsn(1), place: 0 })).await;
+    // A sink that is no longer configured, and of which there are letters.
+    assert_eq!(listed(&node, "?sink=gone").await.len(), 1);
     let why = ask(&node, &format!("/v1/dead-letters/{lost}/retry"), "").await.problem(409, "conflict");
     assert!(why.contains("no sink is called `gone`"), "{why}");
     ask(&node, "/v1/dead-letters/none/retry", "").await.problem(404, "not_found");

@@ -114,7 +114,7 @@ async fn pages_are_filtered() {
         ("incomplete=piad".into(), "did you mean `paid`?"),
         ("limit=0".into(), "1 to 1000"),
         ("limit=1001".into(), "1 to 1000"),
-        ("limit=x".into(), "query"),
+        ("limit=x".into(), "limit is \"x\""),
         ("order=up".into(), "order"),
     ] {
         let detail = node.get(&format!("/v1/entities/order?{query}")).await.problem(400, "invalid_value");

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value as Json, json};
 
-use crate::cli::render::{grouped, safe};
+use crate::cli::render::{column, grouped, safe};
 use crate::cli::screen::Paint;
 use crate::config::Files;
 use crate::rehearsal::entity_name;
@@ -163,7 +163,7 @@ fn print_finding(
 }
 
 fn two_columns(out: &mut dyn Write, rows: &[[String; 2]]) -> io::Result<()> {
-    let width = rows.iter().map(|[left, _]| left.chars().count()).max().unwrap_or_default();
+    let width = column(rows.iter().map(|[left, _]| left.as_str()));
     rows.iter().try_for_each(|[left, right]| writeln!(out, "    {}", format!("{left:width$}    {right}").trim_end()))
 }
 

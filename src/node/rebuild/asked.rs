@@ -67,8 +67,7 @@ impl Drop for Busy {
 
 /// The rules of a TOML document.
 fn rules_of(text: &str, key_bytes_max: usize) -> Result<Ruleset, String> {
-    // The text is whole: whoever sent it knows its own variables.
-    let Loaded { files, mut diagnostics, config, .. } = config::load_str(text, &|_| None);
+    let Loaded { files, mut diagnostics, config, .. } = config::load_sent(text);
     let types = config.as_ref().and_then(|config| compile(&config.entities, &files, &mut diagnostics));
     match (config, types) {
         (Some(config), Some(types)) if !diagnostics.has_errors() => {

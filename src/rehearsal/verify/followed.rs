@@ -25,10 +25,7 @@ pub(super) struct Followed {
     rules: Option<Arc<EntityRules>>,
     /// Records are gone that may have told of decisions.
     is_told_in_part: bool,
-    /// Events of its life may be gone.
-    is_cut: bool,
-    /// It was made anew by other rules, of events that records of other entities may have had alone.
-    is_made_anew: bool,
+    extent: Extent,
     /// No event has come since its last life ended.
     has_ended: bool,
     pub version: Version,
@@ -40,6 +37,16 @@ pub(super) struct Followed {
     revisions: Vec<Told>,
     /// Since when it lacks something it should have.
     pub incomplete_since: Option<Timestamp>,
+}
+
+/// How much is there of the events of its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    /// It was made anew by other rules, of events that records of other entities may have had alone.
+    Borrowed,
+    /// Some may be gone.
+    Cut,
 }
 
 /// The last revision of a decision.
@@ -63,8 +70,7 @@ impl Followed {
         Followed {
             rules,
             is_told_in_part: version > Version(1),
-            is_cut: version > Version(1),
-            is_made_anew: false,
+            extent: if version > Version(1) { Extent::Cut } else { Extent::Whole },
             has_ended: false,
             version: Version(version.0.saturating_sub(1)),
             now: Timestamp::default(),
@@ -78,17 +84,19 @@ impl Followed {
 
     /// Whether records of its life are gone, so that not all can be told.
     pub fn is_cut(&self) -> bool {
-        self.is_cut
+        self.extent == Extent::Cut
     }
 
     /// Records of others are blank: what was made anew of them may be lacking here.
     pub fn lacks_blank(&mut self, state: &State) {
-        self.is_cut |= self.is_made_anew && state.events > self.events;
+        if self.extent == Extent::Borrowed && state.events > self.events {
+            self.extent = Extent::Cut;
+        }
     }
 
     /// Whether it is not there itself: others only wait for it, or its life has ended.
     pub fn is_not_there(&self) -> bool {
-        self.has_ended || self.rules.is_some() && self.events == 0 && !self.is_cut
+        self.has_ended || self.rules.is_some() && self.events == 0 && !self.is_cut()
     }
 
     /// Follows the next record, made `under` other rules or these. Returns whether it counts an event that did not count before.
@@ -124,8 +132,11 @@ impl Followed {
             self.end();
         }
         self.has_ended &= record.input.event().is_none();
-        self.is_cut |= under == Under::Unknown;
-        self.is_made_anew |= under == Under::Others;
+        self.extent = match (self.extent, under) {
+            (_, Under::Unknown) => Extent::Cut,
+            (Extent::Whole, Under::Others) => Extent::Borrowed,
+            (extent, _) => extent,
+        };
         let Some(rules) = self.rules.clone() else { return false };
         match &record.input {
             Input::Event(_) | Input::Held(_) if under != Under::These => true,
@@ -164,7 +175,7 @@ impl Followed {
 
     /// Its life ends: the next one knows nothing of it but how far revisions have come.
     fn end(&mut self) {
-        (self.is_cut, self.has_ended, self.events, self.incomplete_since) = (false, true, 0, None);
+        (self.extent, self.has_ended, self.events, self.incomplete_since) = (Extent::Whole, true, 0, None);
         self.identities.clear();
         self.fields.fill_with(Field::default);
         self.revisions.iter_mut().for_each(|told| told.is_past = true);
@@ -240,7 +251,7 @@ impl Followed {
         for entry in &state.ledger {
             self.compare_entry(entity, entry, findings);
         }
-        let Some(rules) = self.rules.as_ref().filter(|_| !self.is_cut) else { return };
+        let Some(rules) = self.rules.as_ref().filter(|_| !self.is_cut()) else { return };
         if state.events != self.events {
             let detail = format!("it has counted {}, {} are journaled", state.events, self.events);
             findings.of(Kind::Events, entity, detail);
@@ -273,7 +284,7 @@ impl Followed {
                 (told.revision, told.state, told.time) == (entry.revision, entry.state, entry.time)
                     && told.data == hash(&entry.data)
             }
-            None => self.is_cut,
+            None => self.is_cut(),
         };
         if !is_right {
             let journaled = told.map_or_else(|| "never".to_owned(), |told| format!("in revision {}", told.revision.0));
