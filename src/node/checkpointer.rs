@@ -125,6 +125,7 @@ impl Checkpointer {
 
     /// Lets go what of the journal nobody needs any more and the retention does not keep.
     fn trim(&self, retention: &mut Retention) -> Result<(), JournalError> {
+        let _deciding = self.holds.decide();
         let mut needs = (self.sinks_need)();
         needs.push(Need::after("the store", *self.watermark.borrow()));
         let free_min = self.tuning.limits.disk_free_min.saturating_add(self.tuning.journal.segment_bytes);

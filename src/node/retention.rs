@@ -2,8 +2,8 @@
 //! and as much as is configured. Where room is short, only what is needed stays.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::Tuning;
@@ -45,9 +45,22 @@ pub struct Holds {
     pub backup: Arc<AtomicBool>,
     /// The node is being verified, which gives way where room is short.
     pub verification: Arc<AtomicBool>,
+    /// Locked while it is decided what goes.
+    deciding: Arc<Mutex<()>>,
 }
 
 impl Holds {
+    /// Nobody begins to hold it until the guard is dropped.
+    pub fn decide(&self) -> MutexGuard<'_, ()> {
+        self.deciding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has it kept for a verification from what was decided last; false if it is kept for one already.
+    pub fn verify(&self) -> bool {
+        let _decided = self.decide();
+        !self.verification.swap(true, Ordering::SeqCst)
+    }
+
     /// What that comes to for a journal that begins with `first`.
     pub fn needs(&self, first: Lsn, room: Room) -> impl Iterator<Item = Need> {
         let verification = self.verification.load(Ordering::SeqCst) && room == Room::Enough;

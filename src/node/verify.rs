@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::checkpointer::step_back;
 use super::fatal::causes;
+use super::retention::{Holds, Kept};
 use super::start::{Role, Shared, Starting};
 use crate::actors::{Shards, Snapshot};
 use crate::admin::{NodeState, NotVerified, Verify};
@@ -43,6 +44,7 @@ struct Running {
     store: Store,
     journal: JournalReader,
     committed: watch::Receiver<Lsn>,
+    kept: watch::Receiver<Kept>,
     state: watch::Receiver<NodeState>,
     runtime: Handle,
     metrics: Arc<Metrics>,
@@ -60,15 +62,16 @@ impl Starting<'_> {
             store: shared.store.clone(),
             journal: shared.journal.clone(),
             committed: shared.committed.clone(),
+            kept: shared.kept.subscribe(),
             state,
             runtime: self.runtime.handle().clone(),
             metrics: shared.metrics.clone(),
             started: Timestamp::now(),
             effects: if self.options.role == Role::Shadow { Effects::LeftOut } else { Effects::Called },
         };
-        let (comparing, is_busy) = (running.clone(), shared.holds.verification.clone());
+        let (comparing, holds) = (running.clone(), shared.holds.clone());
         Verify {
-            begin: Arc::new(move |body| begin(&running, body, &is_busy)),
+            begin: Arc::new(move |body| begin(&running, body, &holds)),
             against: Arc::new(move |body| compare(&comparing, body)),
         }
     }
@@ -76,12 +79,12 @@ impl Starting<'_> {
 
 /// Begins a verification, unless one is under way. As long as it is busy, nothing of the journal is trimmed unless room is
 /// short.
-fn begin(running: &Running, body: &[u8], is_busy: &Arc<AtomicBool>) -> Result<mpsc::Receiver<Vec<u8>>, NotVerified> {
+fn begin(running: &Running, body: &[u8], holds: &Holds) -> Result<mpsc::Receiver<Vec<u8>>, NotVerified> {
     let options = Options::parse(body).map_err(NotVerified::Invalid)?;
-    if is_busy.swap(true, Ordering::SeqCst) {
+    if !holds.verify() {
         return Err(NotVerified::Busy);
     }
-    let ending = Ending(is_busy.clone());
+    let ending = Ending(holds.verification.clone());
     let (lines, told) = mpsc::channel(LINES_MAX);
     let running = running.clone();
     let run = move || {
@@ -126,12 +129,7 @@ impl Running {
             }
             !lines.is_closed() && !self.is_ending()
         };
-        let mut verified = verify(&setup, &mut tell);
-        if is_trimmed(&verified) {
-            // It may have been decided just before the verification began; from now on it is not, while there is room.
-            verified = verify(&setup, &mut tell);
-        }
-        match verified {
+        match verify(&setup, &mut tell) {
             Ok(report) => {
                 self.count(&report);
                 json!({ "report": report.to_json() })
@@ -177,6 +175,13 @@ impl World for Running {
         &self.store
     }
 
+    /// What was let go before the verification began may still go.
+    fn first(&self) -> Lsn {
+        let kept = self.kept.borrow().from;
+        let begun = self.journal.spans().into_iter().map(|(first, _)| first).take_while(|first| *first <= kept);
+        begun.last().unwrap_or_else(|| self.journal.first_lsn())
+    }
+
     fn committed(&self) -> Lsn {
         *self.committed.borrow()
     }
@@ -204,10 +209,6 @@ impl World for Running {
         });
         heard.collect()
     }
-}
-
-fn is_trimmed(verified: &Result<Report, VerifyError>) -> bool {
-    matches!(verified, Err(VerifyError::Journal(JournalError::Trimmed { .. })))
 }
 
 /// Compares a part of an outside list.

@@ -127,7 +127,7 @@ pub(super) struct Run<'a> {
 pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Report, VerifyError> {
     let (started, now) = (Instant::now(), Timestamp::now());
     let cut = setup.world.committed();
-    let first = setup.world.journal().first_lsn();
+    let first = setup.world.first();
     let before = Timestamp::from_nanos(now.nanos() - setup.options.waiting_longer.as_nanos().cast_signed());
     let mut run = Run {
         setup,

@@ -51,6 +51,11 @@ pub trait World {
     fn journal(&self) -> &JournalReader;
     fn store(&self) -> &Store;
 
+    /// Where the journal begins for as long as it is verified.
+    fn first(&self) -> Lsn {
+        self.journal().first_lsn()
+    }
+
     /// Entities show what is journaled up to here, at least.
     fn committed(&self) -> Lsn;
 
