@@ -89,7 +89,7 @@ fn every_line_about_an_entity_names_it_alike() {
         assert_eq!((member("type"), member("key")), (Some("account"), Some("a")), "{line}");
         assert_eq!(member("correlationid"), Some("request-7"), "{line}");
         assert_eq!(member("event_id"), event_id, "{line}");
-        assert_eq!(line["lsn"].is_u64(), line.get("sink").is_some(), "known where it is committed: {line}");
+        assert_eq!(line["lsn"].is_u64(), what != "a rule cannot be computed", "known where it is committed: {line}");
     }
     let buried = logged(&server, "given up, now a dead letter");
     assert_eq!(buried["id"], "account/a/Late/1");

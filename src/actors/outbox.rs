@@ -48,7 +48,9 @@ pub enum Pending {
     Noted(oneshot::Sender<Lsn>),
     Snapshot(oneshot::Sender<Option<Snapshot>>, Box<State>),
     /// An input from inside that somebody waits for.
-    Step(oneshot::Sender<Noted>, Noted),
+    Step(oneshot::Sender<Noted>),
+    /// One that made no record.
+    NoStep(oneshot::Sender<Noted>),
     /// A letter, of which `sender` has the receipt.
     Arrived {
         sender: EntityKey,
@@ -110,13 +112,13 @@ pub(super) struct Released {
 impl Pending {
     /// For whoever waits for an input from inside.
     pub(super) fn step(done: Option<oneshot::Sender<Noted>>) -> Pending {
-        done.map_or(Pending::Nothing, |done| Pending::Step(done, Noted::Recorded))
+        done.map_or(Pending::Nothing, Pending::Step)
     }
 
     /// The same, of an input that makes no record.
     pub(super) fn said_nothing(self) -> Pending {
         match self {
-            Pending::Step(done, _) => Pending::Step(done, Noted::Nothing),
+            Pending::Step(done) => Pending::NoStep(done),
             other => other,
         }
     }
@@ -128,7 +130,8 @@ impl Pending {
             Pending::Counted(ticket) => ticket.settle(TakerOutcome::Counted(book.last), settled),
             Pending::Duplicate(ticket) => ticket.settle(TakerOutcome::Duplicate(book.last), settled),
             Pending::Refused(ticket, refusal) => ticket.settle(TakerOutcome::Refused(*refusal), settled),
-            Pending::Step(done, noted) => drop(done.send(noted)),
+            Pending::Step(done) => drop(done.send(Noted::Recorded(book.last))),
+            Pending::NoStep(done) => drop(done.send(Noted::Nothing)),
             Pending::Arrived { sender, receipt } => released.work.push(Work::Receipt { sender, receipt }),
             Pending::Act(aftermath) => released.acts.push((slot, aftermath)),
             Pending::Traced(traced) => {

@@ -48,7 +48,7 @@ async fn change(api: &Api, request: &HttpRequest, input: Input) -> Result<HttpRe
     let mut document = shown(&snapshot.map(|snapshot| snapshot.state).unwrap_or_default());
     document["type"] = entity.kind().into();
     document["key"] = entity.key().into();
-    document["changed"] = (noted == Noted::Recorded).into();
+    document["changed"] = matches!(noted, Noted::Recorded(_)).into();
     Ok(HttpResponse::Ok().json(document))
 }
 

@@ -29,8 +29,8 @@ pub enum EventOutcome {
 /// What became of an input from inside, once that is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noted {
-    /// It is recorded.
-    Recorded,
+    /// It is recorded there.
+    Recorded(Lsn),
     /// It said nothing new, and made no record.
     Nothing,
 }

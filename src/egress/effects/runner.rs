@@ -246,7 +246,7 @@ impl Lane {
         };
         let attempt = call.attempts.saturating_add(1);
         let started = Input::Started { effect: call.effect.clone(), run: call.run, attempt };
-        if !matches!((self.note)(call.entity.clone(), started).await, Ok(Noted::Recorded)) {
+        if !matches!((self.note)(call.entity.clone(), started).await, Ok(Noted::Recorded(_))) {
             // It is over already, or the process is about to end.
             return Came::Over(call.entity, call.run);
         }
@@ -282,7 +282,7 @@ impl Lane {
         let Call { entity, effect, run, attempts, .. } = call.clone();
         let ended = Input::Ended { effect: effect.clone(), run, outcome: Box::new(outcome.clone()) };
         // Without an answer the process is about to end; the next one finds the request as it is recorded.
-        if matches!((self.note)(entity.clone(), ended).await, Ok(Noted::Recorded)) {
+        if let Ok(Noted::Recorded(lsn)) = (self.note)(entity.clone(), ended).await {
             let counter = match outcome.stage {
                 EffectStage::Succeeded => &self.metrics.succeeded,
                 EffectStage::Unknown => &self.metrics.unknown,
@@ -293,7 +293,8 @@ impl Lane {
                 let id = effect_id(&entity, &effect, run);
                 let (state, status) = (outcome.stage.as_str(), outcome.status);
                 let why = outcome.error.as_deref().unwrap_or("the answer says no");
-                tell!(warn, about(&call), effect = %self.label, %id, state, status, attempts, "an effect has not succeeded: {why}");
+                let about = About { lsn: Some(lsn), ..about(&call) };
+                tell!(warn, about, effect = %self.label, %id, state, status, attempts, "an effect has not succeeded: {why}");
             }
         }
         Came::Over(entity, run)

@@ -15,7 +15,7 @@ use super::NoteStep;
 use crate::config::{self, Limits};
 use crate::model::dealings::Call;
 use crate::model::dealings::{Dealings, EffectOutcome};
-use crate::model::ids::EntityKey;
+use crate::model::ids::{EntityKey, Lsn};
 use crate::model::json;
 use crate::model::packed::Packed;
 use crate::model::record::Input;
@@ -155,6 +155,6 @@ impl Known {
             return Noted::Nothing;
         }
         self.steps.push(step);
-        Noted::Recorded
+        Noted::Recorded(Lsn(self.steps.len() as u64))
     }
 }
