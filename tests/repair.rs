@@ -308,3 +308,38 @@ fn rows_that_were_refused_are_brought_in_once_the_mapping_is_mended() {
     assert_eq!(open(&server), Some(0.0));
     assert!(cli(&server, &["dead-letters", "ls", "--closed"], 0).contains(&id));
 }
+
+/// If this failed, an event that is held would be applied because the rules change, and once more when it is released.
+#[test]
+fn what_is_held_stays_held_while_rules_change() {
+    let rules = "[entity.order]\nkey = \"event.data.order\"\n\
+                 fields = { n = { on = \"E\", take = \"count\" }, paid = { on = \"E\", take = \"sum\", value = \"event.data.amount\" } }\n\
+                 [entity.order.decision.D]\ndata = { total = \"order.paid\" }\n\
+                 [entity.customer]\nkey = \"event.data.customer\"\nfields = { n = { on = \"E\", take = \"count\" } }\n";
+    let event = |id: &str, amount: u32| {
+        json!({"id": id, "type": "E", "time": "2026-11-20T10:00:00Z",
+               "data": {"order": "a", "customer": "c", "amount": amount}})
+    };
+    for paused in [&["pause", "order"][..], &["pause", "order", "a"]] {
+        let mut server = Setup::new(rules).start();
+        feed(&server, &[event("1", 1)]);
+        cli(&server, paused, 0);
+        feed(&server, &[event("2", 10)]);
+        let total = |server: &Server| {
+            let order = server.entity("order", "a");
+            (order["events"].clone(), order["fields"]["paid"].clone())
+        };
+        assert_eq!(total(&server), (json!(1), json!(1)));
+        assert_eq!(server.terminate().code(), Some(0));
+        server.rewrite(&Setup::new(&rules.replace("total =", "sum =")).text());
+        server.start();
+        assert_eq!(total(&server), (json!(1), json!(1)), "{paused:?}");
+        assert_eq!(server.entity("customer", "c")["events"], 2);
+        server.verify_clean();
+        cli(&server, &[&["resume"], &paused[1..]].concat(), 0);
+        wait_for("it is released", || (total(&server) == (json!(2), json!(11))).then_some(()));
+        server.verify_clean();
+        let told: Vec<_> = server.decisions_file().iter().map(|it| it["data"].clone()).collect();
+        assert!(!told.contains(&json!({"sum": 21})), "{told:?}");
+    }
+}

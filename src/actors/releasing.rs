@@ -112,8 +112,9 @@ impl Entity {
 
 /// What the rules make of an event that was admitted before; nothing if they do not take it any more.
 fn merges_now(ruleset: &Ruleset, key: &EntityKey, input: &EventInput) -> Result<Vec<Merge>, String> {
-    let taken = ruleset.take_back(key, &input.event.unpack(), input.hops).map_err(|refusal| refusal.message)?;
-    Ok(taken.map_or(Vec::new(), |taken| taken.merges))
+    let taken = ruleset.take_again(key.kind(), key, input, &input.event.unpack()).map_err(|refusal| refusal.message)?;
+    // New rules may make it one of another key, which has it then.
+    Ok(taken.filter(|taken| taken.entity == *key).map_or(Vec::new(), |taken| taken.merges))
 }
 
 /// What a shard knows of pauses.

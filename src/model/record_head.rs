@@ -20,11 +20,22 @@ pub struct RecordHead {
 /// The places of [`super::record::Input::DeadLetter`] and [`super::record::Input::Message`].
 const DEAD_LETTER: u32 = 3;
 const MESSAGE: u32 = 5;
+/// Those of [`super::record::Input::Due`], [`super::record::Input::Forgotten`], [`super::record::Input::Held`] and
+/// [`super::record::Input::Released`].
+const DUE: u32 = 6;
+const FORGOTTEN: u32 = 10;
+const HELD: u32 = 14;
+const RELEASED: u32 = 15;
 
 impl RecordHead {
     /// The beginning of a record in stored form.
     pub fn of(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode_first(RECORD_FORMAT, bytes)
+    }
+
+    /// Whether what its entity holds may be other than before.
+    pub fn may_hold(&self) -> bool {
+        matches!(self.input, DUE | FORGOTTEN | HELD | RELEASED)
     }
 
     /// Whether its input may hold what another entity says.

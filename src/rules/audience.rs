@@ -8,9 +8,9 @@ use crate::model::record::{EventInput, Input};
 pub enum Audience {
     /// Every type: those that took it when it came have a record of it, too, and count it once.
     All,
-    /// All types but the record's own, which holds it until it is released.
+    /// Everybody but the entity itself, which holds it until it is released.
     Others,
-    /// The record's own: others had it when it was held.
+    /// The record's own type: others had it when it was held.
     Own,
 }
 
@@ -25,12 +25,12 @@ impl Audience {
         }
     }
 
-    /// Whether a type is among them, where `entity` has the record.
-    pub fn has(self, kind: &str, entity: &EntityKey) -> bool {
+    /// Whether `taker` is among them, where `entity` has the record.
+    pub fn has(self, taker: &EntityKey, entity: &EntityKey) -> bool {
         match self {
             Audience::All => true,
-            Audience::Others => kind != entity.kind(),
-            Audience::Own => kind == entity.kind(),
+            Audience::Others => taker != entity,
+            Audience::Own => taker.kind() == entity.kind(),
         }
     }
 }

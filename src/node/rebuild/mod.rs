@@ -13,6 +13,7 @@
 mod adopting;
 mod asked;
 mod forward;
+mod left_out;
 mod plan;
 mod predict;
 mod progress;

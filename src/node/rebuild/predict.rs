@@ -8,6 +8,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::left_out::LeftOut;
 use super::progress::{Progress, Work};
 use super::reading::{Refused, STATE_BYTES, Share, offer};
 use super::report::Report;
@@ -17,7 +18,6 @@ use crate::model::ids::{EntityKey, Lsn, PARTITIONS, Partition, Version};
 use crate::model::record::Record;
 use crate::model::state::State;
 use crate::model::time::Timestamp;
-use crate::node::forget::Fates;
 use crate::node::recovery::RecoveryError;
 use crate::rules::{self, EntityRules, Ruleset};
 use crate::store::{Store, StoreError, StoreOptions};
@@ -32,8 +32,7 @@ pub struct Prediction {
     new: Arc<Ruleset>,
     entity: Option<EntityKey>,
     bytes_max: u64,
-    /// What nobody takes any more.
-    forgotten: Fates,
+    left_out: LeftOut,
 }
 
 /// What was found of some partitions.
@@ -48,7 +47,7 @@ impl Prediction {
     /// What rules would make of the journal instead of those in force; of one entity, or of all. About `bytes_max` is held in
     /// memory at a time.
     pub fn new(old: Arc<Ruleset>, new: Arc<Ruleset>, entity: Option<EntityKey>, bytes_max: u64) -> Self {
-        Prediction { old, new, entity, bytes_max, forgotten: Fates::default() }
+        Prediction { old, new, entity, bytes_max, left_out: LeftOut::default() }
     }
 
     /// Leaves out what is to be forgotten as the store has it.
@@ -56,8 +55,7 @@ impl Prediction {
     /// # Errors
     /// The store cannot be read.
     pub fn leave_out_forgotten(&mut self, store: &Store) -> Result<(), StoreError> {
-        self.forgotten = Fates::pending(store)?;
-        Ok(())
+        self.left_out.forgotten(store)
     }
 
     /// Opens what a node that is not running left, to ask it of that; none if there is nothing. While the journal is read no
@@ -89,7 +87,7 @@ impl Prediction {
     /// # Errors
     /// The journal is trimmed, or cannot be read.
     pub fn run(
-        &self,
+        &mut self,
         reader: &JournalReader,
         through: Lsn,
         go_on: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
@@ -104,6 +102,7 @@ impl Prediction {
             let folder = "the data folder".to_owned();
             return Err(RecoveryError::Trimmed { folder, types: names, first: reader.first_lsn() });
         }
+        self.left_out.held(reader, through)?;
         let progress = Progress::of(Work::Compared);
         progress.begin(through.0);
         let all = self.entity.as_ref().map_or(0..PARTITIONS, |entity| {
@@ -205,13 +204,13 @@ impl Reading<'_> {
             old.end(&record.entity);
             new.end(&record.entity);
         }
-        let forgotten = &self.asked.forgotten;
-        offer(&self.asked.new, forgotten, self.changed, &record, |taken| match taken {
+        let left_out = &self.asked.left_out;
+        offer(&self.asked.new, left_out, self.changed, &record, |taken| match taken {
             Ok(taken) if is_here(&taken.entity) => new.count(taken, record.now),
             Ok(_) => {}
             Err(why) => refused.one(why),
         });
-        offer(&self.asked.old, forgotten, self.were, &record, |taken| match taken {
+        offer(&self.asked.old, left_out, self.were, &record, |taken| match taken {
             Ok(taken) if is_here(&taken.entity) => old.count(taken, record.now),
             // What the rules in force refuse now, since they changed before, does not count.
             Ok(_) | Err(_) => {}

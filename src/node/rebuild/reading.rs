@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::left_out::LeftOut;
 use super::progress::Progress;
 use crate::journal::{Block, JournalReader};
 use crate::model::ids::{EntityKey, Lsn, PARTITIONS};
 use crate::model::packed::Packed;
 use crate::model::record::{Merge, MergeValue, Record, Take};
 use crate::model::time::Timestamp;
-use crate::node::forget::Fates;
 use crate::node::recovery::RecoveryError;
 use crate::rules::{Audience, EntityRules, Rebuilt, Ruleset, Taken};
 
@@ -25,8 +25,8 @@ const IDENTITY_BYTES: u64 = 100;
 pub(super) struct Reading<'a> {
     pub reader: JournalReader,
     pub ruleset: &'a Ruleset,
-    /// What nobody takes any more.
-    pub forgotten: &'a Fates,
+    /// What nobody takes, or not yet.
+    pub left_out: &'a LeftOut,
     pub kinds: &'a [Arc<EntityRules>],
     pub threads: usize,
     /// What all states that are held may take.
@@ -152,7 +152,7 @@ impl Reading<'_> {
             let share = record.entity.partition().shard(self.threads);
             offered.shares[share].push(Step::End(record.entity.clone()));
         }
-        offer(self.ruleset, self.forgotten, self.kinds, record, |taken| match taken {
+        offer(self.ruleset, self.left_out, self.kinds, record, |taken| match taken {
             Ok(taken) if partitions.contains(&taken.entity.partition().0) => {
                 let share = taken.entity.partition().shard(self.threads);
                 offered.shares[share].push(Step::Event(taken, record.now));
@@ -166,21 +166,19 @@ impl Reading<'_> {
 /// Gives out what types make of a record's event; or why they cannot take it.
 pub(super) fn offer(
     ruleset: &Ruleset,
-    forgotten: &Fates,
+    left_out: &LeftOut,
     kinds: &[Arc<EntityRules>],
     record: &Record,
     mut take: impl FnMut(Result<Box<Taken>, String>),
 ) {
     let Some((counted, audience)) = Audience::of(&record.input) else { return };
-    let is_offered =
-        |rules: &&Arc<EntityRules>| rules.takes(&counted.event.kind) && audience.has(&rules.name, &record.entity);
-    let is_forgotten = forgotten.hides(&record.entity, record.version);
+    let is_offered = |rules: &&Arc<EntityRules>| rules.takes(&counted.event.kind);
+    let is_for = |taken: &Taken| audience.has(&taken.entity, &record.entity) && !left_out.has(record, taken);
     let mut event = None;
     for rules in kinds.iter().filter(is_offered) {
         let event = event.get_or_insert_with(|| counted.event.unpack());
         match ruleset.take_again(&rules.name, &record.entity, counted, event) {
-            // It itself ends when that comes.
-            Ok(Some(taken)) if !is_forgotten || taken.entity == record.entity => take(Ok(taken)),
+            Ok(Some(taken)) if is_for(&taken) => take(Ok(taken)),
             Ok(_) => {}
             Err(refusal) => take(Err(format!("event {:?}: {}", counted.event.id, refusal.message))),
         }

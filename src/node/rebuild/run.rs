@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::adopting::{Adopting, ENTITIES_AT_ONCE, Fields, Job};
 use super::forward;
+use super::left_out::LeftOut;
 use super::plan::Plan;
 use super::progress::{Progress, Telling};
 use super::reading::{Pass, Reading, Refused};
 use crate::model::ids::{EntityKey, Lsn, PARTITIONS};
-use crate::node::forget::Fates;
 use crate::node::recovery::{Opened, RecoveryError};
 use crate::node::replay::Recovered;
 use crate::rules::{EntityRules, Ruleset};
@@ -75,9 +75,11 @@ pub fn run(
         Mode::Rebuild => {
             mark_under_way(&store, plan)?;
             let kinds = &plan.changed;
-            let forgotten = &Fates::pending(&store)?;
-            let reading =
-                Reading { reader, ruleset, forgotten, kinds, threads, bytes_max: rebuilt_bytes_max, progress };
+            let mut left_out = LeftOut::default();
+            left_out.forgotten(&store)?;
+            left_out.held(&reader, last)?;
+            let left_out = &left_out;
+            let reading = Reading { reader, ruleset, left_out, kinds, threads, bytes_max: rebuilt_bytes_max, progress };
             let refused = rebuild(&store, &mut adopting, &reading)?;
             if let Some(first) = refused.first {
                 tracing::warn!(

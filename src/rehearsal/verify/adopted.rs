@@ -8,7 +8,7 @@ use crate::actors::Kept;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Record;
 use crate::model::system::{RULES_KIND, SystemState};
-use crate::rules::{Audience, EntityRules, Ruleset, Taken};
+use crate::rules::{Audience, EntityRules, HeldBack, Ruleset, Taken};
 use crate::store::Store;
 
 /// Since when a type is by the rules it has.
@@ -23,7 +23,11 @@ struct Adopted {
 
 /// The types whose rules were changed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct AdoptedTypes(HashMap<Arc<str>, Adopted>);
+pub(super) struct AdoptedTypes {
+    types: HashMap<Arc<str>, Adopted>,
+    /// What was held when they were made anew.
+    held: HeldBack,
+}
 
 /// How a record stands to the rules that its entity's type has now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,21 +53,28 @@ impl AdoptedTypes {
             let is_known = noted.is_rebuilt && first <= Lsn::FIRST;
             types.insert(rules.name.clone(), Adopted { rules: rules.clone(), at: kept.book.last, is_known });
         }
-        Ok(AdoptedTypes(types))
+        Ok(AdoptedTypes { types, held: HeldBack::default() })
     }
 
     /// How the record at `lsn` stands to the rules that entities of this type have.
     pub fn under(&self, kind: &str, lsn: Lsn) -> Under {
-        match self.0.get(kind).filter(|it| lsn < it.at) {
+        match self.types.get(kind).filter(|it| lsn < it.at) {
             None => Under::These,
             Some(Adopted { is_known: true, .. }) => Under::Others,
             Some(_) => Under::Unknown,
         }
     }
 
+    /// Notes what an entity held before its type was made anew.
+    pub fn hold(&mut self, lsn: Lsn, record: &Record) {
+        if self.types.get(record.entity.kind()).is_some_and(|it| it.is_known && lsn < it.at) {
+            self.held.note(record);
+        }
+    }
+
     /// Whether any type was made anew from what came up to `lsn`.
     pub fn take_again(&self, lsn: Lsn) -> bool {
-        self.0.values().any(|it| it.is_known && lsn < it.at)
+        self.types.values().any(|it| it.is_known && lsn < it.at)
     }
 
     /// What types that were made anew since make of a record's event.
@@ -76,14 +87,13 @@ impl AdoptedTypes {
         let entity = &record.entity;
         let counted = Audience::of(&record.input);
         let event = counted.map(|(input, _)| input.event.unpack());
-        let takes = move |it: &&Adopted, kind: &str, audience: Audience| {
-            it.is_known && lsn < it.at && it.rules.takes(kind) && audience.has(&it.rules.name, entity)
-        };
-        self.0.values().filter_map(move |it| {
+        let takes = move |it: &&Adopted, kind: &str| it.is_known && lsn < it.at && it.rules.takes(kind);
+        self.types.values().filter_map(move |it| {
             let (input, audience) = counted?;
-            let event = event.as_ref().filter(|event| takes(&it, &event.kind, audience))?;
+            let event = event.as_ref().filter(|event| takes(&it, &event.kind))?;
             // What does not fit the rules counted no more when they were taken.
-            ruleset.take_again(&it.rules.name, entity, input, event).ok().flatten()
+            let taken = ruleset.take_again(&it.rules.name, entity, input, event).ok().flatten()?;
+            (audience.has(&taken.entity, entity) && !self.held.has(&taken)).then_some(taken)
         })
     }
 }

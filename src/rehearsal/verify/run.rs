@@ -150,6 +150,7 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
     }
     run.audit()?;
     Sinks::tell_lost(setup.world, &setup.config.sinks, first, &mut run.findings)?;
+    run.hold_back()?;
     for range in run.ranges()? {
         run.pass(&range)?;
     }
@@ -196,15 +197,32 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Notes what was held when types were made anew.
+    fn hold_back(&mut self) -> Result<(), VerifyError> {
+        if !self.adopted.take_again(self.first) {
+            return Ok(());
+        }
+        self.each_record(self.first, |run, lsn, bytes| {
+            run.pace.step()?;
+            let unread = |source| VerifyError::Record { lsn, source };
+            if run.adopted.take_again(lsn) && RecordHead::of(bytes).map_err(unread)?.may_hold() {
+                run.adopted.hold(lsn, &Record::decode(bytes).map_err(unread)?);
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
     /// The partitions that can be held at a time.
     fn ranges(&mut self) -> Result<Vec<Range<u16>>, VerifyError> {
         let records = (self.cut.0 + 1).saturating_sub(self.first.0);
         let held_max = self.setup.held_max;
         if records * (RECORD_BYTES + ENTITY_BYTES) <= held_max {
-            self.pace.total = records;
+            self.pace.total = self.pace.done + records;
             return Ok(split(&[], held_max));
         }
-        self.pace.total = 2 * records;
+        let before = self.pace.done;
+        self.pace.total = before + 2 * records;
         let mut weights = vec![0_u64; usize::from(PARTITIONS)];
         self.each_record(self.first, |run, lsn, bytes| {
             let head = RecordHead::of(bytes).map_err(|source| VerifyError::Record { lsn, source })?;
@@ -213,7 +231,7 @@ impl Run<'_> {
             run.pace.step()
         })?;
         let ranges = split(&weights, held_max);
-        self.pace.total = records * (1 + ranges.len() as u64);
+        self.pace.total = before + records * (1 + ranges.len() as u64);
         Ok(ranges)
     }
 
