@@ -335,3 +335,49 @@ fn what_new_rules_made_of_it_before_is_no_damage() {
     assert_eq!(server.get(&path).expect(200).json()["events"], 1, "it had taken it");
     assert_eq!(server.verify_clean()["not_comparable"], 1);
 }
+
+/// If this failed, a life that began while the one before it was being forgotten could not be forgotten, or would be accepted
+/// for it and stay; or what became of its decisions would be lost with the old life's.
+#[test]
+fn a_new_life_is_forgotten_on_its_own() {
+    let is_up = Arc::new(AtomicBool::new(false));
+    let seen = is_up.clone();
+    let hook = Hook::start(move |_, _| Answer::Status(if seen.load(Ordering::Relaxed) { 200 } else { 500 }));
+    let refused = Hook::start(|call, _| Answer::Status(if call.body.contains("second") { 422 } else { 200 }));
+    let sink = |name: &str, hook: &Hook, attempts: u32| {
+        format!(
+            "[sink.{name}]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = {attempts}, backoff = \"200ms..200ms\" }}\n",
+            hook.url()
+        )
+    };
+    let sinks = sink("stuck", &hook, 1000) + &sink("picky", &refused, 2);
+    let mut server = Setup::new(RULES).tables(&sinks).start();
+    post(&server, &[named("eve", "first")]);
+    forget(&server, "eve");
+    wait_for("its life ends", || (server.get("/v1/entities/person/eve").status == 410).then_some(()));
+    post(&server, &[named("eve", "second")]);
+    let letters =
+        |server: &Server| server.get("/v1/dead-letters").expect(200).json()["items"].as_array().unwrap().len();
+    wait_for("what it decided is refused", || (letters(&server) == 1).then_some(()));
+    server.restart();
+    is_up.store(true, Ordering::Relaxed);
+    wait_until_done(&server);
+    assert_eq!(server.entity("person", "eve")["fields"]["name"], "second");
+    assert_eq!(letters(&server), 1, "it is the new life's");
+    let letter = server.get("/v1/dead-letters").expect(200).json()["items"][0]["id"].as_str().unwrap().to_owned();
+    server.request("DELETE", &format!("/v1/dead-letters/{letter}"), &[], b"{}").expect(200);
+
+    is_up.store(false, Ordering::Relaxed);
+    post(&server, &[named("abel", "first")]);
+    forget(&server, "abel");
+    wait_for("its life ends", || (server.get("/v1/entities/person/abel").status == 410).then_some(()));
+    post(&server, &[named("abel", SECRET)]);
+    wait_for("it lives again", || (server.get("/v1/entities/person/abel").status == 200).then_some(()));
+    forget(&server, "abel");
+    wait_for("that ends, too", || (server.get("/v1/entities/person/abel").status == 410).then_some(()));
+    is_up.store(true, Ordering::Relaxed);
+    wait_until_done(&server);
+    let left = files_with(&server.path("data/journal"), SECRET);
+    assert!(left.is_empty(), "{left:?}");
+    server.verify_clean();
+}

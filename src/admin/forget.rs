@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use super::api::Api;
 use super::entities::{READS_AT_ONCE, keys};
@@ -32,6 +32,8 @@ pub struct Forgetting {
     pub doing: watch::Receiver<String>,
     /// What becomes of records that the journal still has as they were; none: there are no such.
     pub pending: watch::Receiver<Option<ReadAs>>,
+    /// Locked while it is noted what is asked for, or how far that is.
+    pub noting: Arc<Mutex<()>>,
 }
 
 /// Says what becomes of the record in these bytes.
@@ -65,10 +67,12 @@ pub(super) async fn forget(
     let asked = if body.trim_ascii().is_empty() { Asked::default() } else { parse(&body)? };
     let mandate = asked.mandate()?;
     let key = EntityKey::new(FORGET_KIND, Forget::key(&entity));
-    if let Some(open) = read(&api, &key).await.filter(is_open) {
+    let _alone = api.forgetting.noting.lock().await;
+    let snapshot = api.shards.read_ended(&entity).await.ok_or_else(|| unknown(&entity))?;
+    let lives_again = |forget: &Forget| forget.stage != ForgetStage::Asked && snapshot.state.end().is_none();
+    if let Some(open) = read(&api, &key).await.filter(is_open).filter(|open| !lives_again(open)) {
         return Ok(HttpResponse::Accepted().json(document(&api, &open)));
     }
-    let snapshot = api.shards.read_ended(&entity).await.ok_or_else(|| unknown(&entity))?;
     if let Some(end) = snapshot.state.end().filter(|end| end.how == Ending::Forgotten) {
         return Err(gone(&entity, end));
     }

@@ -23,7 +23,7 @@ const NDJSON: &str = "application/x-ndjson";
 /// Why nothing is verified.
 #[derive(Debug)]
 pub enum NotVerified {
-    /// One is under way.
+    /// One is under way, or the journal is being rewritten.
     Busy,
     /// What is asked for is wrong.
     Invalid(String),
@@ -47,7 +47,7 @@ impl From<NotVerified> for Problem {
     fn from(error: NotVerified) -> Self {
         match error {
             NotVerified::Busy => {
-                let detail = "a verification is under way; there is one at a time";
+                let detail = "a verification is under way, of which there is one at a time, or the journal is being rewritten; ask again";
                 Problem::new(StatusCode::CONFLICT, Code::Conflict.as_str(), detail)
             }
             NotVerified::Invalid(why) => Problem::invalid(why),

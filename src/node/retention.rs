@@ -45,7 +45,9 @@ pub struct Holds {
     pub backup: Arc<AtomicBool>,
     /// The node is being verified, which gives way where room is short.
     pub verification: Arc<AtomicBool>,
-    /// Locked while it is decided what goes.
+    /// The journal is being rewritten.
+    rewriting: Arc<AtomicBool>,
+    /// Locked while it is decided what goes, or who begins.
     deciding: Arc<Mutex<()>>,
 }
 
@@ -58,7 +60,20 @@ impl Holds {
     /// Has it kept for a verification from what was decided last; false if it is kept for one already.
     pub fn verify(&self) -> bool {
         let _decided = self.decide();
-        !self.verification.swap(true, Ordering::SeqCst)
+        !self.rewriting.load(Ordering::SeqCst) && !self.verification.swap(true, Ordering::SeqCst)
+    }
+
+    /// Whether the journal may be rewritten now: then nobody begins to verify it.
+    pub fn begin_rewriting(&self) -> bool {
+        let _decided = self.decide();
+        let is_read = self.verification.load(Ordering::SeqCst) || self.backup.load(Ordering::SeqCst);
+        self.rewriting.store(!is_read, Ordering::SeqCst);
+        !is_read
+    }
+
+    /// It is rewritten.
+    pub fn end_rewriting(&self) {
+        self.rewriting.store(false, Ordering::SeqCst);
     }
 
     /// What that comes to for a journal that begins with `first`.

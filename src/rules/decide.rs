@@ -252,9 +252,6 @@ pub fn decide_system(entity: EntityKey, state: &State, input: Input, now: Timest
             return None;
         }
         (Input::Paused(_) | Input::Resumed(_), _) if !is_news(state, &input) => return None,
-        (Input::RulesNoted(rules), Some(SystemState::Rules(known))) if known == rules => {
-            return None;
-        }
         _ => {}
     }
     if matches!((&input, &state.system), (Input::Forgotten(_), None)) {

@@ -123,7 +123,12 @@ pub(super) struct Node {
 }
 
 fn nothing_forgotten() -> Forgetting {
-    Forgetting { asked: Arc::default(), doing: watch::channel(String::new()).1, pending: watch::channel(None).1 }
+    Forgetting {
+        asked: Arc::default(),
+        doing: watch::channel(String::new()).1,
+        pending: watch::channel(None).1,
+        noting: Arc::default(),
+    }
 }
 
 /// These tests ask for none.

@@ -16,16 +16,22 @@ use crate::store::{Store, StoreError};
 /// So many requests are looked up at a time.
 const KEYS_AT_ONCE: usize = 500;
 
-/// Entities whose last life ended with the record of a version, and the journal's end after that.
+/// Entities, and how their last life ended.
 #[derive(Default)]
 pub struct Fates {
-    ended: HashMap<EntityKey, Version>,
-    through: Lsn,
+    ended: HashMap<EntityKey, End>,
+}
+
+/// The record with which a life ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub version: Version,
+    pub lsn: Lsn,
 }
 
 impl Fates {
-    pub fn new(ended: HashMap<EntityKey, Version>, through: Lsn) -> Self {
-        Fates { ended, through }
+    pub(super) fn new(ended: HashMap<EntityKey, End>) -> Self {
+        Fates { ended }
     }
 
     /// What is asked for in a store and not done: what the entities had until now is as good as gone.
@@ -46,7 +52,7 @@ impl Fates {
                     ForgetStage::Ended { version } => version,
                     ForgetStage::Done { .. } => continue,
                 };
-                fates.ended.insert(forget.entity.clone(), version);
+                fates.ended.insert(forget.entity.clone(), End { version, lsn: Lsn::ZERO });
             }
             after = Some(last);
         }
@@ -54,13 +60,13 @@ impl Fates {
 
     /// Whether a record is of a life that is forgotten.
     pub fn hides(&self, entity: &EntityKey, version: Version) -> bool {
-        self.ended.get(entity).is_some_and(|ended| version < *ended)
+        self.ended.get(entity).is_some_and(|ended| version < ended.version)
     }
 
     /// Whether a dead letter holds what one of them decided.
     pub fn concerns(&self, letter: &DeadLetter) -> bool {
-        let is_theirs = letter.entity.as_ref().is_some_and(|entity| self.ended.contains_key(entity));
-        is_theirs && matches!(&letter.origin, Origin::Sink { lsn, .. } if *lsn <= self.through)
+        let Some(end) = letter.entity.as_ref().and_then(|entity| self.ended.get(entity)) else { return false };
+        matches!(&letter.origin, Origin::Sink { lsn, .. } if *lsn <= end.lsn)
     }
 
     /// What becomes of a record. The one with which a life ended is kept: it says who asked for it, and nothing else.
@@ -133,7 +139,8 @@ mod tests {
     /// If this failed, a secret would stay in the journal, or others, or the next life, would lose what is theirs.
     #[test]
     fn only_what_the_forgotten_life_held_goes() {
-        let fates = Fates::new(HashMap::from([(EntityKey::new("t", "a"), Version(9))]), Lsn(50));
+        let end = End { version: Version(9), lsn: Lsn(50) };
+        let fates = Fates::new(HashMap::from([(EntityKey::new("t", "a"), end)]));
         let forgotten = || Input::Forgotten(Mandate::default());
         for (record, expected) in [
             (record("a", 8, notice("b", 1)), "blank"),

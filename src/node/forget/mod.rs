@@ -8,22 +8,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 
+use self::fates::End;
 pub use self::fates::Fates;
 use super::checkpointer::Request;
 use super::fatal::Fatal;
+use super::retention::Holds;
 use super::sinks::Sinks;
 use super::start::Shared;
-use crate::actors::{Shards, Tag};
+use crate::actors::{History, Shards, Tag};
 use crate::admin::{Forgetting, ReadAs};
-use crate::journal::{Fate, JournalError, JournalRewriter, JournalWriter};
+use crate::journal::{Fate, JournalError, JournalReader, JournalRewriter, JournalWriter};
 use crate::metrics::Metrics;
 use crate::model::codec::CodecError;
 use crate::model::ids::{EntityKey, Lsn, Version};
 use crate::model::mandate::Mandate;
 use crate::model::record::Input;
+use crate::model::record_head::RecordHead;
 use crate::model::system::{DEAD_LETTER_KIND, DeadLetter, FORGET_KIND, Forget, ForgetStage, SystemState};
 use crate::model::time::Timestamp;
 use crate::store::{Store, StoreError};
@@ -49,6 +52,10 @@ pub(super) struct Forgetter {
     doing: watch::Sender<String>,
     /// What becomes of records that are still as they were.
     pending: watch::Sender<Option<ReadAs>>,
+    /// Locked while it is noted how far it is.
+    noting: Arc<Mutex<()>>,
+    journaled: JournalReader,
+    holds: Holds,
     metrics: Arc<Metrics>,
     fatal: Fatal,
 }
@@ -80,7 +87,13 @@ impl Forgetter {
         let doing = watch::Sender::new(String::new());
         let asked = Arc::new(Notify::new());
         let pending = watch::Sender::new(None);
-        let forgetting = Forgetting { asked: asked.clone(), doing: doing.subscribe(), pending: pending.subscribe() };
+        let noting: Arc<Mutex<()>> = Arc::default();
+        let forgetting = Forgetting {
+            asked: asked.clone(),
+            doing: doing.subscribe(),
+            pending: pending.subscribe(),
+            noting: noting.clone(),
+        };
         let forgetter = Forgetter {
             shards: shards.clone(),
             store: shared.store.clone(),
@@ -93,6 +106,9 @@ impl Forgetter {
             asked,
             doing,
             pending,
+            noting,
+            journaled: shared.journal.clone(),
+            holds: shared.holds.clone(),
             metrics: shared.metrics.clone(),
             fatal: shared.fatal.clone(),
         };
@@ -117,20 +133,32 @@ impl Forgetter {
             if open.is_empty() {
                 return Ok(());
             }
-            let ended = open.iter().filter_map(|(_, forget)| match forget.stage {
-                ForgetStage::Ended { version } => Some((forget.entity.clone(), version)),
-                _ => None,
-            });
-            let fates = Fates::new(ended.collect::<HashMap<EntityKey, Version>>(), *self.committed.borrow());
-            let fates = Arc::new(fates);
+            let mut ends = HashMap::new();
+            for (_, Forget { entity, stage, .. }) in &open {
+                if let ForgetStage::Ended { version } = stage {
+                    ends.insert(entity.clone(), End { version: *version, lsn: self.end_of(entity, *version).await? });
+                }
+            }
+            let fates = Arc::new(Fates::new(ends));
             self.hide(&fates);
             if let Some(through) = self.store_all(&fates).await? {
                 break (open, fates, through);
             }
         };
-        let records = self.rewrite(fates, through).await?;
+        while !self.holds.begin_rewriting() {
+            self.doing.send_replace("waiting until nothing is verified or backed up".to_owned());
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let records = self.rewrite(fates, through).await;
+        self.holds.end_rewriting();
+        let records = records?;
         self.metrics.retention.blanked.inc_by(records);
         for (key, mut forget) in open {
+            let _alone = self.noting.lock().await;
+            if self.stage(&key).await.as_ref() != Some(&forget.stage) {
+                // Its next life is to be forgotten, too: that is asked for and comes next.
+                continue;
+            }
             forget.stage = ForgetStage::Done { at: Timestamp::now(), records };
             self.note(&key, forget).await?;
             self.metrics.retention.forgotten.inc();
@@ -138,6 +166,11 @@ impl Forgetter {
         self.pending.send_replace(None);
         self.doing.send_replace(String::new());
         Ok(())
+    }
+
+    async fn stage(&self, key: &str) -> Option<ForgetStage> {
+        let snapshot = self.shards.read(&EntityKey::new(FORGET_KIND, key)).await?;
+        forgetting(*snapshot.state.system?).map(|forget| forget.stage)
     }
 
     /// Ends the lives of all that are to be forgotten.
@@ -149,6 +182,32 @@ impl Forgetter {
             }
         }
         Ok(open)
+    }
+
+    /// Where the record is with which a life ended.
+    async fn end_of(&self, entity: &EntityKey, version: Version) -> Result<Lsn, ForgetError> {
+        let committed = *self.committed.borrow();
+        let book = self.shards.book(entity).await.ok_or(ForgetError::Ending)?;
+        let (store, journal, entity) = (self.store.clone(), self.journaled.clone(), entity.clone());
+        let looking = tokio::task::spawn_blocking(move || {
+            let history = History { store: &store, entity: &entity, book: &book };
+            let mut before = committed.next();
+            loop {
+                let lsns = history.before(before, KEYS_AT_ONCE)?;
+                for lsn in &lsns {
+                    let block = journal.read_from(*lsn)?.next().transpose()?;
+                    let head = block.as_ref().and_then(|block| block.at(*lsn)).map(RecordHead::of).transpose();
+                    let head = head.map_err(|source| ForgetError::Record { lsn: *lsn, source })?;
+                    if head.is_some_and(|head| head.version <= version) {
+                        return Ok(*lsn);
+                    }
+                }
+                // Without a trace of it, it is long ago.
+                let Some(last) = lsns.last() else { return Ok(Lsn::ZERO) };
+                before = *last;
+            }
+        });
+        looking.await.map_err(|_| ForgetError::Ending)?
     }
 
     /// Has records read as they will be, for as long as the journal still has them as they were.

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::world::VerifyError;
+use super::world::{VerifyError, World};
 use crate::actors::Kept;
 use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Record;
-use crate::model::system::{RULES_KIND, SystemState};
+use crate::model::system::{FORGET_KIND, RULES_KIND, SystemState};
 use crate::rules::{Audience, EntityRules, HeldBack, Ruleset, Taken};
-use crate::store::Store;
 
 /// Since when a type is by the rules it has.
 #[derive(Clone, Debug)]
@@ -27,6 +26,8 @@ pub(super) struct AdoptedTypes {
     types: HashMap<Arc<str>, Adopted>,
     /// What was held when they were made anew.
     held: HeldBack,
+    /// Somebody is or was to be forgotten: what types were made anew of may be left out then, or blank since.
+    pub has_forgotten: bool,
 }
 
 /// How a record stands to the rules that its entity's type has now.
@@ -41,11 +42,12 @@ pub(super) enum Under {
 }
 
 impl AdoptedTypes {
-    /// As they were noted in the store.
+    /// As they were noted.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn of(store: &Store, ruleset: &Ruleset, first: Lsn) -> Result<Self, VerifyError> {
+    pub fn of(world: &dyn World, ruleset: &Ruleset, first: Lsn) -> Result<Self, VerifyError> {
+        let store = world.store();
         let mut types = HashMap::new();
         for rules in ruleset.types() {
             let Some(kept) = Kept::load(store, &EntityKey::new(RULES_KIND, &*rules.name))? else { continue };
@@ -53,7 +55,9 @@ impl AdoptedTypes {
             let is_known = noted.is_rebuilt && first <= Lsn::FIRST;
             types.insert(rules.name.clone(), Adopted { rules: rules.clone(), at: kept.book.last, is_known });
         }
-        Ok(AdoptedTypes { types, held: HeldBack::default() })
+        let has_forgotten =
+            !world.unsaved(FORGET_KIND, None, 1).is_empty() || !store.keys(FORGET_KIND, None, "", 1)?.is_empty();
+        Ok(AdoptedTypes { types, held: HeldBack::default(), has_forgotten })
     }
 
     /// How the record at `lsn` stands to the rules that entities of this type have.
@@ -92,8 +96,8 @@ impl AdoptedTypes {
             let (input, audience) = counted?;
             let event = event.as_ref().filter(|event| takes(&it, &event.kind))?;
             // What does not fit the rules counted no more when they were taken.
-            let taken = ruleset.take_again(&it.rules.name, entity, input, event).ok().flatten()?;
-            (audience.has(&taken.entity, entity) && !self.held.has(&taken)).then_some(taken)
+            let made = ruleset.take_again(&it.rules.name, entity, input, event).ok().flatten()?;
+            (audience.has(&made.entity, entity) && !self.held.has(&made)).then_some(made)
         })
     }
 }

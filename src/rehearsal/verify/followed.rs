@@ -26,6 +26,8 @@ pub(super) struct Followed {
     /// Records are gone that may have told of decisions.
     is_told_in_part: bool,
     extent: Extent,
+    /// An event that was taken again may count once more.
+    is_lenient: bool,
     /// No event has come since its last life ended.
     has_ended: bool,
     pub version: Version,
@@ -71,6 +73,7 @@ impl Followed {
             rules,
             is_told_in_part: version > Version(1),
             extent: if version > Version(1) { Extent::Cut } else { Extent::Whole },
+            is_lenient: false,
             has_ended: false,
             version: Version(version.0.saturating_sub(1)),
             now: Timestamp::default(),
@@ -87,10 +90,21 @@ impl Followed {
         self.extent == Extent::Cut
     }
 
-    /// Records of others are blank: what was made anew of them may be lacking here.
-    pub fn lacks_blank(&mut self, state: &State) {
-        if self.extent == Extent::Borrowed && state.events > self.events {
+    /// Somebody is or was forgotten: what it was made anew of may have been left out, or be blank since. Returns whether that
+    /// is why it is other than its events.
+    pub fn allow_for_forgotten(&mut self, state: Option<&State>) -> bool {
+        let is_excused = self.extent == Extent::Borrowed && state.is_none_or(|state| state.events != self.events);
+        if is_excused {
             self.extent = Extent::Cut;
+        }
+        is_excused
+    }
+
+    /// An event that it took again may have been left out when it was made anew.
+    pub fn be_lenient(&mut self) {
+        self.is_lenient = true;
+        if self.extent == Extent::Whole {
+            self.extent = Extent::Borrowed;
         }
     }
 
@@ -221,7 +235,7 @@ impl Followed {
     ) -> bool {
         let identity = IdentityHash::of(&input.event.source, input.id());
         let is_new = self.identities.insert(identity, record.now).is_none();
-        if !is_new && rules.dedupe.is_none() {
+        if !is_new && rules.dedupe.is_none() && !self.is_lenient {
             let (id, source) = (input.id(), &input.event.source);
             findings.of(Kind::CountedTwice, &record.entity, format!("event {id:?} of {source:?} again at LSN {lsn}"));
         }

@@ -76,6 +76,9 @@ impl Run<'_> {
                     self.counts.entities += 1;
                     Followed::new(ruleset, &taken.entity, Version(1))
                 });
+                if self.adopted.has_forgotten {
+                    followed.be_lenient();
+                }
                 followed.take_again(lsn, record.now, &taken);
             }
         }
@@ -136,15 +139,13 @@ impl Run<'_> {
     }
 
     fn compare(&mut self, entity: &EntityKey, followed: &mut Followed, state: Option<&State>) {
-        if let Some(state) = state.filter(|_| self.blank > 0) {
-            followed.lacks_blank(state);
-        }
+        let is_excused = (self.blank > 0 || self.adopted.has_forgotten) && followed.allow_for_forgotten(state);
         if followed.is_cut() {
             self.counts.cut += 1;
         }
         let Some(state) = state else {
             // Of who is only waited for, or whose life has ended, nobody has to know.
-            if followed.is_not_there() {
+            if followed.is_not_there() || is_excused {
                 return;
             }
             let version = followed.version.0;

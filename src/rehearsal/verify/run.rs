@@ -139,7 +139,7 @@ pub fn verify(setup: &Setup<'_>, tell: &mut dyn FnMut(Progress) -> bool) -> Resu
         counts: Counts::default(),
         sequences: Sequences::default(),
         sinks: Sinks::of(setup.world, &setup.config.sinks, before.unwrap_or_default())?,
-        adopted: AdoptedTypes::of(setup.world.store(), setup.ruleset, first)?,
+        adopted: AdoptedTypes::of(setup.world, setup.ruleset, first)?,
         blank: 0,
         sought: setup.options.ids.iter().map(|it| (IdentityHash::of(&it.0, &it.1), it.clone())).collect(),
         pace: Pace::new(setup.records_per_second, tell),

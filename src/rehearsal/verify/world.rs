@@ -13,7 +13,7 @@ use crate::model::ids::{EntityKey, Lsn};
 use crate::model::record::Record;
 use crate::model::time::Timestamp;
 use crate::rules::Ruleset;
-use crate::store::{Store, StoreError, StoreOptions};
+use crate::store::{Store, StoreError, StoreOptions, TypeMark};
 
 /// The page cache of a store that is read once.
 const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -116,8 +116,11 @@ impl Stopped {
 /// States mean what they say only under the rules that made them.
 fn check_rules(store: &Store, ruleset: &Ruleset) -> Result<(), VerifyError> {
     let marks = store.fingerprints()?.into_iter();
-    let is_other =
-        |name: &str, fingerprint: [u8; 32]| ruleset.get(name).is_none_or(|rules| rules.fingerprint != fingerprint);
+    // A type that was taken out of the rules is left as it is.
+    let is_other = |name: &str, fingerprint: [u8; 32]| match ruleset.get(name) {
+        Some(rules) => rules.fingerprint != fingerprint,
+        None => fingerprint != TypeMark::UNSETTLED,
+    };
     let changed: Vec<_> = marks.filter(|(name, mark)| is_other(name, mark.fingerprint)).map(|(name, _)| name).collect();
     if changed.is_empty() { Ok(()) } else { Err(VerifyError::RulesChanged(changed)) }
 }
