@@ -46,11 +46,13 @@ const OTHER_NAME: &str =
 
 /// Whether a `Host` is an address of a machine, or the name that every machine has for itself.
 fn is_address(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next(),
-        None => host.split(':').next(),
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or_default(),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
-    name.is_some_and(|name| name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
+    let is_name = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+    is_name && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 #[cfg(test)]
@@ -79,6 +81,8 @@ mod tests {
             // A name that was made to lead here.
             ("elsewhere.example:7480", &[("origin", "http://elsewhere.example:7480")], false, true),
             ("127.0.0.1.example", &[("origin", "http://127.0.0.1.example")], false, true),
+            ("[::1].example", &[("origin", "http://[::1].example")], false, true),
+            ("localhost:80@example", &[("origin", "http://localhost:80@example")], false, true),
             ("localhost:7480", &[("sec-fetch-site", "cross-site")], false, false),
             ("localhost:7480", &[("sec-fetch-site", "none")], true, true),
         ] {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::address::Address;
 use super::diagnostics::Located;
+use super::document::Value;
 use super::names::{NameOf, check_name};
 use super::nats::read_identity;
 use super::reader::{Context, Section};
@@ -80,10 +81,17 @@ impl Door {
 
 fn read_tokens(section: &mut Section, title: &str, least: Option<Scope>) -> Vec<Token> {
     let title = format!("{title}.tokens");
+    // A token is easily put where its table belongs.
+    if !section.is_table("tokens") {
+        section.hide("tokens");
+    }
     let entry = section.entry("tokens");
     let entries = Section::open(section.cx, &title, entry).rest();
     let mut tokens = Vec::new();
     for entry in entries {
+        if !matches!(entry.node.value, Value::Table(_)) {
+            section.cx.out.hide(entry.node.at.within_quotes(&section.cx.files));
+        }
         let name = entry.name.clone();
         check_name(&name, NameOf::Token, &mut section.cx.out);
         let mut section = Section::open(section.cx, &format!("{title}.{}", *name), Some(entry));

@@ -98,6 +98,13 @@ impl<'c> Section<'c> {
         self.entries.iter().find(|entry| entry.name.value == key).map(|entry| entry.name.at)
     }
 
+    /// Has no problem show what a key is given.
+    pub fn hide(&mut self, key: &str) {
+        if let Some(entry) = self.entries.iter().find(|entry| entry.name.value == key) {
+            self.cx.out.hide(entry.node.at.within_quotes(&self.cx.files));
+        }
+    }
+
     /// Whether a key is there and has a table.
     pub fn is_table(&self, key: &str) -> bool {
         let entry = self.entries.iter().find(|entry| entry.name.value == key);

@@ -104,6 +104,7 @@ pub(super) fn read_token(section: &mut Section) -> Option<Secret> {
 
 /// Reads a secret that is written down under `key`, or in the file that `file_key` names; both is an error.
 pub(super) fn read_secret(section: &mut Section, key: &'static str, file_key: &'static str) -> Option<Secret> {
+    section.hide(key);
     let direct = section.string(key);
     let file = section.path(file_key);
     let (secret, at) = match (direct, file) {

@@ -232,6 +232,22 @@ fn print_shows_defaults_and_hides_secrets() {
     assert!(!format!("{sql:?}").contains("sesame"));
 }
 
+/// If this failed, a token that was put in the wrong place would be told to everybody who reads the log.
+#[test]
+fn problems_show_no_secret_that_is_in_the_wrong_place() {
+    for wrong in [
+        "[server]\ntokens = { crm = \"sesame\" }\n",
+        "[server.tokens]\ncrm = \"sesame\"\n",
+        "[server]\ntokens = \"sesame\"\n",
+        "[server]\ntoken = { crm = \"sesame\" }\n",
+        "[source.s]\nkind = \"sql\"\nurl = \"postgres:reader:sesame@db/hr\"\n",
+    ] {
+        let Loaded { files, diagnostics, .. } = load_str(wrong, &|_| None);
+        let shown = diagnostics.render(&files);
+        assert!(diagnostics.has_errors() && !shown.contains("sesame"), "{shown}");
+    }
+}
+
 /// If this failed, settings would be read and not used.
 #[test]
 fn every_setting_arrives() {

@@ -298,8 +298,9 @@ impl Sends {
 }
 
 impl Sends {
-    /// Gives up on a delivery because somebody says so.
+    /// Gives up on a delivery because somebody says so, who wants the sink to go on.
     pub(super) fn skip(&mut self, sending: Sending, why: String, mandate: Mandate) {
+        self.window.end_pause();
         self.bury(sending, SKIPPED, why, Some(mandate));
     }
 }

@@ -237,6 +237,11 @@ impl Window {
         self.rest(delivery, again, why);
     }
 
+    /// Somebody has seen to it: what is held is sent although the receiver asked for a pause.
+    pub fn end_pause(&mut self) {
+        self.paused_until = None;
+    }
+
     /// It was not taken, and nothing ever will be.
     pub fn close(&mut self, delivery: &Delivery) {
         self.closed = true;

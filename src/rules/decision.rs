@@ -3,6 +3,8 @@
 use super::entity_bindings::{ElementBindings, EntityBindings};
 use super::entity_rules::{DataRules, DecisionRules, EntityRules};
 use super::expr::{Bindings, Expr, Fault};
+use std::collections::HashMap;
+
 use crate::config::Policy;
 use crate::model::ids::Revision;
 use crate::model::packed::Packed;
@@ -147,16 +149,20 @@ pub(super) fn revisions(
     numbering: Numbering,
 ) -> Result<Vec<DecisionRevision>, String> {
     let Some(by) = &decision.by else {
-        let last = Last::of(state, decision, None);
+        let last = Last::of(state, decision, None, state.decision(&decision.name, None));
         let mut revisions: Vec<_> = revision(decision, None, bindings, &last, numbering)?.into_iter().collect();
         revisions.extend(withdrawn(decision, state, |element| element.is_none(), numbering));
         return Ok(revisions);
     };
     let elements = elements(by, bindings)?.unwrap_or_default();
+    // There may be many: the ledger is gone through once for all.
+    let of_this = state.ledger.iter().filter(|entry| entry.name == decision.name);
+    let entries: HashMap<&str, &LedgerEntry> =
+        of_this.filter_map(|entry| Some((entry.element.as_deref()?, entry))).collect();
     let mut revisions = Vec::new();
     for (name, element) in &elements {
         let bindings = ElementBindings { entity: bindings, element };
-        let last = Last::of(state, decision, Some(name));
+        let last = Last::of(state, decision, Some(name), entries.get(&**name).copied());
         revisions.extend(revision(decision, Some(name), &bindings, &last, numbering)?);
     }
     let is_there = |name: &str| elements.binary_search_by(|(known, _)| (**known).cmp(name)).is_ok();
@@ -221,9 +227,8 @@ struct Last<'a> {
 }
 
 impl<'a> Last<'a> {
-    fn of(state: &'a State, decision: &DecisionRules, element: Option<&str>) -> Self {
+    fn of(state: &State, decision: &DecisionRules, element: Option<&str>, entry: Option<&'a LedgerEntry>) -> Self {
         let past = || state.past_decision(&decision.name, element).map(|past| (past.revision, past.time));
-        let entry = state.decision(&decision.name, element);
         Last { entry, number: entry.map_or_else(past, |entry| Some((entry.revision, entry.time))) }
     }
 

@@ -16,7 +16,7 @@ pub enum Format {
 /// Starts logging. `RUST_LOG` overrules `level`, such as `info`.
 pub fn start(level: &str, format: Format) {
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("{level},actix_server=warn,async_nats=off")));
+        .unwrap_or_else(|_| EnvFilter::new(format!("{level},actix_server=warn,actix_http=off,async_nats=off")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start in one process (tests) changes nothing.
     let _ = match format {

@@ -92,6 +92,23 @@ async fn what_was_given_up_is_sent_again_once_behind_the_others() {
     assert!(test.sends.is_idle());
 }
 
+/// If this failed, a sink would do nothing for as long as a receiver once asked, although somebody has seen to it.
+#[tokio::test(start_paused = true)]
+async fn skipping_ends_the_pause_that_a_receiver_asked_for() {
+    let busy = Outcome::Busy { pause: Some(Duration::from_secs(1800)) };
+    let mut test = Test::new(&[busy, Outcome::Delivered], &[(7, 0, "a"), (8, 0, "b")]);
+    let control = test.sends.control();
+    test.sends.work(test.now);
+    test.settle().await;
+    let skipped = tokio::spawn(async move { control.skip(Wanted::Lsn(Lsn(7)), mandate()).await });
+    tokio::task::yield_now().await;
+    test.settle().await;
+    let (_, done) = test.buried.lock().unwrap().pop().expect("a dead letter");
+    done.send(Lsn(99)).unwrap();
+    assert_eq!(test.settle().await, None, "nothing waits");
+    assert!(skipped.await.unwrap().is_ok() && test.sends.is_idle());
+}
+
 struct Broken;
 
 impl LineSink for Broken {

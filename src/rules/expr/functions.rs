@@ -263,7 +263,8 @@ fn local_time(text: &str) -> Option<NaiveDateTime> {
 /// A local time that a clock change makes ambiguous is the first of the two; one that it skips is taken as if the clock
 /// had not changed yet.
 fn instant(local: NaiveDateTime, zone: Tz) -> Option<Timestamp> {
-    let before = TimeDelta::hours(3);
+    // Places have changed sides of the date line: a whole day was left out.
+    let before = TimeDelta::hours(27);
     let time = match zone.from_local_datetime(&local) {
         LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => time,
         LocalResult::None => zone.from_local_datetime(&local.checked_sub_signed(before)?).earliest()? + before,

@@ -109,6 +109,8 @@ fn times() {
         ("timestamp('2026-07-01T09:00:00', 'Europe/Berlin')", r#""2026-07-01T07:00:00Z""#),
         ("timestamp('2026-03-29 02:30:00', 'Europe/Berlin')", r#""2026-03-29T01:30:00Z""#),
         ("timestamp('2026-10-25T02:30', 'Europe/Berlin')", r#""2026-10-25T00:30:00Z""#),
+        // A whole day was left out.
+        ("timestamp('2011-12-30T12:00', 'Pacific/Apia')", r#""2011-12-30T22:00:00Z""#),
         ("timestamp('2026-11-20T10:00:00Z') - timestamp('2026-11-20T08:30:00Z')", r#""5400s""#),
         ("timestamp('2026-11-20T10:00:00Z') + duration('26h')", r#""2026-11-21T12:00:00Z""#),
         ("sum([duration('1h'), duration('30m')]) > duration('80m')", "true"),
