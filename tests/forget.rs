@@ -381,3 +381,34 @@ fn a_new_life_is_forgotten_on_its_own() {
     assert!(left.is_empty(), "{left:?}");
     server.verify_clean();
 }
+
+/// If this failed, what a key had before its type got another one could never be taken out of the journal.
+#[test]
+fn a_key_of_earlier_rules_is_forgotten_too() {
+    let rules = |key: &str| {
+        format!(
+            "[entity.session]\nkey = \"event.data.{key}\"\n\
+             fields = {{ name = {{ on = \"In\", take = \"latest\", value = \"event.data.name\" }} }}\n"
+        )
+    };
+    let mut server = Setup::new(&rules("id")).start();
+    post(&server, &[event("e", "In", "-", &json!({ "id": "s-1", "user": "u-1", "name": SECRET }))]);
+    let change = |server: &mut Server, key: &str| {
+        assert_eq!(server.terminate().code(), Some(0));
+        server.rewrite(&Setup::new(&rules(key)).text());
+        server.start();
+    };
+    change(&mut server, "user");
+    assert_eq!(server.entity("session", "u-1")["fields"]["name"], SECRET);
+    server.get("/v1/entities/session/s-1").problem(404);
+    for key in ["u-1", "s-1"] {
+        server.request("DELETE", &format!("/v1/entities/session/{key}"), &[], b"").expect(202);
+    }
+    wait_until_done(&server);
+    let left = files_with(&server.path("data/journal"), SECRET);
+    assert!(left.is_empty(), "{left:?}");
+    server.verify_clean();
+    change(&mut server, "id");
+    server.get("/v1/entities/session/s-1").problem(410);
+    server.verify_clean();
+}

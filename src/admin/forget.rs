@@ -68,7 +68,8 @@ pub(super) async fn forget(
     let mandate = asked.mandate()?;
     let key = EntityKey::new(FORGET_KIND, Forget::key(&entity));
     let _alone = api.forgetting.noting.lock().await;
-    let snapshot = api.shards.read_ended(&entity).await.ok_or_else(|| unknown(&entity))?;
+    // Also where rules have made other entities of its events: they stand in its records.
+    let snapshot = api.shards.read_whole(&entity).await.ok_or_else(|| unknown(&entity))?;
     let lives_again = |forget: &Forget| forget.stage != ForgetStage::Asked && snapshot.state.end().is_none();
     if let Some(open) = read(&api, &key).await.filter(is_open).filter(|open| !lives_again(open)) {
         return Ok(HttpResponse::Accepted().json(document(&api, &open)));

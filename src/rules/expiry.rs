@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::decide::{Decided, Outcome};
 use super::entity_rules::{EntityRules, ExpireRules};
 use crate::model::dealings::{DeadlineTimes, Dealings};
+use crate::model::ids::Version;
 use crate::model::life::{EXPIRE, Ending};
 use crate::model::record::{DeadlineSet, DecisionState, Input, Record, ReferenceSet};
 use crate::model::state::State;
@@ -61,7 +62,8 @@ pub(super) fn end(rules: &EntityRules, state: &State, mut record: Record) -> Opt
             // What is held is still to come, and one that is paused waits for somebody.
             expire.is_some_and(|expire| expire.times.at == *at)
         }
-        _ => state.exists() || state.end().is_some_and(|end| end.how == Ending::Expired),
+        // Also one that has expired, or whose events rules have given to others since: its records hold them.
+        _ => state.version > Version(0) && state.end().is_none_or(|end| end.how != Ending::Forgotten),
     };
     if !ends {
         return None;

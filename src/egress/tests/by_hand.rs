@@ -95,7 +95,7 @@ async fn what_was_given_up_is_sent_again_once_behind_the_others() {
 /// If this failed, a sink would do nothing for as long as a receiver once asked, although somebody has seen to it.
 #[tokio::test(start_paused = true)]
 async fn skipping_ends_the_pause_that_a_receiver_asked_for() {
-    let busy = Outcome::Busy { pause: Some(Duration::from_secs(1800)) };
+    let busy = Outcome::Busy { pause: Some(Duration::from_mins(30)) };
     let mut test = Test::new(&[busy, Outcome::Delivered], &[(7, 0, "a"), (8, 0, "b")]);
     let control = test.sends.control();
     test.sends.work(test.now);
