@@ -195,7 +195,11 @@ impl Forgetter {
             loop {
                 let lsns = history.before(before, KEYS_AT_ONCE)?;
                 for lsn in &lsns {
-                    let block = journal.read_from(*lsn)?.next().transpose()?;
+                    let block = match journal.read_from(*lsn).and_then(|mut blocks| blocks.next().transpose()) {
+                        // It went, after a start perhaps, and all that is older with it.
+                        Err(JournalError::Trimmed { .. }) => return Ok(*lsn),
+                        block => block?,
+                    };
                     let head = block.as_ref().and_then(|block| block.at(*lsn)).map(RecordHead::of).transpose();
                     let head = head.map_err(|source| ForgetError::Record { lsn: *lsn, source })?;
                     if head.is_some_and(|head| head.version <= version) {
