@@ -134,10 +134,7 @@ fn nothing_is_left_of_it_under_load_and_kills_and_others_are_unharmed() {
 #[test]
 fn sinks_that_lag_behind_are_waited_for_and_what_they_gave_up_is_forgotten_too() {
     let hook = Hook::start(|_, _| Answer::Status(500));
-    let sink = format!(
-        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = 4, backoff = \"200ms..1s\" }}\n",
-        hook.url()
-    );
+    let sink = hook.sink("hook", "retry = { attempts = 4, backoff = \"200ms..1s\" }");
     let server = Setup::new(RULES).tables(&sink).start();
     post(&server, &[named("eve", SECRET)]);
     forget(&server, "eve");
@@ -159,10 +156,7 @@ fn while_a_sink_lags_behind_none_of_it_is_shown_and_more_can_be_asked_for() {
     let is_up = Arc::new(AtomicBool::new(false));
     let seen = is_up.clone();
     let hook = Hook::start(move |_, _| Answer::Status(if seen.load(Ordering::Relaxed) { 200 } else { 500 }));
-    let sink = format!(
-        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = 1000, backoff = \"200ms..200ms\" }}\n",
-        hook.url()
-    );
+    let sink = hook.sink("hook", "retry = { attempts = 1000, backoff = \"200ms..200ms\" }");
     let server = Setup::new(RULES).tables(&sink).start();
     let eve = event("eve-1", "Named", "eve", &json!({ "name": SECRET }));
     post(&server, &[eve, named("abel", SECRET), event("v", "Visited", "v1", &json!({ "who": "eve" }))]);
@@ -238,6 +232,19 @@ data = { name = "order.name" }
 when = "has(order.name)"
 "#;
 
+/// The same, but that nobody beside the order takes the event.
+fn order_alone() -> String {
+    ORDERED.replace("on = \"Ordered\", take = \"count\"", "on = \"Cancelled\", take = \"count\"")
+}
+
+/// These, and a type that is made of the same events.
+fn and_persons(rules: &str) -> String {
+    format!(
+        "{rules}[entity.person]\nkey = \"event.data.name\"\n\
+         fields = {{ orders = {{ on = \"Ordered\", take = \"set\", value = \"event.data.order\" }} }}\n"
+    )
+}
+
 fn ordered() -> Value {
     event("e", "Ordered", "-", &json!({ "order": "a", "customer": "c", "name": SECRET }))
 }
@@ -269,23 +276,14 @@ fn new_rules_leave_the_forgotten_where_it_is() {
 #[test]
 fn new_types_take_nothing_of_what_is_being_forgotten() {
     let hook = Hook::start(|_, _| Answer::Status(500));
-    let sink = format!(
-        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = 1000, backoff = \"10s..20s\" }}\n",
-        hook.url()
-    );
-    // Nobody else took the event.
-    let order = ORDERED.replace("on = \"Ordered\", take = \"count\"", "on = \"Cancelled\", take = \"count\"");
-    let mut server = Setup::new(&order).tables(&sink).start();
+    let sink = hook.sink("hook", "retry = { attempts = 1000, backoff = \"10s..20s\" }");
+    let mut server = Setup::new(&order_alone()).tables(&sink).start();
     post(&server, &[ordered()]);
     server.request("DELETE", "/v1/entities/order/a", &[], b"").expect(202);
     wait_for("it has ended", || (server.get("/v1/entities/order/a").status == 410).then_some(()));
     wait_for("that is noted", || (forgotten(&server)[0]["state"] == "ended").then_some(()));
     server.kill();
-    let person = format!(
-        "{order}[entity.person]\nkey = \"event.data.name\"\n\
-         fields = {{ orders = {{ on = \"Ordered\", take = \"set\", value = \"event.data.order\" }} }}\n"
-    );
-    server.rewrite(&Setup::new(&person).tables(&sink).text());
+    server.rewrite(&Setup::new(&and_persons(&order_alone())).tables(&sink).text());
     server.start();
     server.get(&format!("/v1/entities/person/{SECRET}")).expect(404);
 }
@@ -317,15 +315,10 @@ fn what_was_decided_from_it_keeps_its_content() {
 /// If this failed, a healthy folder would be called damaged once somebody was forgotten of whom others were made by new rules.
 #[test]
 fn what_new_rules_made_of_it_before_is_no_damage() {
-    let order = ORDERED.replace("on = \"Ordered\", take = \"count\"", "on = \"Cancelled\", take = \"count\"");
-    let mut server = Setup::new(&order).start();
+    let mut server = Setup::new(&order_alone()).start();
     post(&server, &[ordered()]);
     assert_eq!(server.terminate().code(), Some(0));
-    let person = format!(
-        "{order}[entity.person]\nkey = \"event.data.name\"\n\
-         fields = {{ orders = {{ on = \"Ordered\", take = \"set\", value = \"event.data.order\" }} }}\n"
-    );
-    server.rewrite(&Setup::new(&person).text());
+    server.rewrite(&Setup::new(&and_persons(&order_alone())).text());
     server.start();
     let path = format!("/v1/entities/person/{SECRET}");
     assert_eq!(server.get(&path).expect(200).json()["events"], 1);
@@ -344,13 +337,8 @@ fn a_new_life_is_forgotten_on_its_own() {
     let seen = is_up.clone();
     let hook = Hook::start(move |_, _| Answer::Status(if seen.load(Ordering::Relaxed) { 200 } else { 500 }));
     let refused = Hook::start(|call, _| Answer::Status(if call.body.contains("second") { 422 } else { 200 }));
-    let sink = |name: &str, hook: &Hook, attempts: u32| {
-        format!(
-            "[sink.{name}]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = {attempts}, backoff = \"200ms..200ms\" }}\n",
-            hook.url()
-        )
-    };
-    let sinks = sink("stuck", &hook, 1000) + &sink("picky", &refused, 2);
+    let sinks = hook.sink("stuck", "retry = { attempts = 1000, backoff = \"200ms..200ms\" }")
+        + &refused.sink("picky", "retry = { attempts = 2, backoff = \"200ms..200ms\" }");
     let mut server = Setup::new(RULES).tables(&sinks).start();
     post(&server, &[named("eve", "first")]);
     forget(&server, "eve");

@@ -62,14 +62,10 @@ data = { id = "key" }
 "#;
 
 fn setup(rules: &str, hook: &Hook) -> Setup {
-    let sink = format!(
-        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\ntypes = [\"Outcome\"]\n\
-         retry = {{ attempts = 2, backoff = \"1ms..5ms\" }}\n\
-         [checkpoint]\njournal_bytes = \"256KiB\"\ndirty_bytes_max = \"1MiB\"\n\
-         [journal]\nsegment_bytes = \"1MiB\"\n[actors]\nmax_live = 40\nidle = \"50ms\"",
-        hook.url()
-    );
-    Setup::new(&[rules, steps::RULES].concat()).tables(&sink)
+    let sink = hook.sink("hook", "types = [\"Outcome\"]\nretry = { attempts = 2, backoff = \"1ms..5ms\" }");
+    let small = "[checkpoint]\njournal_bytes = \"256KiB\"\ndirty_bytes_max = \"1MiB\"\n\
+                 [journal]\nsegment_bytes = \"1MiB\"\n[actors]\nmax_live = 40\nidle = \"50ms\"";
+    Setup::new(&[rules, steps::RULES].concat()).tables(&(sink + small))
 }
 
 fn ask(server: &Server, path: &str) -> Value {

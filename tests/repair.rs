@@ -108,11 +108,7 @@ fn what_a_sink_is_stuck_on_is_skipped_and_sent_again_later() {
         let is_odd = call.id() == "order/o-1/Total/2" && !mended.load(Ordering::SeqCst);
         Answer::Status(if is_odd { 500 } else { 200 })
     });
-    let sink = format!(
-        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
-         allow_private = true\ntypes = [\"Total\"]\nretry = {{ attempts = 1000, backoff = \"10s..20s\" }}\n",
-        hook.url()
-    );
+    let sink = hook.sink("hook", "types = [\"Total\"]\nretry = { attempts = 1000, backoff = \"10s..20s\" }");
     let mut server = Setup::new(RULES).tables(&sink).start();
     feed_revisions(&server, &["o-1".to_owned(), "o-2".to_owned()], 1..4);
     let stuck = wait_for("the sink is stuck", || {
@@ -171,11 +167,7 @@ fn a_dead_letter_is_in_one_pair_of_hands_at_a_time() {
     let behind = gate.clone();
     let hook =
         Hook::start(move |_, before| if before < 2 { Answer::Status(500) } else { Answer::Behind(behind.clone()) });
-    let sink = format!(
-        "[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
-         allow_private = true\ntypes = [\"Total\"]\nretry = {{ attempts = 2, backoff = \"10ms..20ms\" }}\n",
-        hook.url()
-    );
+    let sink = hook.sink("hook", "types = [\"Total\"]\nretry = { attempts = 2, backoff = \"10ms..20ms\" }");
     let server = Setup::new(RULES).tables(&sink).start();
     feed_revisions(&server, &["o-1".to_owned()], 1..2);
     let letters = || server.get("/v1/dead-letters").expect(200).json()["items"].clone();

@@ -72,10 +72,8 @@ fn entities_expire_also_while_nothing_runs_and_begin_anew() {
 #[test]
 fn the_journal_is_bounded_in_bytes_but_for_what_a_sink_needs() {
     let hook = Hook::start(|_, _| Answer::Status(503));
-    let tables = format!(
-        "[journal]\nretention_bytes = \"2MiB\"\n{SMALL}[sink.hook]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\nallow_private = true\nretry = {{ attempts = 1000, backoff = \"1s..5s\" }}\n",
-        hook.url()
-    );
+    let sink = hook.sink("hook", "retry = { attempts = 1000, backoff = \"1s..5s\" }");
+    let tables = format!("[journal]\nretention_bytes = \"2MiB\"\n{SMALL}{sink}");
     let mut server = Setup::new(&RULES.replace("expire = \"2s\"\n", "")).tables(&tables).start();
     let mut id = 0;
     let mut fill = |server: &Server, events: usize| {

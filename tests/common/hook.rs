@@ -98,6 +98,15 @@ impl Hook {
         format!("http://{}/hook", self.address)
     }
 
+    /// A sink of this name that sends here, with what else is set for it.
+    pub fn sink(&self, name: &str, settings: &str) -> String {
+        format!(
+            "[sink.{name}]\nkind = \"webhook\"\nurl = \"{}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
+             allow_private = true\n{settings}\n",
+            self.url()
+        )
+    }
+
     /// Everything that came so far, in the order it came.
     pub fn calls(&self) -> Vec<Call> {
         self.calls.lock().unwrap().clone()
